@@ -1,0 +1,67 @@
+"""audit-lit: ask what a language model is not saying, and see whether the answer can be believed.
+
+LIT is Latent Interpretation Tuning (LatentQA, arXiv 2412.08686), not Google's Learning Interpretability Tool.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# In a clone hooks/, recipes/ and cli.py stand beside this folder; in a wheel, inside it.
+_root = Path(__file__).resolve().parent.parent
+if (_root / "pyproject.toml").is_file() and not (Path(__file__).parent / "hooks").is_dir():
+    __path__.append(str(_root))
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from audit_lit.activations import Activations
+    from audit_lit.answer import Answer
+    from audit_lit.auditor import Auditor
+    from audit_lit.decoder import Decoder
+    from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
+    from audit_lit.hooks import capture, inject
+    from audit_lit.protocol import Protocol
+    from audit_lit.target import Target, load_target
+
+_HOME = {
+    "Activations": "activations",
+    "Answer": "answer",
+    "AuditLitError": "errors",
+    "Auditor": "auditor",
+    "Decoder": "decoder",
+    "DecoderMismatch": "errors",
+    "HubError": "errors",
+    "Protocol": "protocol",
+    "Target": "target",
+    "capture": "hooks",
+    "inject": "hooks",
+    "load_target": "target",
+}
+
+__all__ = [
+    "Activations",
+    "Answer",
+    "AuditLitError",
+    "Auditor",
+    "Decoder",
+    "DecoderMismatch",
+    "HubError",
+    "Protocol",
+    "Target",
+    "__version__",
+    "capture",
+    "inject",
+    "load_target",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that ``audit-lit --help`` does not import torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'audit_lit' has no attribute {name!r}")
+    return getattr(import_module(f"audit_lit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,274 @@
+"""The decoder: a language model with a LoRA that answers questions about activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audit_lit import decoder_files
+from audit_lit.activations import Activations
+from audit_lit.errors import ActivationError, DecoderMismatch, DialogError
+from audit_lit.hooks import inject, writing_to
+from audit_lit.prompt import Batch, build_prompt, collate
+from audit_lit.protocol import Protocol
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+    from transformers.generation.streamers import BaseStreamer
+
+    from audit_lit.target import Target
+
+
+class Decoder:
+    """Answers questions about activations, and scores given answers.
+
+    Attributes:
+        model: The base model with its LoRA.
+        tokenizer: The base model's tokenizer.
+        protocol: How activations enter it.
+        write: The write operation, a module with the projection's parameters if there are any.
+    """
+
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, protocol: Protocol, write: nn.Module
+    ) -> None:
+        """Put the parts together; see ``from_pretrained`` for a published decoder.
+
+        Raises:
+            DecoderMismatch: If the protocol writes at a block that the base does not have.
+        """
+        blocks = _blocks(model)
+        if not 0 <= protocol.write_layer < len(blocks):
+            raise DecoderMismatch(
+                f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)} blocks; "
+                f"load the base that it was trained on ({protocol.base})."
+            )
+        self.model, self.tokenizer, self.protocol = model, tokenizer, protocol
+        self.write = write.to(self.device)
+        self._block = blocks[protocol.write_layer]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "default",
+        *,
+        revision: str | None = None,
+        target: Target | None = None,
+        protocol: Protocol | None = None,
+    ) -> Decoder:
+        """Load a decoder.
+
+        Args:
+            name: ``default`` (ships with the package), a folder, or a Hub id.
+            revision: Commit of a Hub decoder; pin it for a result that can be repeated.
+            target: The model it will read. Checked against the protocol; where it is the decoder's own
+                base, both share one copy of the weights.
+            protocol: For an adapter without ``protocol.json`` that the registry does not know.
+
+        Raises:
+            HubError: If it cannot be fetched, or its files are pickles or broken.
+            ProtocolError: If nobody says how activations enter it.
+            DecoderMismatch: If it was trained for another target or base.
+        """
+        files = decoder_files.find(name, revision=revision, protocol=protocol)
+        if target is not None:
+            fingerprint = target.fingerprint() if files.protocol.target_fingerprint else None
+            files.protocol.check_target(target.d_model, target.n_layers, target.name, fingerprint)
+        model, tokenizer, write = decoder_files.load(files, target)
+        return cls(model, tokenizer, files.protocol, write)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the decoder runs."""
+        return next(self.model.parameters()).device
+
+    def check_activations(self, activations: Activations) -> None:
+        """Raise unless these activations have the width and layers that the decoder was trained on.
+
+        Raises:
+            DecoderMismatch: If they do not.
+        """
+        if activations.resid.shape[-1] != self.protocol.d_model or activations.layers != self.protocol.read_layers:
+            raise DecoderMismatch(
+                f"decoder {self.protocol.name!r} reads layers {list(self.protocol.read_layers)} of width "
+                f"{self.protocol.d_model}; got layers {list(activations.layers)} of width {activations.resid.shape[-1]}. "
+                "Read the activations with decoder.protocol.read_layers."
+            )
+
+    @torch.no_grad()
+    def answer(
+        self,
+        activations: Activations,
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int = 60,
+        temperature: float = 0.0,
+        seed: int = 0,
+        use_cache: bool = True,
+        injected: bool = True,
+        streamer: BaseStreamer | None = None,
+    ) -> list[str]:
+        """Return one answer per row.
+
+        Args:
+            activations: One row per question.
+            questions: What to ask about each row.
+            max_new_tokens: Longest answer.
+            temperature: 0 takes the likeliest token; otherwise samples.
+            seed: Of the sampling; the global random state is left as it was.
+            use_cache: Keep keys and values; without it the same tokens come out, far slower.
+            injected: False leaves the slots empty (the control ``no_activation``).
+            streamer: Receives tokens as they come; one row only.
+
+        Raises:
+            DialogError: If the prompt and the answer do not fit the decoder's context.
+        """
+        batch = self._batch(activations, questions, [[] for _ in questions])
+        self._check_length(batch, max_new_tokens)
+        sampling: dict[str, Any] = {"do_sample": temperature > 0}
+        if temperature > 0:
+            sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if self.protocol.shift_positions:
+            sampling |= {"position_ids": batch.position_ids}
+        with self._writing(activations, batch, injected), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            out = self.model.generate(
+                input_ids=batch.token_ids,
+                attention_mask=batch.attention_mask,
+                max_new_tokens=max_new_tokens,
+                use_cache=use_cache,
+                eos_token_id=self._end,
+                pad_token_id=self._pad,
+                streamer=streamer,
+                **sampling,
+            )
+        texts = self.tokenizer.batch_decode(out[:, batch.token_ids.shape[1] :], skip_special_tokens=True)
+        return [str(text).strip() for text in texts]
+
+    def logprob(
+        self,
+        activations: Activations,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        *,
+        injected: bool = True,
+        lora: bool = True,
+    ) -> list[Float[Tensor, " answer"]]:
+        """Return the log-probability in nats of each token of each given answer, its end token included.
+
+        Differentiable with respect to the activations.
+
+        Args:
+            activations: One row per question.
+            questions: What is asked about each row.
+            answers: The answer to score in each row.
+            injected: False leaves the slots empty (the control ``no_activation``).
+            lora: False scores with the base model alone.
+        """
+        batch = self._batch(activations, questions, [self._answer_ids(answer) for answer in answers])
+        self._check_length(batch, 0)
+        with self._writing(activations, batch, injected), nullcontext() if lora else self.model.disable_adapter():
+            return self._score(batch)
+
+    def loss(
+        self, activations: Activations, questions: Sequence[str], answers: Sequence[str]
+    ) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy in nats per answer token; differentiable wrt the activations."""
+        return -torch.cat(self.logprob(activations, questions, answers)).mean()
+
+    def text_logprob(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Float[Tensor, " answer"]]:
+        """Score answers to plain user messages with the base model, no LoRA and no activation."""
+        from audit_lit.prompt import Prompt
+
+        ids = [
+            self.tokenizer(
+                self.tokenizer.apply_chat_template(
+                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+                ),
+                add_special_tokens=False,
+            )["input_ids"]
+            for prompt in prompts
+        ]
+        rows = [Prompt(tuple(row), (False,) * len(row)) for row in ids]
+        batch = collate(rows, [self._answer_ids(answer) for answer in answers], self._pad).to(self.device)
+        self._check_length(batch, 0)
+        with torch.no_grad(), self.model.disable_adapter():
+            return self._score(batch)
+
+    def save(self, folder: str | Path) -> None:
+        """Write adapter, projection and ``protocol.json``: what ``from_pretrained`` reads."""
+        decoder_files.save(self, Path(folder))
+
+    def _batch(self, activations: Activations, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
+        self.check_activations(activations)
+        if not len(activations) == len(questions) == len(answers):
+            raise ActivationError(f"got {len(activations)} rows of activations for {len(questions)} questions; need equal.")
+        counts = activations.mask.sum(1).tolist()
+        prompts = [
+            build_prompt(self.protocol, self.tokenizer, question, count)
+            for question, count in zip(questions, counts, strict=True)
+        ]
+        offsets = activations.n_hidden.tolist() if self.protocol.shift_positions else None
+        return collate(prompts, answers, self._pad, offsets).to(self.device)
+
+    @contextmanager
+    def _writing(self, activations: Activations, batch: Batch, injected: bool) -> Iterator[None]:
+        if not injected:
+            yield
+            return
+        vectors, layer_index = activations.vectors()
+        with writing_to(self._block, inject(self.write, vectors, batch.slots, layer_index)):
+            yield
+
+    def _score(self, batch: Batch) -> list[Float[Tensor, " answer"]]:
+        length = batch.token_ids.shape[1]
+        logits = self.model(
+            input_ids=batch.token_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            # As indices, not as a number: a slice would stay strided and turn the head into many small products.
+            logits_to_keep=torch.arange(length - batch.n_answer - 1, length - 1, device=self.device),
+            use_cache=False,
+        ).logits
+        labels = batch.token_ids[:, -batch.n_answer :]
+        nats = -nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
+        return [row[mask] for row, mask in zip(nats, batch.answer_mask, strict=True)]
+
+    def _check_length(self, batch: Batch, max_new_tokens: int) -> None:
+        longest = batch.token_ids.shape[1] + max_new_tokens
+        n_ctx = getattr(self.model.config, "max_position_embeddings", None)
+        if n_ctx and longest + int(batch.position_ids[:, 0].max()) > n_ctx:
+            raise DialogError(
+                f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer positions, "
+                "ask a shorter question or lower max_new_tokens."
+            )
+
+    def _answer_ids(self, answer: str) -> list[int]:
+        return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
+
+    @property
+    def _end(self) -> int:
+        end = self.protocol.answer_end
+        return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
+
+    @property
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return self._end if pad is None else int(pad)
+
+
+def _blocks(model: PeftModel) -> nn.ModuleList:
+    """Return the decoder's blocks, whatever the architecture calls them."""
+    n_layers = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+            return module
+    raise DecoderMismatch(f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model.")
+

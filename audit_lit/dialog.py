@@ -1,0 +1,221 @@
+"""A dialog, rendered to tokens with a span per turn, and the positions that a decoder may see.
+
+1. The chat template is rendered with a unique mark in place of each message, and split at the marks: that gives the
+   template's own literal text before, between and after the messages, whatever the template.
+2. A turn's span is its header, its text and its trailer; text before the first header (BOS, a default system
+   prompt) belongs to no turn and is never read.
+3. A token that touches a hidden turn by a single character counts as hidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from audit_lit.errors import DialogError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROLES = ("system", "user", "assistant")
+
+Dialog = Sequence[Mapping[str, Any]]
+"""Messages ``{"role", "content"}``; ``"hidden": True`` runs in the target and is never shown to the decoder."""
+
+Reveal = str | Sequence[int]
+"""``"user"``, ``"assistant"`` (the last such turn), ``"last:K"`` (last K visible tokens), or token positions."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message and where its tokens are: ``start <= text_start < text_end <= end`` (token positions)."""
+
+    role: str
+    content: str
+    hidden: bool
+    start: int
+    text_start: int
+    text_end: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A dialog as the target reads it.
+
+    Attributes:
+        text: The rendered chat template.
+        token_ids: Its tokens, no special token added.
+        turns: The messages with their token spans.
+        visible: Per token, whether the decoder may see its activation.
+        generation_start: Position of the generation prompt; the number of tokens if there is none.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    turns: tuple[Turn, ...]
+    visible: tuple[bool, ...]
+    generation_start: int
+
+    @property
+    def visible_text(self) -> str:
+        """What an observer of the conversation reads: the messages that are not hidden."""
+        return "\n".join(f"{turn.role}: {turn.content}" for turn in self.turns if not turn.hidden)
+
+    @property
+    def n_hidden(self) -> int:
+        """Number of tokens before the first visible one, BOS not counted."""
+        return max(0, self.visible.index(True) - 1) if any(self.visible) else 0
+
+
+def check_dialog(dialog: Dialog) -> None:
+    """Raise if a dialog is not a list of messages.
+
+    Raises:
+        DialogError: If it is empty, has an unknown role, a text that is no string, or only empty texts.
+    """
+    if isinstance(dialog, str | Mapping) or not all(isinstance(message, Mapping) for message in dialog):
+        raise DialogError('got something else than a list of messages; expected [{"role": "user", "content": "..."}].')
+    if not dialog:
+        raise DialogError('the dialog is empty; expected at least one message such as {"role": "user", "content": "Hi"}.')
+    for index, message in enumerate(dialog):
+        if message.get("role") not in ROLES:
+            raise DialogError(f"message {index} has role {message.get('role')!r}; expected one of {', '.join(ROLES)}.")
+        if not isinstance(message.get("content"), str) or not message["content"].strip():
+            raise DialogError(f"message {index} ({message['role']}) has no text; expected a non-empty string in 'content'.")
+        if extra := set(message) - {"role", "content", "hidden"}:
+            raise DialogError(f"message {index} has unknown keys {sorted(extra)}; expected role, content and hidden.")
+
+
+def is_hidden(message: Mapping[str, Any]) -> bool:
+    """Return whether a message is kept from the decoder: as marked, else system turns are."""
+    return bool(message.get("hidden", message["role"] == "system"))
+
+
+def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> Rendered:
+    """Render a dialog with the tokenizer's chat template, ready for the next assistant turn if a user spoke last.
+
+    Raises:
+        DialogError: If the dialog is malformed or the template cannot hold it.
+    """
+    check_dialog(dialog)
+    literals = _literals([message["role"] for message in dialog], tokenizer)
+    contents = [message["content"] for message in dialog]
+    text = _template([dict(role=m["role"], content=m["content"]) for m in dialog], tokenizer)
+    if text != _join(literals, contents):
+        contents = [content.strip() for content in contents]  # many templates trim
+        if text != _join(literals, contents):
+            raise DialogError("the chat template rewrites this dialog, so no token can be attributed to a turn; "
+                              "expected a template that inserts messages as they are. Reveal text by another template.")
+    spans = _char_spans(dialog, literals, contents, tokenizer)
+    return _to_tokens(text, dialog, contents, spans, tokenizer)
+
+
+def _template(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> str:
+    if not tokenizer.chat_template:
+        raise DialogError(f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model.")
+    ready = messages[-1]["role"] == "user" if generate is None else generate
+    try:
+        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ready)
+    except Exception as err:  # jinja2 errors: roles that must alternate, no system role, ...
+        raise DialogError(f"the chat template refuses this order of roles: {err}.") from err
+    return str(rendered)
+
+
+def _literals(roles: list[str], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> list[str]:
+    """The template's own text before, between and after the messages."""
+    marks = [f"\u27e6turn{index}\u27e7" for index in range(len(roles))]
+    messages = [dict(role=role, content=mark) for role, mark in zip(roles, marks, strict=True)]
+    literals = re.split("|".join(marks), _template(messages, tokenizer, generate))
+    if len(literals) != len(roles) + 1:
+        raise DialogError("the chat template drops or repeats a message; expected each message once.")
+    return literals
+
+
+def _join(literals: Sequence[str], contents: Sequence[str]) -> str:
+    return literals[0] + "".join(c + lit for c, lit in zip(contents, literals[1:], strict=True))
+
+
+def _char_spans(
+    dialog: Dialog, literals: list[str], contents: list[str], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[int, int, int, int]]:
+    """Per turn: start of header, start of text, end of text, end of trailer (characters)."""
+    roles = [message["role"] for message in dialog]
+    spans, cursor, previous_end = [], len(literals[0]), len(literals[0]) - len(_first_header(roles[0], literals, tokenizer))
+    for index, content in enumerate(contents):
+        text_end = cursor + len(content)
+        closed = _literals(roles[: index + 1], tokenizer, generate=False)[-1]
+        trailer = len(closed) if literals[index + 1].startswith(closed) else 0
+        spans.append((previous_end, cursor, text_end, text_end + trailer))
+        previous_end = text_end + trailer
+        cursor = text_end + len(literals[index + 1])
+    return spans
+
+
+def _first_header(role: str, literals: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The header of a first turn without what the template puts before it (BOS, a default system prompt)."""
+    if role != "user":
+        return ""
+    before = _literals(["user", "assistant"], tokenizer, generate=False)[-1]
+    header = _literals(["user", "assistant", "user"], tokenizer)[2].removeprefix(before)
+    return header if literals[0].endswith(header) else ""
+
+
+def _to_tokens(
+    text: str, dialog: Dialog, contents: list[str], spans: list[tuple[int, int, int, int]], tokenizer: PreTrainedTokenizerBase
+) -> Rendered:
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]
+
+    def at(char: int) -> int:
+        return next((index for index, (_, end) in enumerate(offsets) if end > char), len(offsets))
+
+    turns = tuple(
+        Turn(message["role"], content, is_hidden(message), *(at(char) for char in span))
+        for message, content, span in zip(dialog, contents, spans, strict=True)
+    )
+    first, last = spans[0][0], spans[-1][3]
+    secret = [(0, first)] + [(s[0], s[3]) for s, m in zip(spans, dialog, strict=True) if is_hidden(m)]
+    visible = tuple(not any(start < hi and end > lo for lo, hi in secret) for start, end in offsets)
+    return Rendered(text, tuple(encoded["input_ids"]), turns, visible, at(last))
+
+
+def reveal_positions(rendered: Rendered, reveal: Reveal = "user") -> tuple[int, ...]:
+    """Return the token positions that ``reveal`` names, hidden ones never among them.
+
+    A user or assistant turn that ends the dialog takes the generation prompt with it: the model's state
+    right before it speaks.
+
+    Raises:
+        DialogError: If nothing is selected, the name is unknown, or a position is hidden or out of range.
+    """
+    if not isinstance(reveal, str):
+        return _explicit(rendered, reveal)
+    if reveal in ("user", "assistant"):
+        turn = next((turn for turn in reversed(rendered.turns) if turn.role == reveal and not turn.hidden), None)
+        is_last = turn is rendered.turns[-1]
+        chosen = range(turn.start, len(rendered.token_ids) if is_last else turn.end) if turn else range(0)
+    elif match := re.fullmatch(r"last:(\d+)", reveal):
+        shown = [index for index, visible in enumerate(rendered.visible) if visible]
+        chosen = shown[-int(match[1]) :] if int(match[1]) else []
+    else:
+        raise DialogError(f"reveal={reveal!r} is unknown; expected 'user', 'assistant', 'last:K' or token positions.")
+    positions = tuple(index for index in chosen if rendered.visible[index])
+    if not positions:
+        roles = ", ".join(f"{turn.role}{' (hidden)' if turn.hidden else ''}" for turn in rendered.turns)
+        raise DialogError(f"reveal={reveal!r} selects nothing; the dialog has the turns: {roles}. Reveal a visible one.")
+    return positions
+
+
+def _explicit(rendered: Rendered, positions: Sequence[int]) -> tuple[int, ...]:
+    n_tokens = len(rendered.token_ids)
+    if not positions:
+        raise DialogError(f"reveal names no position and so selects nothing; expected some of 0-{n_tokens - 1}.")
+    for position in positions:
+        if not -n_tokens <= position < n_tokens:
+            raise DialogError(f"position {position} is outside the dialog's {n_tokens} tokens; use 0-{n_tokens - 1}.")
+        if not rendered.visible[position]:
+            raise DialogError(f"position {position} is in a hidden turn, which the decoder must not see; reveal another.")
+    return tuple(sorted({position % n_tokens for position in positions}))

@@ -1,0 +1,144 @@
+"""How activations enter a decoder: the wire format, saved as ``protocol.json`` beside the adapter."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from audit_lit.errors import DecoderMismatch, ProtocolError
+
+FILE = "protocol.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A decoder's wire format.
+
+    Attributes:
+        name: What the decoder is called.
+        target: Name of the model whose activations it reads.
+        d_model: Width of those activations.
+        n_layers: Number of blocks of that model.
+        read_layers: Blocks whose output is read, counted from 0.
+        prompt: The decoder's input with ``{sections}`` and ``{question}``.
+        section: One per read layer, with ``{slots}`` and, if the decoder is told, ``{layer}``.
+        placeholder: Text of one slot; must be one token of the decoder.
+        write: Operation at the slots: ``replace``, ``add`` (norm-matched) or ``project``.
+        write_layer: Decoder block whose output is written.
+        positions: ``all`` revealed tokens, or their ``edges``: the first and last ``n_edge`` and the last of the text.
+        n_edge: See ``positions``.
+        chat: ``prompt`` is a user message for the decoder's own chat template; otherwise it is the whole input.
+        section_separator: What stands between sections.
+        placeholder_separator: What stands between slots.
+        shift_positions: Decoder positions start at the number of hidden target tokens (LatentQA trains so).
+        answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
+        base: Name of the decoder's base model.
+        target_revision: Commit of the target it was trained on.
+        target_fingerprint: ``Target.fingerprint()`` of that model.
+        lora_scaling: Factor of the LoRA update, to check against the adapter's own settings.
+        training_data: SHA-256 of the training data.
+        licence: Licence of the adapter.
+    """
+
+    name: str
+    target: str
+    d_model: int
+    n_layers: int
+    read_layers: tuple[int, ...]
+    prompt: str
+    section: str
+    placeholder: str
+    write: Literal["replace", "add", "project"]
+    write_layer: int
+    positions: Literal["all", "edges"] = "all"
+    n_edge: int = 3
+    chat: bool = True
+    section_separator: str = "\n"
+    placeholder_separator: str = ""
+    shift_positions: bool = False
+    answer_end: str | None = None
+    base: str | None = None
+    target_revision: str | None = None
+    target_fingerprint: str | None = None
+    lora_scaling: float | None = None
+    training_data: str | None = None
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a format that cannot be followed.
+
+        Raises:
+            ProtocolError: If a field contradicts the others.
+        """
+        for field, marks in (("prompt", ("{sections}", "{question}")), ("section", ("{slots}",))):
+            for mark in marks:
+                if getattr(self, field).count(mark) != 1:
+                    raise ProtocolError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once.")
+        if self.write not in ("replace", "add", "project") or self.positions not in ("all", "edges"):
+            raise ProtocolError(f"write={self.write!r}, positions={self.positions!r}: not a known operation or policy.")
+        if not self.read_layers or not all(0 <= layer < self.n_layers for layer in self.read_layers):
+            raise ProtocolError(f"read_layers={list(self.read_layers)} must name some of 0-{self.n_layers - 1}.")
+
+    def select(self, revealed: Sequence[int], text_end: int) -> tuple[int, ...]:
+        """Return which of the revealed positions are read.
+
+        Args:
+            revealed: Token positions that the decoder may see.
+            text_end: Position after the last token of the revealed turn's text.
+        """
+        if self.positions == "all":
+            return tuple(revealed)
+        edges = {*revealed[: self.n_edge], *revealed[-self.n_edge :]}
+        return tuple(sorted(edges | ({text_end - 1} & set(revealed))))
+
+    def check_target(self, d_model: int, n_layers: int, name: str, fingerprint: str | None) -> None:
+        """Raise unless the decoder was trained for this target.
+
+        Raises:
+            DecoderMismatch: If width, depth, or the model itself differ.
+        """
+        for what, expected, got in (("d_model", self.d_model, d_model), ("layers", self.n_layers, n_layers)):
+            if expected != got:
+                raise DecoderMismatch(
+                    f"decoder {self.name!r} reads a target with {what}={expected}, but {name!r} has {what}={got}. "
+                    f"Load the target that it was trained for ({self.target})."
+                )
+        if self.target_fingerprint and fingerprint and self.target_fingerprint != fingerprint:
+            raise DecoderMismatch(
+                f"decoder {self.name!r} was trained on {self.target!r} (fingerprint {self.target_fingerprint}), but "
+                f"{name!r} has fingerprint {fingerprint}: another model of the same shape. Load {self.target!r}."
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write ``protocol.json`` into ``folder``."""
+        content = {"format": FORMAT, **asdict(self)}
+        (folder / FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Protocol:
+        """Read ``protocol.json`` from ``folder``.
+
+        Raises:
+            ProtocolError: If it is malformed, of a newer format, or has unknown or missing fields.
+        """
+        path = folder / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as err:
+            raise ProtocolError(f"{path} could not be read ({err}); expected a JSON document.") from err
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ProtocolError(f"{path} is not of format {FORMAT}; expected one written by this version. Upgrade audit-lit.")
+        names = [field.name for field in fields(cls)]
+        for key in content:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                raise ProtocolError(f"{path} has the unknown field {key!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+        try:
+            return cls(**{**content, "read_layers": tuple(content["read_layers"])})
+        except (KeyError, TypeError) as err:
+            raise ProtocolError(f"{path} lacks a field or has one of a wrong type: {err}.") from err

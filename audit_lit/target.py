@@ -1,0 +1,150 @@
+"""The model under audit: a TransformerLens model, our own tokenizer, and what identifies it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from audit_lit import default_target, hub
+from audit_lit.errors import TargetError
+from audit_lit.hooks import HookedModel, require_raw
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model whose activations are read.
+
+    Attributes:
+        model: The TransformerLens model (``TransformerBridge`` or ``HookedTransformer``), raw weights.
+        tokenizer: The Hugging Face tokenizer; TransformerLens' own adds a second BOS to chat text.
+        name: Alias, Hub id or folder.
+        revision: Commit of a Hub model, if known.
+        base: A plain Hugging Face copy that shares the model's parameters, for a decoder on the same base.
+    """
+
+    model: HookedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None = None
+    base: PreTrainedModel | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would make every answer wrong.
+
+        Raises:
+            TargetError: If the object is no TransformerLens model, or its weights are processed.
+        """
+        if not isinstance(self.model, HookedModel):
+            raise TargetError(
+                f"got a {type(self.model).__name__}; expected a TransformerLens model. Wrap a Hugging Face model with "
+                "TransformerBridge.boot_transformers(name), or use audit_lit.load_target(name)."
+            )
+        try:
+            require_raw(self.model)
+        except ValueError as err:
+            raise TargetError(str(err)) from err
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.model.cfg.d_model)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return int(self.model.cfg.n_layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return torch.device(self.model.cfg.device or "cpu")
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest input in tokens."""
+        return int(self.model.cfg.n_ctx)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the first token embeddings, rounded to bfloat16.
+
+        It is the same for HookedTransformer and TransformerBridge, for float32 and bfloat16 copies, and for fine-tunes
+        that leave the embeddings alone: those a decoder of the original may audit.
+        """
+        embedding: Any = self.model.embed.W_E  # type: ignore[attr-defined]
+        rows = embedding[:64].detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
+        return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
+
+
+def load_target(
+    name: str = default_target.ALIAS,
+    *,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Target:
+    """Load the model to audit as a ``TransformerBridge`` with raw weights.
+
+    Args:
+        name: ``smollm2-135m`` (fetched on first use), a local folder, or a Hub id.
+        revision: Commit, tag or branch of a Hub model.
+        device: Where to run it.
+        dtype: Parameter type; decoders are least surprised by the one they were trained on (float32 on CPU).
+
+    Raises:
+        TargetError: If it cannot be loaded.
+        HubError: If it cannot be fetched.
+    """
+    from transformers import AutoTokenizer
+
+    folder = model_folder(name, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.padding_side = "left"
+    base = load_base(folder, device=device, dtype=dtype)
+    return Target(boot(base, folder, tokenizer), tokenizer, name, hub.commit_of(folder) or revision, base)
+
+
+def model_folder(name: str, *, revision: str | None = None) -> Path:
+    """Return a local folder with the model's files, fetched if need be."""
+    if name == default_target.ALIAS:
+        return default_target.ensure_default_target()
+    return hub.resolve(name, revision=revision, kind="model")
+
+
+def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a plain Hugging Face causal language model, safetensors only.
+
+    Raises:
+        TargetError: If the folder's files are broken or of an unknown architecture.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as err:
+        raise TargetError(
+            f"the model in {folder} could not be loaded: {err}. Expected config.json and complete "
+            "*.safetensors weights; fetch the folder again."
+        ) from err
+    return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+def share(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the modules that shares every parameter: one copy of the weights in memory."""
+    return copy.deepcopy(model, {id(param): param for param in model.parameters()})
+
+
+def boot(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> HookedModel:
+    """Return a ``TransformerBridge`` on the same parameters; booting rewires modules, so it gets its own."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=share(base), tokenizer=tokenizer)
+    return model

@@ -1,0 +1,1 @@
+"""Train a decoder by Latent Interpretation Tuning (LatentQA, arXiv 2412.08686)."""

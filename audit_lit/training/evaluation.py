@@ -1,0 +1,94 @@
+"""What a decoder in training truly reads: its loss on held-out dialogs beside the same loss with other activations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from audit_lit.activations import Activations, read_many
+from audit_lit.decoder import Decoder
+from audit_lit.dialog import render, reveal_positions
+from audit_lit.protocol import Protocol
+from audit_lit.target import Target
+from audit_lit.training.data import Example, Row
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Mean loss of the right answers in nats per token, with the right, shuffled and no activations.
+
+    Attributes:
+        true: With the dialog's own activations.
+        shuffled: With another dialog's.
+        no_activation: With empty slots.
+        gap: ``shuffled - true``: what is truly read.
+        interval: 95% bootstrap interval of the gap over dialogs.
+    """
+
+    true: float
+    shuffled: float
+    no_activation: float
+    gap: float
+    interval: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def read_dialogs(target: Target, protocol: Protocol, dialogs: Sequence[Sequence[dict[str, Any]]]) -> Activations:
+    """Read each dialog's last visible turn where the protocol wants it read."""
+    rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
+    positions = []
+    for dialog in rendered:
+        last = next(turn for turn in reversed(dialog.turns) if not turn.hidden)
+        positions.append(protocol.select(reveal_positions(dialog, last.role), last.text_end))
+    return read_many(target, rendered, positions, protocol.read_layers)
+
+
+def dev_examples(rows: Sequence[Row], question: str, *, as_label: bool, seed: int = 0) -> list[Example]:
+    """Return one re-paired example per system prompt: the visible text gives nothing away."""
+    system = [row for row in rows if row.system]
+    lines = [row.messages[1]["content"] for row in system]
+    random.Random(seed).shuffle(lines)
+    return [
+        Example(
+            (row.messages[0], {"role": "user", "content": line}),
+            question,
+            row.label_words if as_label else row.instruction,
+            row.label,
+        )
+        for row, line in zip(system, lines, strict=True)
+    ]
+
+
+@torch.no_grad()
+def measure_gap(decoder: Decoder, target: Target, examples: Sequence[Example], *, batch_size: int = 16) -> Gap:
+    """Score every example under the three kinds of activations."""
+    losses: dict[str, list[float]] = {"true": [], "shuffled": [], "no_activation": []}
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        activations = read_dialogs(target, decoder.protocol, [example.dialog for example in batch])
+        others = activations.rows([*range(1, len(batch)), 0])
+        questions, answers = [e.question for e in batch], [e.answer for e in batch]
+        for name, given in (("true", activations), ("shuffled", others), ("no_activation", activations)):
+            scores = decoder.logprob(given, questions, answers, injected=name != "no_activation")
+            losses[name] += [-float(score.mean()) for score in scores]
+    means = {name: float(np.mean(values)) for name, values in losses.items()}
+    differences = np.subtract(losses["shuffled"], losses["true"])
+    return Gap(**means, gap=float(differences.mean()), interval=bootstrap_interval(differences))
+
+
+def bootstrap_interval(values: Any, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean; a single value has no spread to resample."""
+    from scipy.stats import bootstrap
+
+    if len(values) < 2:
+        return (float(np.mean(values)), float(np.mean(values)))
+    found = bootstrap((np.asarray(values),), np.mean, confidence_level=level, method="percentile", rng=seed)
+    return (float(found.confidence_interval.low), float(found.confidence_interval.high))

@@ -1,0 +1,84 @@
+"""From a recipe and a data folder to a decoder on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audit_lit.decoder import Decoder
+from audit_lit.hooks import AddNormMatched, Project, Replace
+from audit_lit.protocol import Protocol
+from audit_lit.target import Target, load_target, share
+from audit_lit.training.data import Mixture, Row, data_hash, load_rows
+from audit_lit.training.evaluation import read_dialogs
+from audit_lit.training.recipe import Recipe
+from audit_lit.training.trainer import Trainer
+
+STATISTICS_DIALOGS = 256
+
+
+def train(recipe: Recipe, data: Path, out: Path, *, device: str = "cpu", target: Target | None = None) -> Path:
+    """Train a decoder and return its folder, ``out/decoder``; a killed run goes on from its last checkpoint.
+
+    Args:
+        recipe: What to do.
+        data: Folder of LatentQA's layout, with ``train`` and ``dev``.
+        out: Run folder: log, checkpoint, decoder.
+        device: Where to train.
+        target: The model to read, if it is loaded already.
+
+    Raises:
+        RecipeError: If recipe or data are malformed, or ``out`` belongs to another recipe.
+    """
+    rows, dev_rows = load_rows(data / "train"), load_rows(data / "dev")
+    target = target or load_target(recipe.target, device=device)
+    decoder = new_decoder(recipe, target, rows, data_hash(data / "train"))
+    trainer = Trainer(recipe, target, decoder, out)
+    trainer.train(rows, dev_rows)
+    decoder.save(out / "decoder")
+    return out / "decoder"
+
+
+def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
+    """Return an untrained decoder on the target's own base, sharing its weights."""
+    from peft import LoraConfig, get_peft_model
+
+    protocol = protocol_of(recipe, target, training_data)
+    torch.manual_seed(recipe.seed)
+    settings: dict[str, Any] = recipe.lora.model_dump()
+    settings["target_modules"] = list(recipe.lora.target_modules)
+    if target.base is None:
+        raise ValueError("the target came without its Hugging Face base; load it with load_target.")
+    model = get_peft_model(share(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
+    write = {"replace": Replace, "add": AddNormMatched}.get(recipe.wire.write)
+    return Decoder(model, target.tokenizer, protocol, write() if write else projection(recipe, target, protocol, rows))
+
+
+def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:
+    """Return the wire format of the decoder that a recipe trains."""
+    return Protocol(
+        name=recipe.name,
+        target=target.name,
+        base=target.name,
+        d_model=target.d_model,
+        n_layers=target.n_layers,
+        target_revision=target.revision,
+        target_fingerprint=target.fingerprint(),
+        lora_scaling=recipe.lora.lora_alpha / recipe.lora.r,
+        training_data=training_data,
+        licence=recipe.licence,
+        **recipe.wire.model_dump(),
+    )
+
+
+def projection(recipe: Recipe, target: Target, protocol: Protocol, rows: list[Row]) -> Project:
+    """Return the ``project`` operation with the mean and spread of training activations at the read positions."""
+    mixture = Mixture(rows, recipe)
+    dialogs = [mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
+    activations = read_dialogs(target, protocol, dialogs)
+    per_layer = [activations.resid[:, layer][activations.mask].float() for layer in range(len(protocol.read_layers))]
+    mean = torch.stack([values.mean(0) for values in per_layer])
+    std = torch.stack([values.std(0) for values in per_layer]).clamp_min(1e-3)
+    return Project(mean, std, target.d_model)

@@ -1,0 +1,64 @@
+"""Read the residual stream of chosen layers and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from audit_lit.hooks.model import Hook, HookedModel, require_raw, resid_post, resolve_layers
+
+
+def capture(
+    model: HookedModel,
+    tokens: Int[Tensor, "batch pos"],
+    attention_mask: Int[Tensor, "batch pos"],
+    layers: Sequence[int],
+    *,
+    positions: Int[Tensor, "batch slot"] | None = None,
+    grad: bool = False,
+) -> dict[int, Float[Tensor, "batch read d_model"]]:
+    """Return the residual stream after each of ``layers``, stopping above the highest.
+
+    Args:
+        model: Any TransformerLens model with raw weights.
+        tokens: Token ids; padding goes to the left.
+        attention_mask: 1 at tokens, 0 at padding. Always given: some TransformerLens versions
+            do not infer it and then read garbage.
+        layers: Block indices; negative ones count from the end.
+        positions: Columns to keep in each row; None keeps all.
+        grad: Keep the graph, so that a loss on the result reaches the model and its hooks.
+
+    Returns:
+        Layer index (never negative) to activations, in the order of ``layers``.
+
+    Raises:
+        ValueError: If a layer does not exist or the weights are processed.
+        RuntimeError: If the model never reached a hook.
+    """
+    require_raw(model)
+    layers = resolve_layers(layers, model.cfg.n_layers)
+    cache: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> Hook:
+        def read(resid: Tensor, *, hook: object) -> None:
+            kept = resid if positions is None else take(resid, positions)
+            cache[layer] = kept if grad else kept.detach().clone()
+
+        return resid_post(layer), read
+
+    with torch.set_grad_enabled(grad), model.hooks(fwd_hooks=[keep(layer) for layer in layers]):
+        model(tokens, attention_mask=attention_mask, stop_at_layer=max(layers) + 1)
+    if missing := [layer for layer in layers if layer not in cache]:
+        raise RuntimeError(f"the model has no hook point {resid_post(missing[0])!r}.")
+    return {layer: cache[layer] for layer in layers}
+
+
+def take(
+    resid: Float[Tensor, "batch pos d_model"], positions: Int[Tensor, "batch slot"]
+) -> Float[Tensor, "batch slot d_model"]:
+    """Return the rows of ``resid`` at ``positions``."""
+    index = positions.to(resid.device).unsqueeze(-1).expand(-1, -1, resid.shape[-1])
+    return resid.gather(1, index)

@@ -1,0 +1,132 @@
+"""Write vectors into chosen positions of a residual stream.
+
+Three write operations, on the residual ``h`` of a slot and the vector ``v`` that it receives:
+
+- ``Replace`` (LatentQA, arXiv 2412.08686):            ``h <- v``
+- ``AddNormMatched`` (activation oracles, 2512.15674): ``h <- h + |h| v / |v|``
+- ``Project`` (ours): ``a = W (v - mean) / std``, then ``h <- |h| a / |a|``. Raw residuals are dominated by a
+  few massive dimensions; without the standardisation all slots look alike to the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+WriteOp = Callable[
+    [Float[Tensor, "slot d_model"], Float[Tensor, "slot d_read"], Int[Tensor, " slot"]],
+    Float[Tensor, "slot d_model"],
+]
+"""Takes the slots' residuals, the vectors and the index of the read layer each vector came from."""
+
+EPS = 1e-6
+
+
+def _unit(vector: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+    return vector / vector.norm(dim=-1, keepdim=True).clamp_min(EPS)
+
+
+class Replace(nn.Module):
+    """Put the vector in the place of the slot's residual."""
+
+    def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
+        """Return the slots' new residuals, in float32."""
+        return vectors.float()
+
+
+class AddNormMatched(nn.Module):
+    """Add the vector, rescaled to the norm of the slot's residual."""
+
+    def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
+        """Return the slots' new residuals, in float32."""
+        resid = resid.float()
+        return resid + resid.norm(dim=-1, keepdim=True) * _unit(vectors.float())
+
+
+class Project(nn.Module):
+    """Standardise, map linearly, rescale to the norm of the slot's residual.
+
+    ``mean`` and ``std`` are per dimension over training activations, one row per read layer; the
+    map starts as the identity and is trained with the decoder.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Float[Tensor, "layer d_read"], std: Float[Tensor, "layer d_read"], d_model: int) -> None:
+        """Start from the statistics of the target's activations.
+
+        Raises:
+            ValueError: If a standard deviation is not positive.
+        """
+        super().__init__()
+        if not bool((std > 0).all()):
+            raise ValueError("std has a value that is not positive; expected the spread of real activations.")
+        self.register_buffer("mean", mean.detach().float().clone())
+        self.register_buffer("std", std.detach().float().clone())
+        self.weight = nn.Parameter(torch.eye(d_model, mean.shape[1]).repeat(mean.shape[0], 1, 1))
+
+    def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
+        """Return the slots' new residuals, in float32."""
+        scaled = (vectors.float() - self.mean[layer_index]) / self.std[layer_index]
+        mapped = torch.zeros(*scaled.shape[:-1], self.weight.shape[1], device=scaled.device)
+        for layer in range(self.weight.shape[0]):
+            rows = layer_index == layer
+            mapped = mapped.index_put((rows,), (scaled[rows] @ self.weight[layer].T).float())
+        return resid.float().norm(dim=-1, keepdim=True) * _unit(mapped)
+
+
+def inject(
+    write: WriteOp,
+    vectors: Float[Tensor, "slot d_read"],
+    slots: Bool[Tensor, "batch pos"],
+    layer_index: Int[Tensor, " slot"] | None = None,
+) -> Callable[..., Tensor]:
+    """Return a hook function that writes ``vectors`` where ``slots`` is true, row by row.
+
+    It fits ``model.hooks(fwd_hooks=[(resid_post(layer), fn)])`` on any TransformerLens model and
+    ``writing_to(block, fn)`` on a plain Hugging Face one. It returns a fresh tensor, keeps dtype and device,
+    and passes gradients to ``vectors``. A sequence shorter than ``slots`` is a decoding step under a KV cache:
+    the slots were written in the prefill, so it is left alone; a longer one was recomputed without a
+    cache, so it is written again.
+
+    Args:
+        write: One of the operations above.
+        vectors: One row per slot.
+        slots: True at the prompt positions that receive a vector.
+        layer_index: Which read layer each vector came from, counted from 0; None means one layer.
+
+    Raises:
+        ValueError: If the number of vectors is not the number of slots.
+    """
+    if vectors.shape[0] != int(slots.sum()):
+        raise ValueError(f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; they must be equal.")
+    index = layer_index if layer_index is not None else torch.zeros(len(vectors), dtype=torch.long)
+
+    def fn(resid: Tensor, *, hook: object = None) -> Tensor:
+        n_new = resid.shape[1] - slots.shape[1]
+        if n_new < 0:
+            return resid
+        at = nn.functional.pad(slots, (0, n_new)).to(resid.device)
+        new = write(resid[at], vectors.to(resid.device), index.to(resid.device))
+        return resid.masked_scatter(at.unsqueeze(-1), new.to(resid.dtype))
+
+    return fn
+
+
+@contextmanager
+def writing_to(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
+    """Apply a hook function to the output of a plain Hugging Face block inside the ``with`` body."""
+
+    def forward_hook(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        return (fn(output[0]), *output[1:]) if isinstance(output, tuple) else fn(output)
+
+    handle = block.register_forward_hook(forward_hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,71 @@
+"""What audit-lit needs from a TransformerLens model, typed by structure.
+
+``HookedTransformer`` and ``TransformerBridge`` both fit; nothing here imports TransformerLens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Hook = tuple[str, Callable[..., Tensor | None]]
+"""A hook as data: ``(hook_name, fn)``, what ``model.hooks(fwd_hooks=[...])`` takes."""
+
+
+@runtime_checkable
+class HookedModel(Protocol):
+    """The part of a TransformerLens model that reading and writing residuals uses."""
+
+    cfg: Any
+
+    def hooks(self, fwd_hooks: Any = ..., bwd_hooks: Any = ...) -> AbstractContextManager[Any]:
+        """Attach hooks for the length of a ``with`` block."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward pass."""
+        ...
+
+
+def resid_post(layer: int) -> str:
+    """Return the hook name of block ``layer``'s output."""
+    return f"blocks.{layer}.hook_resid_post"
+
+
+def resolve_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
+    """Return ``layers`` as block indices; negative ones count from the end.
+
+    Raises:
+        ValueError: If a layer does not exist, or none is named.
+    """
+    if not layers:
+        raise ValueError(f"no layer named; name at least one of 0-{n_layers - 1}.")
+    for layer in layers:
+        if not -n_layers <= layer < n_layers:
+            raise ValueError(
+                f"layer {layer} is outside a model of {n_layers} layers; "
+                f"use 0-{n_layers - 1}, or negative to count from the end."
+            )
+    return tuple(layer % n_layers for layer in layers)
+
+
+def require_raw(model: HookedModel) -> None:
+    """Refuse a model whose weights were folded or centred.
+
+    Processing shifts the residual stream, so a decoder trained on raw activations would answer
+    about something else without any error.
+
+    Raises:
+        ValueError: If the model is in compatibility mode or has folded LayerNorms.
+    """
+    folded = str(getattr(model.cfg, "normalization_type", "") or "").endswith("Pre")
+    if folded or getattr(model, "compatibility_mode", False):
+        raise ValueError(
+            "the model has processed weights (folded LayerNorm or compatibility mode), whose "
+            "residual stream differs from the raw one; expected raw weights. Load it with "
+            "TransformerBridge.boot_transformers(...) and no enable_compatibility_mode(), or with "
+            "HookedTransformer.from_pretrained_no_processing(...)."
+        )
