@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,29 @@ def ensure_default_target() -> Path:
     folder = default_target_dir()
     if (folder / MARKER).is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
-        if not (folder / MARKER).is_file():
-            _build(Path(tmp))
-            shutil.rmtree(folder, ignore_errors=True)
-            (Path(tmp) / "converted").rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / MARKER).is_file():
+                _replace(folder)
+    except OSError as err:
+        raise TargetError(
+            f"the default target could not be written to {folder}: {err}. Free 1 GB there, or set AUDIT_LIT_CACHE to "
+            "another folder."
+        ) from err
     return folder
+
+
+def _replace(folder: Path) -> None:
+    tmp = Path(f"{folder}.partial")  # always this name, so that what a killed run left goes with the next one
+    shutil.rmtree(tmp, ignore_errors=True)
+    try:
+        tmp.mkdir()
+        _build(tmp)
+        shutil.rmtree(folder, ignore_errors=True)
+        (tmp / "converted").rename(folder)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
 
 
 def _build(tmp: Path) -> None:
@@ -104,7 +119,8 @@ def check_sha256(path: Path, expected: str) -> None:
     if got != expected:
         raise TargetError(
             f"{path.name} has SHA-256 {got}, expected {expected}: the download is broken, partial or another file. "
-            "Nothing was kept; run again, and clear pip's cache ('pip cache purge') if it stays so."
+            "Nothing was kept; run again. If it stays so, clear pip's cache ('pip cache purge') or fetch the file of "
+            "AUDIT_LIT_WHEEL again."
         )
 
 

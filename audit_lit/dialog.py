@@ -79,12 +79,16 @@ def check_dialog(dialog: Dialog) -> None:
     if isinstance(dialog, str | Mapping) or not all(isinstance(message, Mapping) for message in dialog):
         raise DialogError('got something else than a list of messages; expected [{"role": "user", "content": "..."}].')
     if not dialog:
-        raise DialogError('the dialog is empty; expected at least one message such as {"role": "user", "content": "Hi"}.')
+        raise DialogError(
+            'the dialog is empty; expected at least one message such as {"role": "user", "content": "Hi"}.'
+        )
     for index, message in enumerate(dialog):
         if message.get("role") not in ROLES:
             raise DialogError(f"message {index} has role {message.get('role')!r}; expected one of {', '.join(ROLES)}.")
         if not isinstance(message.get("content"), str) or not message["content"].strip():
-            raise DialogError(f"message {index} ({message['role']}) has no text; expected a non-empty string in 'content'.")
+            raise DialogError(
+                f"message {index} ({message['role']}) has no text; expected a non-empty string in 'content'."
+            )
         if extra := set(message) - {"role", "content", "hidden"}:
             raise DialogError(f"message {index} has unknown keys {sorted(extra)}; expected role, content and hidden.")
 
@@ -103,19 +107,23 @@ def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> Rendered:
     check_dialog(dialog)
     literals = _literals([message["role"] for message in dialog], tokenizer)
     contents = [message["content"] for message in dialog]
-    text = _template([dict(role=m["role"], content=m["content"]) for m in dialog], tokenizer)
+    text = _template([{"role": m["role"], "content": m["content"]} for m in dialog], tokenizer)
     if text != _join(literals, contents):
         contents = [content.strip() for content in contents]  # many templates trim
         if text != _join(literals, contents):
-            raise DialogError("the chat template rewrites this dialog, so no token can be attributed to a turn; "
-                              "expected a template that inserts messages as they are. Reveal text by another template.")
+            raise DialogError(
+                "the chat template rewrites this dialog, so no token can be attributed to a turn; "
+                "expected a template that inserts messages as they are. Reveal text by another template."
+            )
     spans = _char_spans(dialog, literals, contents, tokenizer)
     return _to_tokens(text, dialog, contents, spans, tokenizer)
 
 
 def _template(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> str:
     if not tokenizer.chat_template:
-        raise DialogError(f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model.")
+        raise DialogError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model."
+        )
     ready = messages[-1]["role"] == "user" if generate is None else generate
     try:
         rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ready)
@@ -127,7 +135,7 @@ def _template(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
 def _literals(roles: list[str], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> list[str]:
     """The template's own text before, between and after the messages."""
     marks = [f"\u27e6turn{index}\u27e7" for index in range(len(roles))]
-    messages = [dict(role=role, content=mark) for role, mark in zip(roles, marks, strict=True)]
+    messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     literals = re.split("|".join(marks), _template(messages, tokenizer, generate))
     if len(literals) != len(roles) + 1:
         raise DialogError("the chat template drops or repeats a message; expected each message once.")
@@ -143,7 +151,8 @@ def _char_spans(
 ) -> list[tuple[int, int, int, int]]:
     """Per turn: start of header, start of text, end of text, end of trailer (characters)."""
     roles = [message["role"] for message in dialog]
-    spans, cursor, previous_end = [], len(literals[0]), len(literals[0]) - len(_first_header(roles[0], literals, tokenizer))
+    spans, cursor = [], len(literals[0])
+    previous_end = cursor - len(_first_header(roles[0], literals, tokenizer))
     for index, content in enumerate(contents):
         text_end = cursor + len(content)
         closed = _literals(roles[: index + 1], tokenizer, generate=False)[-1]
@@ -164,7 +173,11 @@ def _first_header(role: str, literals: list[str], tokenizer: PreTrainedTokenizer
 
 
 def _to_tokens(
-    text: str, dialog: Dialog, contents: list[str], spans: list[tuple[int, int, int, int]], tokenizer: PreTrainedTokenizerBase
+    text: str,
+    dialog: Dialog,
+    contents: list[str],
+    spans: list[tuple[int, int, int, int]],
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Rendered:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
@@ -193,6 +206,7 @@ def reveal_positions(rendered: Rendered, reveal: Reveal = "user") -> tuple[int, 
     """
     if not isinstance(reveal, str):
         return _explicit(rendered, reveal)
+    chosen: Sequence[int]
     if reveal in ("user", "assistant"):
         turn = next((turn for turn in reversed(rendered.turns) if turn.role == reveal and not turn.hidden), None)
         is_last = turn is rendered.turns[-1]
@@ -205,7 +219,9 @@ def reveal_positions(rendered: Rendered, reveal: Reveal = "user") -> tuple[int, 
     positions = tuple(index for index in chosen if rendered.visible[index])
     if not positions:
         roles = ", ".join(f"{turn.role}{' (hidden)' if turn.hidden else ''}" for turn in rendered.turns)
-        raise DialogError(f"reveal={reveal!r} selects nothing; the dialog has the turns: {roles}. Reveal a visible one.")
+        raise DialogError(
+            f"reveal={reveal!r} selects nothing; the dialog has the turns: {roles}. Reveal a visible one."
+        )
     return positions
 
 
@@ -217,5 +233,7 @@ def _explicit(rendered: Rendered, positions: Sequence[int]) -> tuple[int, ...]:
         if not -n_tokens <= position < n_tokens:
             raise DialogError(f"position {position} is outside the dialog's {n_tokens} tokens; use 0-{n_tokens - 1}.")
         if not rendered.visible[position]:
-            raise DialogError(f"position {position} is in a hidden turn, which the decoder must not see; reveal another.")
+            raise DialogError(
+                f"position {position} is in a hidden turn, which the decoder must not see; reveal another."
+            )
     return tuple(sorted({position % n_tokens for position in positions}))

@@ -23,14 +23,24 @@ def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "d
     Raises:
         HubError: If it is not there, gated, offline, of another revision, or the network fails.
     """
-    if Path(name).is_dir():
-        return Path(name)
+    folder = Path(name)
+    if folder.is_dir():
+        if revision not in (None, commit_of(folder)):
+            raise HubError(
+                f"{kind} {name!r} is a folder here, which has no revisions; got revision {revision!r}. Leave the "
+                "revision out, or name a Hub id that is no folder."
+            )
+        return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
-        raise HubError(
-            f"{kind} {name!r} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
-            f"Run 'audit-lit decoders' for the names that need neither."
-        )
+        raise _no_name(name, kind)
     return _download(name, revision, kind)
+
+
+def _no_name(name: str, kind: str) -> HubError:
+    return HubError(
+        f"{kind} {name!r} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
+        "Run 'audit-lit decoders' for the names that need neither."
+    )
 
 
 def _download(name: str, revision: str | None, kind: str) -> Path:
@@ -38,6 +48,7 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -46,6 +57,8 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES))
+    except HFValidationError as err:
+        raise _no_name(name, kind) from err
     except GatedRepoError as err:  # subclasses RepositoryNotFoundError: first
         raise HubError(
             f"{kind} {name!r} is gated and your token has no access. Accept its licence on its Hub page, then set "
@@ -62,12 +75,22 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
             "or run 'hf auth login'."
         ) from err
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as err:
+        if isinstance(err.__cause__, HfHubHTTPError):
+            raise _not_fetched(name, kind, err.__cause__) from err
         raise HubError(
-            f"{kind} {name!r} is not in the local cache and the Hub cannot be reached (offline mode or no network). "
-            "Unset HF_HUB_OFFLINE and check the network, or pass a folder that holds it."
+            f"{kind} {name!r} is not complete in the local cache and the Hub cannot be reached (offline mode or no "
+            "network). Unset HF_HUB_OFFLINE and check the network, or pass a folder that holds it."
         ) from err
-    except (HfHubHTTPError, OSError) as err:
-        raise HubError(f"{kind} {name!r} could not be fetched: {err}. Try again, or pass a folder.") from err
+    except Exception as err:  # the HTTP client's own errors are no OSError, and which client it is may change
+        raise _not_fetched(name, kind, err) from err
+
+
+def _not_fetched(name: str, kind: str, err: BaseException) -> HubError:
+    reason = (str(err).strip() or repr(err)).splitlines()[0]
+    return HubError(
+        f"{kind} {name!r} could not be fetched: {reason}. Try again later; check HF_TOKEN and HF_ENDPOINT if they are "
+        "set; or pass a folder that holds it."
+    )
 
 
 def commit_of(folder: Path) -> str | None:

@@ -79,9 +79,7 @@ def _wrap(protocol: Protocol, tokenizer: PreTrainedTokenizerBase, sections: str,
     )
 
 
-def _tokenise(
-    pieces: Sequence[str], protocol: Protocol, tokenizer: PreTrainedTokenizerBase, n_slots: int
-) -> Prompt:
+def _tokenise(pieces: Sequence[str], protocol: Protocol, tokenizer: PreTrainedTokenizerBase, n_slots: int) -> Prompt:
     gap = len(protocol.placeholder_separator)
     step = len(protocol.placeholder) + gap
     slots_text = protocol.placeholder_separator.join([protocol.placeholder] * n_slots)
@@ -92,11 +90,13 @@ def _tokenise(
         text += slots_text + piece
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     slots = tuple(end in ends and end > start for start, end in encoded["offset_mapping"])
-    lengths_ok = all(end - start <= step for (start, end), slot in zip(encoded["offset_mapping"], slots, strict=True) if slot)
+    lengths_ok = all(
+        end - start <= step for (start, end), slot in zip(encoded["offset_mapping"], slots, strict=True) if slot
+    )
     if sum(slots) != len(ends) or not lengths_ok:
         raise ProtocolError(
-            f"placeholder {protocol.placeholder!r} is not one token in this decoder's tokenizer; expected one token per "
-            "slot. The protocol belongs to another base model."
+            f"placeholder {protocol.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
+            "per slot. The protocol belongs to another base model."
         )
     return Prompt(tuple(encoded["input_ids"]), slots)
 

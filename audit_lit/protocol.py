@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from audit_lit.dialog import Rendered, Reveal, reveal_positions
 from audit_lit.errors import DecoderMismatch, ProtocolError
 
 FILE = "protocol.json"
@@ -38,6 +38,8 @@ class Protocol:
         shift_positions: Decoder positions start at the number of hidden target tokens (LatentQA trains so).
         answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
         base: Name of the decoder's base model.
+        base_fingerprint: ``weights_fingerprint`` of the base, to know whether a target is that very model.
+        lift_threshold: Lift (nats per token) that at most one in twenty answers about random activations reaches.
         target_revision: Commit of the target it was trained on.
         target_fingerprint: ``Target.fingerprint()`` of that model.
         lora_scaling: Factor of the LoRA update, to check against the adapter's own settings.
@@ -63,6 +65,8 @@ class Protocol:
     shift_positions: bool = False
     answer_end: str | None = None
     base: str | None = None
+    base_fingerprint: str | None = None
+    lift_threshold: float = 0.0
     target_revision: str | None = None
     target_fingerprint: str | None = None
     lora_scaling: float | None = None
@@ -84,17 +88,17 @@ class Protocol:
         if not self.read_layers or not all(0 <= layer < self.n_layers for layer in self.read_layers):
             raise ProtocolError(f"read_layers={list(self.read_layers)} must name some of 0-{self.n_layers - 1}.")
 
-    def select(self, revealed: Sequence[int], text_end: int) -> tuple[int, ...]:
-        """Return which of the revealed positions are read.
+    def select(self, rendered: Rendered, reveal: Reveal) -> tuple[int, ...]:
+        """Return the token positions to read: those that ``reveal`` names, or their edges; explicit ones as they are.
 
-        Args:
-            revealed: Token positions that the decoder may see.
-            text_end: Position after the last token of the revealed turn's text.
+        Raises:
+            DialogError: If ``reveal`` selects nothing, or something hidden.
         """
-        if self.positions == "all":
-            return tuple(revealed)
-        edges = {*revealed[: self.n_edge], *revealed[-self.n_edge :]}
-        return tuple(sorted(edges | ({text_end - 1} & set(revealed))))
+        revealed = reveal_positions(rendered, reveal)
+        if self.positions == "all" or not isinstance(reveal, str):
+            return revealed
+        text_ends = [turn.text_end - 1 for turn in rendered.turns if turn.text_end - 1 in revealed]
+        return tuple(sorted({*revealed[: self.n_edge], *text_ends[-1:], *revealed[-self.n_edge :]}))
 
     def check_target(self, d_model: int, n_layers: int, name: str, fingerprint: str | None) -> None:
         """Raise unless the decoder was trained for this target.
@@ -132,12 +136,16 @@ class Protocol:
         except (OSError, json.JSONDecodeError) as err:
             raise ProtocolError(f"{path} could not be read ({err}); expected a JSON document.") from err
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise ProtocolError(f"{path} is not of format {FORMAT}; expected one written by this version. Upgrade audit-lit.")
+            raise ProtocolError(
+                f"{path} is not of format {FORMAT}; expected one written by this version. Upgrade audit-lit."
+            )
         names = [field.name for field in fields(cls)]
         for key in content:
             if key not in names:
                 near = difflib.get_close_matches(key, names, n=1)
-                raise ProtocolError(f"{path} has the unknown field {key!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+                raise ProtocolError(
+                    f"{path} has the unknown field {key!r}.{f' Did you mean {near[0]!r}?' if near else ''}"
+                )
         try:
             return cls(**{**content, "read_layers": tuple(content["read_layers"])})
         except (KeyError, TypeError) as err:

@@ -1,7 +1,7 @@
 """Wire formats of published decoders that come without ``protocol.json``.
 
-Facts from their code: LatentQA (arXiv 2412.08686) and activation oracles (arXiv 2512.15674). An adapter that is neither here
-nor brings the file is refused, never guessed; who knows its format passes one of these as ``protocol=``.
+Facts from their code: LatentQA (arXiv 2412.08686) and activation oracles (arXiv 2512.15674). An adapter that is neither
+here nor brings the file is refused, never guessed; who knows its format passes one of these as ``protocol=``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ LLAMA3_REFLECT = "<|start_header_id|>reflect<|end_header_id|>\n\n"
 def lit_llama3(name: str, *, target: str, d_model: int = 4096, n_layers: int = 32, read_layer: int = 15) -> Protocol:
     """LatentQA's format on Llama-3: raw activations replace one ``?`` per token at block 0."""
     prompt = (
-        f"<|begin_of_text|>{LLAMA3_USER}{{sections}}<|eot_id|>{LLAMA3_REFLECT}Sure, I've analyzed the assistant.<|eot_id|>"
+        f"<|begin_of_text|>{LLAMA3_USER}{{sections}}<|eot_id|>"
+        f"{LLAMA3_REFLECT}Sure, I've analyzed the assistant.<|eot_id|>"
         f"{LLAMA3_USER}{{question}}<|eot_id|>{LLAMA3_REFLECT}"
     )
     return Protocol(

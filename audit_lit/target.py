@@ -102,11 +102,8 @@ def load_target(
         TargetError: If it cannot be loaded.
         HubError: If it cannot be fetched.
     """
-    from transformers import AutoTokenizer
-
     folder = model_folder(name, revision=revision)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.padding_side = "left"
+    tokenizer = load_tokenizer(folder)
     base = load_base(folder, device=device, dtype=dtype)
     return Target(boot(base, folder, tokenizer), tokenizer, name, hub.commit_of(folder) or revision, base)
 
@@ -118,23 +115,60 @@ def model_folder(name: str, *, revision: str | None = None) -> Path:
     return hub.resolve(name, revision=revision, kind="model")
 
 
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a Hugging Face tokenizer that pads on the left.
+
+    Raises:
+        TargetError: If its files are missing or broken.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as err:  # the libraries raise whatever a broken file leads to
+        raise _broken(folder, "tokenizer", err) from err
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
 def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedModel:
     """Load a plain Hugging Face causal language model, safetensors only.
 
     Raises:
-        TargetError: If the folder's files are broken or of an unknown architecture.
+        TargetError: If the folder's files are broken, incomplete or of an unknown architecture, or there is no such
+            device.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, SafetensorError) as err:
-        raise TargetError(
-            f"the model in {folder} could not be loaded: {err}. Expected config.json and complete "
-            "*.safetensors weights; fetch the folder again."
-        ) from err
-    return model.to(device).eval()  # type: ignore[no-any-return]
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as err:  # the libraries raise whatever a broken file leads to
+        raise _broken(folder, "model", err) from err
+    if missing := sorted(report["missing_keys"]):  # transformers only warns, and leaves them random
+        raise _broken(folder, "model", f"{len(missing)} of its weights are missing, such as {missing[0]!r}")
+    try:
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as err:
+        raise TargetError(f"the model could not be put on device {device!r}: {err}. Try another, such as cpu.") from err
+
+
+def _broken(folder: Path, what: str, reason: object) -> TargetError:
+    first = (str(reason).strip() or repr(reason)).splitlines()[0].rstrip(".:")
+    return TargetError(
+        f"the {what} in {folder} could not be loaded: {first}. Expected config.json, tokenizer.json and the complete "
+        "weights of a causal language model as *.safetensors; fetch the folder again."
+    )
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Return a hash of a few values of every parameter, rounded to bfloat16: it tells a fine-tune from its base."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        few = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16)
+        digest.update(name.encode() + few.contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def share(model: PreTrainedModel) -> PreTrainedModel:

@@ -26,8 +26,13 @@ WriteOp = Callable[
 EPS = 1e-6
 
 
+def _norm(vector: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch 1"]:
+    norm: Tensor = vector.norm(dim=-1, keepdim=True)
+    return norm
+
+
 def _unit(vector: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-    return vector / vector.norm(dim=-1, keepdim=True).clamp_min(EPS)
+    return vector / _norm(vector).clamp_min(EPS)
 
 
 class Replace(nn.Module):
@@ -44,7 +49,7 @@ class AddNormMatched(nn.Module):
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
         """Return the slots' new residuals, in float32."""
         resid = resid.float()
-        return resid + resid.norm(dim=-1, keepdim=True) * _unit(vectors.float())
+        return resid + _norm(resid) * _unit(vectors.float())
 
 
 class Project(nn.Module):
@@ -77,7 +82,7 @@ class Project(nn.Module):
         for layer in range(self.weight.shape[0]):
             rows = layer_index == layer
             mapped = mapped.index_put((rows,), (scaled[rows] @ self.weight[layer].T).float())
-        return resid.float().norm(dim=-1, keepdim=True) * _unit(mapped)
+        return _norm(resid.float()) * _unit(mapped)
 
 
 def inject(

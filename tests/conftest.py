@@ -14,27 +14,16 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def byte_tokenizer(chat_template: str = CHAT_TEMPLATE) -> Any:
     """Bytes, special tokens, and ``?`` and `` ?`` as one token each."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from audit_lit.training.smoke import byte_tokenizer as build
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: index for index, token in enumerate([*SPECIAL, *alphabet, "\u0120?"])}
-    raw = Tokenizer(models.BPE(vocab=vocab, merges=[("\u0120", "?")]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=SPECIAL,
-        chat_template=chat_template,
-        padding_side="left",
-    )
+    tokenizer = build()
+    tokenizer.chat_template = chat_template
+    tokenizer.padding_side = "left"
+    return tokenizer
 
 
 def tiny_llama(n_layers: int = 4, d_model: int = 32, seed: int = 0, **settings: Any) -> Any:
@@ -130,7 +119,9 @@ def make_decoder(target: Any) -> Callable[..., Any]:
     def make(**changes: Any) -> Any:
         wire = make_protocol(target, **changes)
         torch.manual_seed(1)
-        config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+        config = LoraConfig(
+            r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False
+        )
         n_read = len(wire.read_layers)
         write = {
             "replace": Replace,

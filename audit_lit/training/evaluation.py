@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from audit_lit.activations import Activations, read_many
+from audit_lit.answer import bootstrap_interval
 from audit_lit.decoder import Decoder
-from audit_lit.dialog import render, reveal_positions
+from audit_lit.dialog import render
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target
 from audit_lit.training.data import Example, Row
@@ -44,10 +45,8 @@ class Gap:
 def read_dialogs(target: Target, protocol: Protocol, dialogs: Sequence[Sequence[dict[str, Any]]]) -> Activations:
     """Read each dialog's last visible turn where the protocol wants it read."""
     rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
-    positions = []
-    for dialog in rendered:
-        last = next(turn for turn in reversed(dialog.turns) if not turn.hidden)
-        positions.append(protocol.select(reveal_positions(dialog, last.role), last.text_end))
+    last = [next(turn.role for turn in reversed(dialog.turns) if not turn.hidden) for dialog in rendered]
+    positions = [protocol.select(dialog, role) for dialog, role in zip(rendered, last, strict=True)]
     return read_many(target, rendered, positions, protocol.read_layers)
 
 
@@ -82,13 +81,3 @@ def measure_gap(decoder: Decoder, target: Target, examples: Sequence[Example], *
     means = {name: float(np.mean(values)) for name, values in losses.items()}
     differences = np.subtract(losses["shuffled"], losses["true"])
     return Gap(**means, gap=float(differences.mean()), interval=bootstrap_interval(differences))
-
-
-def bootstrap_interval(values: Any, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a mean; a single value has no spread to resample."""
-    from scipy.stats import bootstrap
-
-    if len(values) < 2:
-        return (float(np.mean(values)), float(np.mean(values)))
-    found = bootstrap((np.asarray(values),), np.mean, confidence_level=level, method="percentile", rng=seed)
-    return (float(found.confidence_interval.low), float(found.confidence_interval.high))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 from audit_lit.decoder import Decoder
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.protocol import Protocol
-from audit_lit.target import Target, load_target, share
+from audit_lit.target import Target, load_target, share, weights_fingerprint
+from audit_lit.training.card import write_card
 from audit_lit.training.data import Mixture, Row, data_hash, load_rows
 from audit_lit.training.evaluation import read_dialogs
 from audit_lit.training.recipe import Recipe
-from audit_lit.training.trainer import Trainer
+from audit_lit.training.measure import measure
+from audit_lit.training.trainer import LOG, Trainer
 
 STATISTICS_DIALOGS = 256
 
@@ -37,8 +40,18 @@ def train(recipe: Recipe, data: Path, out: Path, *, device: str = "cpu", target:
     decoder = new_decoder(recipe, target, rows, data_hash(data / "train"))
     trainer = Trainer(recipe, target, decoder, out)
     trainer.train(rows, dev_rows)
-    decoder.save(out / "decoder")
-    return out / "decoder"
+    return publish(decoder, target, recipe, dev_rows, out)
+
+
+def publish(decoder: Decoder, target: Target, recipe: Recipe, dev_rows: list[Row], out: Path) -> Path:
+    """Measure a trained decoder and write it with its card to ``out/decoder``; return that folder."""
+    decoder.model.eval()
+    results = measure(decoder, target, dev_rows, seed=recipe.seed)
+    decoder.protocol = replace(decoder.protocol, lift_threshold=round(results["lifts"]["threshold"], 3))
+    folder = out / "decoder"
+    decoder.save(folder)
+    write_card(folder, decoder, recipe, results, out / LOG)
+    return folder
 
 
 def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
@@ -66,6 +79,7 @@ def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:
         n_layers=target.n_layers,
         target_revision=target.revision,
         target_fingerprint=target.fingerprint(),
+        base_fingerprint=weights_fingerprint(target.base) if target.base else None,
         lora_scaling=recipe.lora.lora_alpha / recipe.lora.r,
         training_data=training_data,
         licence=recipe.licence,

@@ -1,0 +1,191 @@
+"""The auditor: reads a target's activations once, asks a decoder about them, and scores each answer under controls.
+
+1. The dialog runs through the target once, together with its decoys (other hidden prompts, same visible turns).
+2. The decoder sees the activations of revealed, visible positions only, and answers each question.
+3. Each answer is scored again with empty slots, random activations, the decoys' activations, and from the text alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from audit_lit.activations import Activations, read
+from audit_lit.answer import Answer, agreement, bootstrap_interval
+from audit_lit.controls import decoy_dialogs, null_activations, same_place, text_prompt
+from audit_lit.decoder import Decoder
+from audit_lit.dialog import Dialog, Rendered, Reveal, render
+from audit_lit.errors import DialogError
+from audit_lit.target import Target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from audit_lit.hooks import HookedModel
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One dialog's activations, beside those of the same visible tokens after other hidden prompts."""
+
+    rendered: Rendered
+    activations: Activations
+    decoys: Activations
+
+
+class Auditor:
+    """Asks a decoder about a target's activations.
+
+    Attributes:
+        target: The model under audit.
+        decoder: The model that answers.
+    """
+
+    def __init__(
+        self, target: Target | HookedModel, decoder: Decoder, *, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
+        """Bring target and decoder together.
+
+        Args:
+            target: From ``load_target``, or any ``TransformerBridge`` or ``HookedTransformer`` with raw weights.
+            decoder: From ``Decoder.from_pretrained``.
+            tokenizer: The target's Hugging Face tokenizer, for a bare model; by default the decoder's, where both
+                have the same base.
+
+        Raises:
+            DecoderMismatch: If the decoder was trained for another model.
+            TargetError: If the model cannot be read.
+        """
+        self.target = target if isinstance(target, Target) else _wrap(target, decoder, tokenizer)
+        self.decoder = decoder
+        fingerprint = self.target.fingerprint() if decoder.protocol.target_fingerprint else None
+        decoder.protocol.check_target(self.target.d_model, self.target.n_layers, self.target.name, fingerprint)
+
+    @overload
+    def ask(self, dialog: Dialog, question: str, **settings: Any) -> Answer: ...
+
+    @overload
+    def ask(self, dialog: Dialog, question: Sequence[str], **settings: Any) -> list[Answer]: ...
+
+    def ask(
+        self,
+        dialog: Dialog,
+        question: str | Sequence[str],
+        *,
+        reveal: Reveal = "user",
+        samples: int = 5,
+        max_new_tokens: int = 60,
+        seed: int = 0,
+    ) -> Answer | list[Answer]:
+        """Ask about a dialog; several questions read the target once.
+
+        Args:
+            dialog: Messages ``{"role", "content"}``; system messages and those with ``"hidden": True`` run in the target
+                and are never shown to the decoder.
+            question: One question, or several.
+            reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
+            samples: Further answers per question, at temperature 1.
+            max_new_tokens: Longest answer.
+            seed: Of samples and random control.
+
+        Returns:
+            An answer per question; a single one for a single question.
+
+        Raises:
+            DialogError: If the dialog or the question is malformed, or nothing is revealed.
+            ActivationError: If the target computes values that are not finite.
+        """
+        questions = [question] if isinstance(question, str) else list(question)
+        if not questions or not all(q.strip() for q in questions):
+            raise DialogError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
+        reading = self.read(dialog, reveal=reveal)
+        answers = self.ask_reading(reading, questions, samples=samples, max_new_tokens=max_new_tokens, seed=seed)
+        return answers[0] if isinstance(question, str) else answers
+
+    def ask_reading(
+        self, reading: Reading, questions: Sequence[str], *, samples: int = 5, max_new_tokens: int = 60, seed: int = 0
+    ) -> list[Answer]:
+        """Ask about what ``read`` returned; the target does not run again. Settings as in ``ask``."""
+        texts = self._answer(reading.activations, questions, max_new_tokens, 0.0, seed)
+        repeated = [q for q in questions for _ in range(samples)]
+        drawn = self._answer(reading.activations, repeated, max_new_tokens, 1.0, seed) if samples else []
+        return [
+            self._judge(reading, q, text, tuple(drawn[index * samples : (index + 1) * samples]), seed)
+            for index, (q, text) in enumerate(zip(questions, texts, strict=True))
+        ]
+
+    def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
+        """Run the target once over a dialog and its decoys, and keep what the decoder may see.
+
+        Raises:
+            DialogError: If the dialog is malformed, or nothing is revealed.
+        """
+        tokenizer, protocol = self.target.tokenizer, self.decoder.protocol
+        rendered = [render(one, tokenizer) for one in (dialog, *decoy_dialogs(dialog))]
+        chosen = protocol.select(rendered[0], reveal)
+        positions = [same_place(chosen, rendered[0], other) for other in rendered]
+        both = read(self.target, rendered, positions, protocol.read_layers)
+        return Reading(rendered[0], both.rows([0]), both.rows(range(1, len(rendered))))
+
+    def _answer(
+        self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int
+    ) -> list[str]:
+        rows = activations.rows([0] * len(questions))
+        return self.decoder.answer(
+            rows, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+
+    @torch.no_grad()
+    def _judge(self, reading: Reading, question: str, text: str, samples: tuple[str, ...], seed: int) -> Answer:
+        true = self._score(reading.activations, question, text)
+        controls = {
+            "no_activation": self._score(reading.activations, question, text, injected=False),
+            "null": self._score(null_activations(reading.activations, self.decoder.write, seed=seed), question, text),
+            "shuffled": self._score(reading.decoys, question, text),
+            "text_only": self._mean(
+                self.decoder.text_logprob([text_prompt(reading.rendered.visible_text, question)], [text])
+            ),
+        }
+        strongest = max(controls.values(), key=lambda scores: scores.mean())
+        positions = reading.activations.positions[0].tolist()
+        tokens = self.target.tokenizer.convert_ids_to_tokens(reading.activations.token_ids[0].tolist())
+        return Answer(
+            question=question,
+            text=text,
+            score=float(true.mean()),
+            controls={name: float(scores.mean()) for name, scores in controls.items()},
+            lift=float((true - strongest).mean()),
+            interval=bootstrap_interval(true - strongest, seed=seed),
+            threshold=self.decoder.protocol.lift_threshold,
+            samples=samples,
+            agreement=agreement(text, samples),
+            layers=reading.activations.layers,
+            positions=tuple(positions),
+            tokens=tuple(tokens),
+            seed=seed,
+            target=self.target.name,
+            decoder=self.decoder.protocol.name,
+        )
+
+    def _score(
+        self, activations: Activations, question: str, text: str, *, injected: bool = True
+    ) -> npt.NDArray[np.float64]:
+        """Per-token log-probabilities of one answer, averaged over the rows of activations."""
+        n = len(activations)
+        return self._mean(self.decoder.logprob(activations, [question] * n, [text] * n, injected=injected))
+
+    @staticmethod
+    def _mean(scores: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
+        mean: npt.NDArray[np.float64] = torch.stack(list(scores)).double().mean(0).cpu().numpy()
+        return mean
+
+
+def _wrap(model: HookedModel, decoder: Decoder, tokenizer: PreTrainedTokenizerBase | None) -> Target:
+    """Make a target of a bare TransformerLens model; its own tokenizer would add a second BOS."""
+    name = str(getattr(model.cfg, "model_name", None) or decoder.protocol.target)
+    return Target(model, tokenizer or decoder.tokenizer, name)

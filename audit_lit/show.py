@@ -1,0 +1,90 @@
+"""What a person sees in a terminal. Model text is untrusted: control sequences and markup are taken out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from audit_lit.answer import Answer
+from audit_lit.dialog import is_hidden
+
+if TYPE_CHECKING:
+    from audit_lit.doctor import Check
+
+
+def printable(text: str) -> str:
+    """Return text without terminal control sequences and with markup made inert."""
+    return escape("".join(char for char in text if char.isprintable() or char == "\n"))
+
+
+def dialog_panel(dialog: Sequence[Mapping[str, Any]]) -> None:
+    """Print a dialog and say what the decoder does not see."""
+    lines = []
+    for message in dialog:
+        secret = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
+        lines.append(f"[bold]{message['role']}[/]{secret}\n  {printable(message['content'])}")
+    Console().print(Panel("\n".join(lines), title="dialog that the target read", title_align="left"))
+
+
+def answers_table(answer: Answer) -> None:
+    """Print an answer beside its controls."""
+    table = Table(title=f"[bold]{printable(answer.question)}[/]", title_justify="left", min_width=72)
+    table.add_column("answer given", no_wrap=True)
+    table.add_column("nats/token", justify="right")
+    table.add_column("lift", justify="right")
+    table.add_row("[bold]these activations[/]", f"{answer.score:.2f}", "")
+    for name, score in answer.controls.items():
+        strongest = " (strongest)" if name == answer.strongest_control else ""
+        table.add_row(f"{name}{strongest}", f"{score:.2f}", f"{answer.score - score:+.2f}")
+    low, high = answer.interval
+    console = Console()
+    console.print()
+    console.print(table)
+    console.print(f"  answer:    [bold]{printable(answer.text) or '(empty)'}[/]")
+    console.print(f"  verdict:   [{'green' if answer.supported else 'yellow'}]{printable(answer.verdict)}[/]")
+    console.print(f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {answer.threshold:.2f}")
+    if answer.samples:
+        console.print(f"  samples:   agreement {answer.agreement:.2f} over {len(answer.samples)}")
+        for sample in answer.samples:
+            console.print(f"    [dim]- {printable(sample)}[/]")
+    where = " ".join(printable(token) for token in answer.tokens)
+    console.print(f"  read from: layers {list(answer.layers)}, {len(answer.positions)} positions: [dim]{where}[/]")
+
+
+def decoders_table(as_json: bool) -> None:
+    """Print the decoders that need no ``protocol=``."""
+    from audit_lit.decoder_files import SHIPPED
+    from audit_lit.protocol import Protocol
+    from audit_lit.registry import PUBLISHED
+
+    known = [("shipped", name, Protocol.load(folder)) for name, folder in SHIPPED.items()]
+    known += [("Hub", name, protocol) for name, protocol in PUBLISHED.items()]
+    if as_json:
+        Console(soft_wrap=True).print_json(
+            json.dumps([{"where": where, "id": name, **asdict(protocol)} for where, name, protocol in known])
+        )
+        return
+    table = Table("name", "where", "reads", "layers", "writes", "licence")
+    for where, name, protocol in known:
+        layers = f"{', '.join(map(str, protocol.read_layers))} of {protocol.n_layers}"
+        writes = f"{protocol.write} at block {protocol.write_layer}"
+        table.add_row(name, where, protocol.target, layers, writes, protocol.licence or "see its card")
+    Console().print(table)
+
+
+def doctor_table(checks: Sequence[Check], as_json: bool) -> None:
+    """Print what was examined."""
+    if as_json:
+        Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
+        return
+    table = Table("", "what", "found", "next step")
+    for check in checks:
+        table.add_row("[green]ok[/]" if check.ok else "[red]missing[/]", check.what, escape(check.found), escape(check.step))
+    Console().print(table)

@@ -1,0 +1,92 @@
+"""A whole training run in under a minute: a tiny random model, built-in data, every step real."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from audit_lit.target import load_target
+from audit_lit.training.recipe import Recipe
+from audit_lit.training.run import train
+
+ROLES = ("pirate", "nurse", "poet", "judge", "baker", "pilot")
+
+
+def smoke_run(recipe: Recipe, out: Path | None = None) -> Path:
+    """Train a recipe's shape on a tiny model and return the decoder's folder."""
+    folder = out or Path(tempfile.mkdtemp(prefix="audit-lit-smoke-"))
+    write_tiny_model(folder / "tiny-llama")
+    write_tiny_data(folder / "data")
+    small = {
+        "target": str(folder / "tiny-llama"),
+        "examples": 32,
+        "batch_size": 4,
+        "buckets": 2,
+        "evaluate_every": 4,
+        "checkpoint_every": 4,
+        "wire": recipe.wire.model_copy(update={"read_layers": (1,)}),
+    }
+    return train(recipe.model_copy(update=small), folder / "data", folder / "run")
+
+
+def write_tiny_model(folder: Path) -> None:
+    """Write a random four-layer Llama with a byte tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if (folder / "config.json").is_file():
+        return
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def byte_tokenizer() -> Any:
+    """Return a tokenizer of bytes with ChatML's special tokens and the placeholder as one token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "\u0120?"])}
+    raw = Tokenizer(models.BPE(vocab=vocab, merges=[("\u0120", "?")]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=special,
+        chat_template=template,
+    )
+
+
+def write_tiny_data(folder: Path) -> None:
+    """Write a few dialogs in LatentQA's layout."""
+    for split in ("train", "dev"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"system": f"You are a {role}.", "stimulus_user": f"Hello number {index}.", "label": f"persona-job-{role}"}
+            for index, role in enumerate(ROLES)
+        ]
+        qa = {f"persona-job-{role}": [["Who is the assistant?", f"The assistant is a {role}."]] for role in ROLES}
+        (folder / split / "system.json").write_text(json.dumps(rows), encoding="utf-8")
+        (folder / split / "qa.json").write_text(json.dumps(qa), encoding="utf-8")

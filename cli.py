@@ -1,0 +1,184 @@
+"""The ``audit-lit`` command: parses, calls, prints. Exit codes: 0 done, 2 usage or environment, 3 crash."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+if __package__ in (None, ""):  # python cli.py, from a clone
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from audit_lit import __version__
+from audit_lit.errors import AuditLitError
+
+DEMO = (
+    {"role": "system", "content": "Please adopt the persona of a night-shift nurse on a quiet hospital ward."},
+    {"role": "user", "content": "What have you been thinking about lately?"},
+)
+DEMO_QUESTIONS = (
+    "What was the assistant secretly told to be or do? Answer in a few words.",
+    "What does the hidden system prompt say?",
+)
+CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIT_LIT", "show_default": True}
+
+
+class ContractGroup(click.Group):
+    """Keeps the exit codes: click's own would end with 1, which a pipeline reads as findings."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; known errors end with 2, an interruption or a crash with 3."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as err:
+            err.exit_code = 2
+            raise
+        except AuditLitError as err:
+            click.echo(f"{type(err).__name__}: {err}", err=True)
+            raise click.exceptions.Exit(2) from err
+        except click.exceptions.Exit:
+            raise
+        except (click.Abort, KeyboardInterrupt) as err:
+            click.echo("interrupted; finished parts are kept.", err=True)
+            raise click.exceptions.Exit(3) from err
+        except Exception as err:
+            click.echo(traceback.format_exc(), err=True)
+            click.echo("audit-lit crashed; please report the lines above.", err=True)
+            raise click.exceptions.Exit(3) from err
+
+
+@click.group(cls=ContractGroup, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="audit-lit")
+def cli() -> None:
+    """Ask what a language model is not saying, and see whether the answer can be believed."""
+
+
+@cli.command()
+@click.argument("question", nargs=-1)
+@click.option("--target", default="smollm2-135m", help="Model to audit: alias, folder or Hub id.")
+@click.option("--decoder", default="default", help="Model that answers: 'default', folder or Hub id.")
+@click.option("--revision", help="Commit of a Hub decoder.")
+@click.option("--system", help="Hidden system prompt: the target reads it, the decoder never does.")
+@click.option("--user", help="The user's message.")
+@click.option("--assistant", help="The assistant's reply, if it has replied.")
+@click.option("--dialog", type=click.File(encoding="utf-8"), help="JSON file with a list of messages; '-' is stdin.")
+@click.option("--reveal", default="user", help="Whose activations are read: user, assistant, last:K, or 3,4,5.")
+@click.option("--samples", default=5, type=click.IntRange(0, 100), help="Further answers, for the agreement.")
+@click.option("--max-new-tokens", default=60, type=click.IntRange(1), help="Longest answer.")
+@click.option("--seed", default=0, help="Of samples and the random control.")
+@click.option("--device", default="cpu", help="Where to run, as torch names it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Ask QUESTIONs about a model's activations; each answer comes beside its controls.
+
+    Without a dialog, a demo runs: a hidden persona and an innocent user line.
+    """
+    from audit_lit import Auditor, Decoder, load_target
+    from audit_lit.show import answers_table, dialog_panel
+
+    dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
+    note("loading the target (fetched and converted on first use, about a minute) ...")
+    target = load_target(options["target"], device=options["device"])
+    decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
+    note("reading activations and asking ...")
+    answers = Auditor(target, decoder).ask(
+        dialog,
+        list(question or DEMO_QUESTIONS),
+        reveal=_reveal(options["reveal"]),
+        samples=options["samples"],
+        max_new_tokens=options["max_new_tokens"],
+        seed=options["seed"],
+    )
+    if as_json:
+        click.echo(json.dumps({"dialog": dialog, "answers": [a.to_dict() for a in answers]}, indent=2, ensure_ascii=False))
+        return
+    dialog_panel(dialog)
+    for answer in answers:
+        answers_table(answer)
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of LatentQA's layout.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; resumed if it holds this run.")
+@click.option("--device", default="cpu", help="Where to train, as torch names it.")
+@click.option("--smoke", is_flag=True, help="A few steps on a tiny random model and built-in data, in under a minute.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
+def train(recipe: Path, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]) -> None:
+    """Train a decoder by RECIPE; a killed run goes on from its last checkpoint."""
+    import yaml
+
+    from audit_lit.training.recipe import load_recipe
+    from audit_lit.training.run import train as run_training
+    from audit_lit.training.smoke import smoke_run
+
+    pairs = [setting.partition("=") for setting in settings]
+    if bad := [key for key, equals, _ in pairs if not equals]:
+        raise click.UsageError(f"--set {bad[0]!r} has no '='; expected KEY=VALUE, such as --set lr=0.0005.")
+    loaded = load_recipe(recipe, {key: yaml.safe_load(value) for key, _, value in pairs})
+    if smoke:
+        folder = smoke_run(loaded, out)
+    elif data is None:
+        raise click.UsageError("--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke.")
+    else:
+        folder = run_training(loaded, data, out or Path("runs") / recipe.stem, device=device)
+    click.echo(folder)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def decoders(as_json: bool) -> None:
+    """List the decoders that are shipped, and the published ones whose format is known."""
+    from audit_lit.show import decoders_table
+
+    decoders_table(as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def doctor(as_json: bool) -> None:
+    """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is."""
+    from audit_lit.doctor import examine
+    from audit_lit.show import doctor_table
+
+    checks = examine()
+    doctor_table(checks, as_json)
+    if not all(check.ok for check in checks):
+        raise click.exceptions.Exit(2)
+
+
+def note(text: str) -> None:
+    """Tell a person what is going on, on stderr."""
+    click.secho(text, err=True, dim=True)
+
+
+def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistant: str | None) -> list[dict[str, Any]]:
+    given = [("system", system), ("user", user), ("assistant", assistant)]
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in given if text is not None]
+    if file is None:
+        return messages or [dict(message) for message in DEMO]
+    if messages:
+        raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
+    try:
+        loaded = json.load(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+        raise click.UsageError(f"--dialog {file.name!r} is not JSON ({err}); expected [{{\"role\": ..., \"content\": ...}}].") from err
+    return loaded["messages"] if isinstance(loaded, dict) and "messages" in loaded else loaded
+
+
+def _reveal(text: str) -> str | list[int]:
+    parts = text.split(",")
+    return [int(part) for part in parts] if all(part.strip().lstrip("-").isdigit() for part in parts) else text
+
+
+def main() -> None:
+    """Run the command."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

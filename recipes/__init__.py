@@ -1,0 +1,29 @@
+"""Training recipes by name: YAML files beside this one, each opening with the command that runs it and its cost."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from audit_lit.errors import RecipeError
+
+HERE = Path(__file__).parent
+
+
+def recipe_names() -> list[str]:
+    """Return the names that ``recipe_path`` knows."""
+    return sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of the recipe ``name``, such as ``smollm2-135m``.
+
+    Raises:
+        RecipeError: If there is none of that name.
+    """
+    names = recipe_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(f"unknown recipe {name!r}; available: {', '.join(names)}.{hint} A path to a file works too.")
+    return HERE / f"{name}.yaml"

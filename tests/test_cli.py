@@ -1,0 +1,123 @@
+"""The command line through click's runner: what it prints, and every exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str, **settings: Any) -> Result:
+    from audit_lit.cli import cli
+
+    return CliRunner().invoke(cli, arguments, **settings)
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path, make_decoder: Any, tmp_path: Path) -> list[str]:
+    """Options that ask the tiny decoder about the tiny target, quickly."""
+    make_decoder(write="project").save(tmp_path / "decoder")
+    pair = ["--target", str(tiny_folder), "--decoder", str(tmp_path / "decoder")]
+    return [*pair, "--samples", "1", "--max-new-tokens", "4"]
+
+
+def test_ask_prints_answer_controls_and_verdict(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "--system", "Be [bold]x[/].", "--user", "Hi\x1b[31m", *tiny)
+    assert result.exit_code == 0, result.output
+    for expected in ("no_activation", "null", "shuffled", "text_only", "verdict", "hidden from the decoder", "[bold]x[/]"):
+        assert expected in result.stdout
+    assert "\x1b[31m" not in result.stdout
+
+
+def test_ask_json_is_one_document(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "What?", "--system", "Be x.", "--user", "Hi", "--json", *tiny)
+    document = json.loads(result.stdout)
+    assert [answer["question"] for answer in document["answers"]] == ["Who?", "What?"]
+    assert document["dialog"][0] == {"role": "system", "content": "Be x."}
+    assert {"score", "controls", "lift", "interval", "supported", "seed", "positions"} <= set(document["answers"][0])
+
+
+def test_ask_demo_dialog(tiny: list[str]) -> None:
+    assert "night-shift nurse" in run("ask", *tiny).stdout
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_ask_dialog_from_file_and_stdin(tiny: list[str], tmp_path: Path, wrapped: bool) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    text = json.dumps({"messages": messages} if wrapped else messages)
+    (tmp_path / "dialog.json").write_text(text)
+    options = ["--reveal", "assistant", "--json", *tiny]
+    from_file = run("ask", "Who?", "--dialog", str(tmp_path / "dialog.json"), *options)
+    from_stdin = run("ask", "Who?", "--dialog", "-", *options, input=text)
+    assert json.loads(from_file.stdout) == json.loads(from_stdin.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dialog", "-"], "not JSON"),
+        (["--dialog", "missing.json"], "missing.json"),
+        (["--target", "nowhere"], "neither a folder here nor a Hub id"),
+        (["--decoder", "nowhere"], "neither a folder here nor a Hub id"),
+        (["--system", "x", "--dialog", "-"], "use one"),
+        (["--user", ""], "has no text"),
+        (["--system", "only"], "selects nothing"),
+        (["--reveal", "everyone"], "is unknown"),
+        (["--reveal", "9999"], "outside the dialog"),
+        (["--unknown"], "No such option"),
+    ],
+)
+def test_usage_and_environment_errors_exit_2(tiny: list[str], arguments: list[str], message: str) -> None:
+    result = run("ask", "Who?", *tiny, *arguments, input="no json")
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_crash_exits_3(monkeypatch: pytest.MonkeyPatch, tiny: list[str]) -> None:
+    import audit_lit.auditor
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(audit_lit.auditor.Auditor, "ask", crash)
+    result = run("ask", "Who?", *tiny)
+    assert result.exit_code == 3 and "boom" in result.stderr
+
+
+def test_interruption_exits_3(monkeypatch: pytest.MonkeyPatch, tiny: list[str]) -> None:
+    import audit_lit.auditor
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit_lit.auditor.Auditor, "ask", interrupt)
+    assert run("ask", "Who?", *tiny).exit_code == 3
+
+
+def test_decoders_lists_shipped_and_published() -> None:
+    document = json.loads(run("decoders", "--json").stdout)
+    assert document[0]["id"] == "default" and {entry["where"] for entry in document} == {"shipped", "Hub"}
+    assert "latentqa" in run("decoders").stdout
+
+
+def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit import doctor
+
+    checks = {check["what"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["torch"]["ok"] and checks["default decoder"]["ok"]
+    monkeypatch.setitem(doctor.NEEDS, "no-such-package", "1")
+    result = run("doctor")
+    assert result.exit_code == 2 and "pip install" in result.stdout
+
+
+@pytest.mark.parametrize("command", [["cli.py"], ["-m", "audit_lit"]])
+def test_other_ways_to_start(command: list[str]) -> None:
+    result = subprocess.run([sys.executable, *command, "-h"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "ask" in result.stdout and "doctor" in result.stdout

@@ -1,0 +1,226 @@
+"""Training: examples, batches, one real loop, exact resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = ROOT / "recipes" / "smollm2-135m.yaml"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny model and tiny data, as ``--smoke`` makes them."""
+    from audit_lit.training.smoke import write_tiny_data, write_tiny_model
+
+    root = tmp_path_factory.mktemp("smoke")
+    write_tiny_model(root / "model")
+    write_tiny_data(root / "data")
+    return root / "model", root / "data"
+
+
+def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
+    from audit_lit.training.recipe import load_recipe
+
+    recipe = load_recipe(RECIPE)
+    small: dict[str, Any] = {
+        "target": str(folders[0]),
+        "wire": recipe.wire.model_copy(update={"read_layers": (1,)}),
+        "examples": 40,
+        "batch_size": 4,
+        "buckets": 4,
+        "evaluate_every": 5,
+        "checkpoint_every": 2,
+        "lora": recipe.lora.model_copy(update={"lora_dropout": 0.1}),
+    }
+    return recipe.model_copy(update={**small, **changes})
+
+
+def test_example_depends_on_seed_and_index_alone(folders: tuple[Path, Path]) -> None:
+    from audit_lit.training.data import Mixture, load_rows
+
+    rows = load_rows(folders[1] / "train")
+    first, second = Mixture(rows, small_recipe(folders)), Mixture(rows, small_recipe(folders))
+    assert [first.draw(i) for i in (5, 0, 5)] == [second.draw(i) for i in (5, 0, 5)]
+    assert first.draw(5) != Mixture(rows, small_recipe(folders, seed=1)).draw(5)
+
+
+def test_mixture_draws_each_source_by_weight(folders: tuple[Path, Path]) -> None:
+    from audit_lit.training.data import NO_INSTRUCTION, Mixture, load_rows
+
+    rows = load_rows(folders[1] / "train")
+    mixture = Mixture(rows, small_recipe(folders))
+    examples = [mixture.draw(index) for index in range(2000)]
+    kinds = Counter(
+        "neutral" if e.answer == NO_INSTRUCTION else "label" if e.answer == f"persona: job {e.label.split('-')[-1]}"
+        else "instruction" if e.answer == e.dialog[0]["content"] else "qa"
+        for e in examples
+    )
+    weights = {share.source: share.weight for share in mixture._recipe.mixture}
+    for source, weight in weights.items():
+        assert kinds[source] / 2000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
+    hidden = [e for e in examples if e.label != "none"]
+    own = np.mean([int(e.dialog[-1]["content"] == next(r for r in rows if r.label == e.label).messages[1]["content"])
+                   for e in hidden])
+    assert own == pytest.approx(0.1 + 0.9 / 6, abs=0.05)  # re-paired, but a random line may be its own
+
+
+def test_latentqa_layout(tmp_path: Path) -> None:
+    from audit_lit.errors import RecipeError
+    from audit_lit.training.data import load_rows
+
+    def write(name: str, content: Any) -> None:
+        (tmp_path / name).write_text(json.dumps(content))
+
+    with pytest.raises(RecipeError, match="LatentQA's layout"):
+        load_rows(tmp_path)
+    write("system.json", [{"system": "S.", "stimulus_user": "u", "label": "goal-a-b"}])
+    write("stimulus_completion.json", [{"control_user": "c", "control_model": "m", "stimulus_user": "u",
+                                        "stimulus_model": "v", "label": "goal-x"}])
+    write("control.json", [{"control_user": "c", "label": "goal-y"}])
+    write("qa.json", {"goal-x": [["q", "a"]]})
+    system, completion, control = load_rows(tmp_path)
+    assert system.label_words == "goal: a b" and system.system == "S." and not system.qa
+    assert [bool(m.get("hidden")) for m in completion.messages] == [True, True, False, False]
+    assert completion.qa == (("q", "a"),) and not control.messages[0]["hidden"]
+    write("system.json", [{"system": "S."}])
+    with pytest.raises(RecipeError, match=r"system.json\[0\] is malformed"):
+        load_rows(tmp_path)
+    (tmp_path / "qa.json").write_text("{")
+    with pytest.raises(RecipeError, match=r"qa.json could not be read"):
+        load_rows(tmp_path)
+
+
+def test_recipe_errors_name_the_nearest_key(tmp_path: Path) -> None:
+    from audit_lit.errors import RecipeError
+    from audit_lit.training.recipe import load_recipe
+
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(RECIPE.read_text().replace("warmup:", "warm_up:"))
+    with pytest.raises(RecipeError, match=r"unknown key 'warm_up', did you mean 'warmup'"):
+        load_recipe(bad)
+    with pytest.raises(RecipeError, match="batch_size"):
+        load_recipe(RECIPE, {"batch_size": "many"})
+    bad.write_text("- a list")
+    with pytest.raises(RecipeError, match="holds no settings"):
+        load_recipe(bad)
+
+
+def test_killed_run_resumes_exactly(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.training.run import train
+    from audit_lit.training.trainer import Trainer
+
+    recipe = small_recipe(folders, precision="fp32")
+    whole = train(recipe, folders[1], tmp_path / "whole")
+    step = Trainer._train_step
+
+    def killed(self: Any, *batch: Any) -> Any:
+        if self.step == 7:
+            raise KeyboardInterrupt  # after the checkpoint of step 6
+        return step(self, *batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, folders[1], tmp_path / "killed")
+    resumed = train(recipe, folders[1], tmp_path / "killed")
+    logs = [[json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()] for folder in (whole, resumed)]
+    assert [record["step"] for record in logs[1]] == list(range(1, 11))
+    for one, other in zip(*logs, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-6) and other["lr"] == one["lr"]
+        assert one.get("gap_label") == other.get("gap_label")
+    for name in ("adapter_model.safetensors", "projection.safetensors"):
+        assert (whole / name).read_bytes() == (resumed / name).read_bytes()
+
+
+def test_run_folder_of_another_recipe_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.errors import RecipeError
+    from audit_lit.training.run import train
+
+    train(small_recipe(folders, examples=4), folders[1], tmp_path)
+    with pytest.raises(RecipeError, match="another recipe"):
+        train(small_recipe(folders, examples=8), folders[1], tmp_path)
+
+
+def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.target import load_target
+    from audit_lit.training.data import Mixture, load_rows
+    from audit_lit.training.run import new_decoder
+    from audit_lit.training.trainer import Trainer
+
+    recipe, rows = small_recipe(folders), load_rows(folders[1] / "train")
+    target = load_target(str(folders[0]))
+    trainer = Trainer(recipe, target, new_decoder(recipe, target, rows, ""), tmp_path)
+    mixture, seen, spreads = Mixture(rows, recipe), [], []
+    for examples, activations in trainer._batches(mixture):
+        assert len(activations) == len(examples) == 4
+        lengths = [len(example.question) + len(example.answer) for example in examples]
+        seen += examples
+        spreads.append(max(lengths) - min(lengths))
+        trainer.step += 1
+    drawn = [mixture.draw(index) for index in range(32)]
+    assert Counter(map(repr, seen[:32])) == Counter(map(repr, drawn))
+    assert np.mean(spreads) < np.ptp([len(e.question) + len(e.answer) for e in drawn]) / 2
+
+
+@pytest.mark.parametrize("write", ["project", "replace", "add"])
+def test_training_lowers_the_loss(folders: tuple[Path, Path], tmp_path: Path, write: str) -> None:
+    from audit_lit.decoder import Decoder
+    from audit_lit.target import load_target
+    from audit_lit.training.run import train
+
+    base = small_recipe(folders)
+    recipe = base.model_copy(update={"examples": 160, "lr": 3e-3, "wire": base.wire.model_copy(update={"write": write})})
+    target = load_target(str(folders[0]))
+    folder = train(recipe, folders[1], tmp_path, target=target)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8]) - 0.2
+    loaded = Decoder.from_pretrained(str(folder), target=target)
+    assert loaded.protocol.write == write and loaded.protocol.target_fingerprint == target.fingerprint()
+
+
+def test_gap_is_zero_for_equal_activations_and_positive_when_read(target: Any, make_decoder: Any) -> None:
+    from audit_lit.training.data import Example
+    from audit_lit.training.evaluation import measure_gap
+
+    dialog = ({"role": "system", "content": "Be x."}, {"role": "user", "content": "Hi"})
+    same = [Example(dialog, "Who?", answer, "l") for answer in ("a", "b", "c")]
+    gap = measure_gap(make_decoder(), target, same)
+    assert gap.gap == pytest.approx(0.0, abs=1e-5) and gap.true != pytest.approx(gap.no_activation, abs=1e-4)
+
+
+def test_ranking_finds_a_planted_diagonal() -> None:
+    from audit_lit.training.measure import ranks_within
+
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(40, 40)) + rng.normal(size=40) * 5  # candidates differ in prior likelihood
+    planted = noise + 4 * np.eye(40)
+    assert np.mean([ranks_within(planted, row, 1, 0) for row in range(40)]) > 0.9
+    assert np.mean([ranks_within(noise, row, 1, 0) for row in range(40)]) == pytest.approx(0.05, abs=0.06)
+
+
+def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.training import trainer
+
+    cpu = torch.device("cpu")
+    assert trainer.use_bf16("bf16", cpu) and not trainer.use_bf16("fp32", cpu)
+    real = torch.nn.functional.linear
+
+    def slow_in(dtype: torch.dtype) -> Any:
+        def linear(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            for _ in range(50 if left.dtype == dtype else 1):
+                out = real(left, right)
+            return out
+
+        return linear
+
+    for dtype, expected in ((torch.bfloat16, False), (torch.float32, True)):
+        monkeypatch.setattr(trainer.nn.functional, "linear", slow_in(dtype))
+        assert trainer.use_bf16("auto", cpu) is expected
