@@ -35,8 +35,8 @@ class ContractGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as err:
-            err.exit_code = 2
-            raise
+            err.show()
+            raise click.exceptions.Exit(2) from err
         except AuditLitError as err:
             click.echo(f"{type(err).__name__}: {err}", err=True)
             raise click.exceptions.Exit(2) from err
@@ -94,7 +94,9 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
         seed=options["seed"],
     )
     if as_json:
-        click.echo(json.dumps({"dialog": dialog, "answers": [a.to_dict() for a in answers]}, indent=2, ensure_ascii=False))
+        click.echo(
+            json.dumps({"dialog": dialog, "answers": [a.to_dict() for a in answers]}, indent=2, ensure_ascii=False)
+        )
         return
     dialog_panel(dialog)
     for answer in answers:
@@ -103,12 +105,18 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 @cli.command()
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of LatentQA's layout.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; resumed if it holds this run.")
+@click.option(
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of LatentQA's layout."
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; resumed if it holds this run."
+)
 @click.option("--device", default="cpu", help="Where to train, as torch names it.")
 @click.option("--smoke", is_flag=True, help="A few steps on a tiny random model and built-in data, in under a minute.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
-def train(recipe: Path, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]) -> None:
+def train(
+    recipe: Path, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
+) -> None:
     """Train a decoder by RECIPE; a killed run goes on from its last checkpoint."""
     import yaml
 
@@ -123,7 +131,9 @@ def train(recipe: Path, data: Path | None, out: Path | None, device: str, smoke:
     if smoke:
         folder = smoke_run(loaded, out)
     elif data is None:
-        raise click.UsageError("--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke.")
+        raise click.UsageError(
+            "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
+        )
     else:
         folder = run_training(loaded, data, out or Path("runs") / recipe.stem, device=device)
     click.echo(folder)
@@ -164,10 +174,18 @@ def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistan
     if messages:
         raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
     try:
-        loaded = json.load(file)
+        loaded: Any = json.load(file)
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
-        raise click.UsageError(f"--dialog {file.name!r} is not JSON ({err}); expected [{{\"role\": ..., \"content\": ...}}].") from err
-    return loaded["messages"] if isinstance(loaded, dict) and "messages" in loaded else loaded
+        raise click.UsageError(
+            f'--dialog {file.name!r} is not JSON ({err}); expected [{{"role": ..., "content": ...}}].'
+        ) from err
+    if isinstance(loaded, dict):
+        loaded = loaded.get("messages")
+    if not isinstance(loaded, list):
+        raise click.UsageError(
+            f'--dialog {file.name!r} holds no list of messages; expected [{{"role": ..., "content": ...}}].'
+        )
+    return loaded
 
 
 def _reveal(text: str) -> str | list[int]:

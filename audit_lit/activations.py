@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -93,9 +94,10 @@ class Activations:
 
     def vectors(self) -> tuple[Float[Tensor, "slot d_model"], Int[Tensor, " slot"]]:
         """Return one vector per decoder slot and the index of its layer: row by row, layer by layer."""
-        n_layers = len(self.layers)
-        mask = self.mask.unsqueeze(1).expand(-1, n_layers, -1)
-        index = torch.arange(n_layers, device=mask.device).view(1, -1, 1).expand_as(mask)
+        n_batch, n_layers, n_slots, _ = self.resid.shape
+        mask = repeat(self.mask, "batch slot -> batch layer slot", layer=n_layers)
+        layers = torch.arange(n_layers, device=mask.device)
+        index = repeat(layers, "layer -> batch layer slot", batch=n_batch, slot=n_slots)
         return self.resid[mask], index[mask]
 
     def save(self, path: str | Path) -> None:
@@ -121,7 +123,7 @@ class Activations:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls(**tensors, layers=tuple(json.loads(metadata["layers"])), source=metadata["source"])
-        except (SafetensorError, KeyError, TypeError) as err:
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as err:
             raise ActivationError(
                 f"{path} is not a complete file of activations ({err}); expected one written by Activations.save."
             ) from err
@@ -165,7 +167,7 @@ def read(
         mask=mask,
         token_ids=tokens.gather(1, columns),
         positions=places.to(target.device),
-        n_hidden=torch.tensor([dialog.n_hidden for dialog in dialogs]),
+        n_hidden=torch.tensor([dialog.n_hidden for dialog in dialogs], device=target.device),
         layers=layers,
         source=target.name,
     )

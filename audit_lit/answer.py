@@ -67,11 +67,18 @@ class Answer:
         """One sentence for a person."""
         if self.supported:
             return f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
-        return f"nothing to report: the answer is not likelier enough than under {self.strongest_control} to be believed"
+        return (
+            f"nothing to report: the answer is not likelier enough than under {self.strongest_control} to be believed"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with the schema's version."""
-        return {"schema": SCHEMA, **asdict(self), "supported": self.supported, "strongest_control": self.strongest_control}
+        return {
+            "schema": SCHEMA,
+            **asdict(self),
+            "supported": self.supported,
+            "strongest_control": self.strongest_control,
+        }
 
     def __str__(self) -> str:
         """Return the text and the verdict."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -67,15 +67,33 @@ class Auditor:
         decoder.protocol.check_target(self.target.d_model, self.target.n_layers, self.target.name, fingerprint)
 
     @overload
-    def ask(self, dialog: Dialog, question: str, **settings: Any) -> Answer: ...
+    def ask(
+        self,
+        dialog: Dialog,
+        question: str,
+        *,
+        reveal: Reveal = ...,
+        samples: int = ...,
+        max_new_tokens: int = ...,
+        seed: int = ...,
+    ) -> Answer: ...
 
     @overload
-    def ask(self, dialog: Dialog, question: Sequence[str], **settings: Any) -> list[Answer]: ...
+    def ask(
+        self,
+        dialog: Dialog,
+        question: list[str] | tuple[str, ...],
+        *,
+        reveal: Reveal = ...,
+        samples: int = ...,
+        max_new_tokens: int = ...,
+        seed: int = ...,
+    ) -> list[Answer]: ...
 
     def ask(
         self,
         dialog: Dialog,
-        question: str | Sequence[str],
+        question: str | list[str] | tuple[str, ...],
         *,
         reveal: Reveal = "user",
         samples: int = 5,
@@ -85,8 +103,8 @@ class Auditor:
         """Ask about a dialog; several questions read the target once.
 
         Args:
-            dialog: Messages ``{"role", "content"}``; system messages and those with ``"hidden": True`` run in the target
-                and are never shown to the decoder.
+            dialog: Messages ``{"role", "content"}``; system messages and those with ``"hidden": True`` run in the
+                target and are never shown to the decoder.
             question: One question, or several.
             reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
             samples: Further answers per question, at temperature 1.
@@ -102,7 +120,9 @@ class Auditor:
         """
         questions = [question] if isinstance(question, str) else list(question)
         if not questions or not all(q.strip() for q in questions):
-            raise DialogError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
+            raise DialogError(
+                "the question is empty; expected a sentence such as 'What was the assistant told to do?'."
+            )
         reading = self.read(dialog, reveal=reveal)
         answers = self.ask_reading(reading, questions, samples=samples, max_new_tokens=max_new_tokens, seed=seed)
         return answers[0] if isinstance(question, str) else answers
@@ -136,9 +156,7 @@ class Auditor:
         self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int
     ) -> list[str]:
         rows = activations.rows([0] * len(questions))
-        return self.decoder.answer(
-            rows, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-        )
+        return self.decoder.answer(rows, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     @torch.no_grad()
     def _judge(self, reading: Reading, question: str, text: str, samples: tuple[str, ...], seed: int) -> Answer:

@@ -83,7 +83,8 @@ def null_activations(activations: Activations, write: nn.Module, *, seed: int = 
 
 
 def _with_norm_of(noise: Tensor, like: Tensor) -> Tensor:
-    return noise * like.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    scaled: Tensor = noise * like.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    return scaled
 
 
 def text_prompt(visible_text: str, question: str) -> str:

@@ -47,7 +47,7 @@ class Decoder:
         blocks = _blocks(model)
         if not 0 <= protocol.write_layer < len(blocks):
             raise DecoderMismatch(
-                f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)} blocks; "
+                f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)}; "
                 f"load the base that it was trained on ({protocol.base})."
             )
         self.model, self.tokenizer, self.protocol = model, tokenizer, protocol
@@ -87,7 +87,8 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where the decoder runs."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def check_activations(self, activations: Activations) -> None:
         """Raise unless these activations have the width and layers that the decoder was trained on.
@@ -98,7 +99,7 @@ class Decoder:
         if activations.resid.shape[-1] != self.protocol.d_model or activations.layers != self.protocol.read_layers:
             raise DecoderMismatch(
                 f"decoder {self.protocol.name!r} reads layers {list(self.protocol.read_layers)} of width "
-                f"{self.protocol.d_model}; got layers {list(activations.layers)} of width {activations.resid.shape[-1]}. "
+                f"{self.protocol.d_model}; got {list(activations.layers)} of width {activations.resid.shape[-1]}. "
                 "Read the activations with decoder.protocol.read_layers."
             )
 
@@ -137,7 +138,7 @@ class Decoder:
             sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         if self.protocol.shift_positions:
             sampling |= {"position_ids": batch.position_ids}
-        with self._writing(activations, batch, injected), torch.random.fork_rng(devices=[]):
+        with self._writing(activations, batch, injected), torch.random.fork_rng(devices=self._cuda):
             torch.manual_seed(seed)
             out = self.model.generate(
                 input_ids=batch.token_ids,
@@ -177,9 +178,7 @@ class Decoder:
         with self._writing(activations, batch, injected), nullcontext() if lora else self.model.disable_adapter():
             return self._score(batch)
 
-    def loss(
-        self, activations: Activations, questions: Sequence[str], answers: Sequence[str]
-    ) -> Float[Tensor, ""]:
+    def loss(self, activations: Activations, questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per answer token; differentiable wrt the activations."""
         return -torch.cat(self.logprob(activations, questions, answers)).mean()
 
@@ -209,7 +208,9 @@ class Decoder:
     def _batch(self, activations: Activations, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
         self.check_activations(activations)
         if not len(activations) == len(questions) == len(answers):
-            raise ActivationError(f"got {len(activations)} rows of activations for {len(questions)} questions; need equal.")
+            raise ActivationError(
+                f"got {len(activations)} rows of activations for {len(questions)} questions; need equal."
+            )
         counts = activations.mask.sum(1).tolist()
         prompts = [
             build_prompt(self.protocol, self.tokenizer, question, count)
@@ -246,12 +247,16 @@ class Decoder:
         n_ctx = getattr(self.model.config, "max_position_embeddings", None)
         if n_ctx and longest + int(batch.position_ids[:, 0].max()) > n_ctx:
             raise DialogError(
-                f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer positions, "
+                f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer, "
                 "ask a shorter question or lower max_new_tokens."
             )
 
     def _answer_ids(self, answer: str) -> list[int]:
         return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
+
+    @property
+    def _cuda(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
 
     @property
     def _end(self) -> int:
@@ -270,5 +275,6 @@ def _blocks(model: PeftModel) -> nn.ModuleList:
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return module
-    raise DecoderMismatch(f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model.")
-
+    raise DecoderMismatch(
+        f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model."
+    )

@@ -13,6 +13,7 @@ from torch import nn
 from audit_lit import hub, protocol, registry, target
 from audit_lit.errors import DecoderMismatch, HubError, ProtocolError, TargetError
 from audit_lit.hooks import AddNormMatched, Project, Replace
+from audit_lit.lean_lora import make_lean
 from audit_lit.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def load(files: DecoderFiles, for_target: target.Target | None) -> tuple[PeftMod
     write = _load_write(files, base.config.hidden_size)
     model = _load_adapter(files, base, config)
     _check_scaling(model, files.protocol)
-    return model.eval(), tokenizer, write.eval()
+    make_lean(model.eval())
+    return model, tokenizer, write.eval()
 
 
 def _read_config(folder: Path) -> PeftConfig:

@@ -106,15 +106,8 @@ def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> Rendered:
     """
     check_dialog(dialog)
     literals = _literals([message["role"] for message in dialog], tokenizer)
-    contents = [message["content"] for message in dialog]
     text = _template([{"role": m["role"], "content": m["content"]} for m in dialog], tokenizer)
-    if text != _join(literals, contents):
-        contents = [content.strip() for content in contents]  # many templates trim
-        if text != _join(literals, contents):
-            raise DialogError(
-                "the chat template rewrites this dialog, so no token can be attributed to a turn; "
-                "expected a template that inserts messages as they are. Reveal text by another template."
-            )
+    contents = _contents(text, [message["content"] for message in dialog], literals)
     spans = _char_spans(dialog, literals, contents, tokenizer)
     return _to_tokens(text, dialog, contents, spans, tokenizer)
 
@@ -136,14 +129,26 @@ def _literals(roles: list[str], tokenizer: PreTrainedTokenizerBase, generate: bo
     """The template's own text before, between and after the messages."""
     marks = [f"\u27e6turn{index}\u27e7" for index in range(len(roles))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-    literals = re.split("|".join(marks), _template(messages, tokenizer, generate))
-    if len(literals) != len(roles) + 1:
-        raise DialogError("the chat template drops or repeats a message; expected each message once.")
-    return literals
+    text = _template(messages, tokenizer, generate)
+    if re.findall("|".join(marks), text) != marks:
+        raise DialogError("the chat template drops, repeats or reorders messages; expected each once, in order.")
+    return re.split("|".join(marks), text)
 
 
-def _join(literals: Sequence[str], contents: Sequence[str]) -> str:
-    return literals[0] + "".join(c + lit for c, lit in zip(contents, literals[1:], strict=True))
+def _contents(text: str, contents: list[str], literals: list[str]) -> list[str]:
+    """The messages as they stand in the text: as given, or trimmed; some templates trim some roles only."""
+    found: list[str] = []
+    cursor = len(literals[0])
+    for content, literal in zip(contents, literals[1:], strict=True):
+        kept = content if text.startswith(content + literal, cursor) else content.strip()
+        found.append(kept)
+        cursor += len(kept + literal)
+    if text != literals[0] + "".join(c + lit for c, lit in zip(found, literals[1:], strict=True)):
+        raise DialogError(
+            "the chat template rewrites this dialog, so no token can be attributed to a turn; "
+            "expected a template that inserts messages as they are. Reveal text by another template."
+        )
+    return found
 
 
 def _char_spans(
@@ -155,12 +160,20 @@ def _char_spans(
     previous_end = cursor - len(_first_header(roles[0], literals, tokenizer))
     for index, content in enumerate(contents):
         text_end = cursor + len(content)
-        closed = _literals(roles[: index + 1], tokenizer, generate=False)[-1]
-        trailer = len(closed) if literals[index + 1].startswith(closed) else 0
-        spans.append((previous_end, cursor, text_end, text_end + trailer))
-        previous_end = text_end + trailer
+        end = text_end + _trailer(roles[: index + 1], literals[index + 1], tokenizer)
+        spans.append((previous_end, cursor, text_end, end))
+        previous_end = end
         cursor = text_end + len(literals[index + 1])
     return spans
+
+
+def _trailer(roles: list[str], literal: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Length of the part of ``literal`` that closes the last of ``roles``; the rest is the next turn's header."""
+    try:
+        closed = _literals(roles, tokenizer, generate=False)[-1]
+    except DialogError:  # a system prompt that the template puts inside the user turn cannot stand alone
+        return len(literal)
+    return len(closed) if literal.startswith(closed) else 0
 
 
 def _first_header(role: str, literals: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -191,7 +204,8 @@ def _to_tokens(
     )
     first, last = spans[0][0], spans[-1][3]
     secret = [(0, first)] + [(s[0], s[3]) for s, m in zip(spans, dialog, strict=True) if is_hidden(m)]
-    visible = tuple(not any(start < hi and end > lo for lo, hi in secret) for start, end in offsets)
+    # A token without a span (some tokenizers trim spaces) cannot be placed, so it is not shown.
+    visible = tuple(start < end and not any(start < hi and end > lo for lo, hi in secret) for start, end in offsets)
     return Rendered(text, tuple(encoded["input_ids"]), turns, visible, at(last))
 
 

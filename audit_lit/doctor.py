@@ -31,7 +31,14 @@ class Check:
 
 def examine() -> list[Check]:
     """Return every check, whether it passed or not."""
-    return [_python(), *(_package(name, least) for name, least in NEEDS.items()), _device(), _memory(), *_caches(), _decoder()]
+    return [
+        _python(),
+        *(_package(name, least) for name, least in NEEDS.items()),
+        _device(),
+        _memory(),
+        *_caches(),
+        _decoder(),
+    ]
 
 
 def _python() -> Check:
@@ -60,7 +67,9 @@ def _memory() -> Check:
 
     free = psutil.virtual_memory().available / 2**30
     ok = free >= MEMORY_GIB
-    return Check("free memory", f"{free:.1f} GiB", ok, "" if ok else f"the default pair needs {MEMORY_GIB} GiB; close something")
+    return Check(
+        "free memory", f"{free:.1f} GiB", ok, "" if ok else f"the default pair needs {MEMORY_GIB} GiB; close something"
+    )
 
 
 def _caches() -> list[Check]:
@@ -74,14 +83,33 @@ def _caches() -> list[Check]:
     room = here or free >= DISK_GIB
     token = os.environ.get("HF_TOKEN") or Path("~/.cache/huggingface/token").expanduser().is_file()
     return [
-        Check("default target", str(folder) if here else "not fetched yet", True, "" if here else "fetched by the first 'audit-lit ask'"),
-        Check("cache folder", f"{parent}, {free:.1f} GiB free", writable and room, "" if writable and room else
-              f"set AUDIT_LIT_CACHE to a writable folder with {DISK_GIB} GiB free"),
-        Check("Hub token", "found" if token else "none", True, "" if token else "for gated models: 'hf auth login' or HF_TOKEN"),
+        Check(
+            "default target",
+            str(folder) if here else "not fetched yet",
+            True,
+            "" if here else "fetched by the first 'audit-lit ask'",
+        ),
+        Check(
+            "cache folder",
+            f"{parent}, {free:.1f} GiB free",
+            writable and room,
+            "" if writable and room else f"set AUDIT_LIT_CACHE to a writable folder with {DISK_GIB} GiB free",
+        ),
+        Check(
+            "Hub token",
+            "found" if token else "none",
+            True,
+            "" if token else "for gated models: 'hf auth login' or HF_TOKEN",
+        ),
         Check("Hub mode", "offline" if os.environ.get("HF_HUB_OFFLINE") == "1" else "online", True),
     ]
 
 
 def _decoder() -> Check:
     ok = (SHIPPED["default"] / ADAPTER).is_file()
-    return Check("default decoder", "shipped" if ok else "missing", ok, "" if ok else "reinstall audit-lit: its package data are incomplete")
+    return Check(
+        "default decoder",
+        "shipped" if ok else "missing",
+        ok,
+        "" if ok else "reinstall audit-lit: its package data are incomplete",
+    )

@@ -24,7 +24,7 @@ def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "d
         HubError: If it is not there, gated, offline, of another revision, or the network fails.
     """
     folder = Path(name)
-    if folder.is_dir():
+    if name and folder.is_dir():
         if revision not in (None, commit_of(folder)):
             raise HubError(
                 f"{kind} {name!r} is a folder here, which has no revisions; got revision {revision!r}. Leave the "

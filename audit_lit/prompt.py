@@ -89,11 +89,12 @@ def _tokenise(pieces: Sequence[str], protocol: Protocol, tokenizer: PreTrainedTo
         ends |= {len(text) + (slot + 1) * step - gap for slot in range(n_slots)}
         text += slots_text + piece
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    slots = tuple(end in ends and end > start for start, end in encoded["offset_mapping"])
-    lengths_ok = all(
-        end - start <= step for (start, end), slot in zip(encoded["offset_mapping"], slots, strict=True) if slot
-    )
-    if sum(slots) != len(ends) or not lengths_ok:
+    spans = encoded["offset_mapping"]
+    slots = tuple(end in ends and end > start for start, end in spans)
+    inside = {char for end in ends for char in range(end - len(protocol.placeholder), end)}
+    touching = tuple(not inside.isdisjoint(range(start, end)) for start, end in spans)
+    lengths_ok = all(end - start <= step for (start, end), slot in zip(spans, slots, strict=True) if slot)
+    if sum(slots) != len(ends) or touching != slots or not lengths_ok:
         raise ProtocolError(
             f"placeholder {protocol.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
             "per slot. The protocol belongs to another base model."

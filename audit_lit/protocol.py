@@ -87,6 +87,8 @@ class Protocol:
             raise ProtocolError(f"write={self.write!r}, positions={self.positions!r}: not a known operation or policy.")
         if not self.read_layers or not all(0 <= layer < self.n_layers for layer in self.read_layers):
             raise ProtocolError(f"read_layers={list(self.read_layers)} must name some of 0-{self.n_layers - 1}.")
+        if self.n_edge < 1:
+            raise ProtocolError(f"n_edge={self.n_edge} must be at least 1.")
 
     def select(self, rendered: Rendered, reveal: Reveal) -> tuple[int, ...]:
         """Return the token positions to read: those that ``reveal`` names, or their edges; explicit ones as they are.

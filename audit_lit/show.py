@@ -49,7 +49,9 @@ def answers_table(answer: Answer) -> None:
     console.print(table)
     console.print(f"  answer:    [bold]{printable(answer.text) or '(empty)'}[/]")
     console.print(f"  verdict:   [{'green' if answer.supported else 'yellow'}]{printable(answer.verdict)}[/]")
-    console.print(f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {answer.threshold:.2f}")
+    console.print(
+        f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {answer.threshold:.2f}"
+    )
     if answer.samples:
         console.print(f"  samples:   agreement {answer.agreement:.2f} over {len(answer.samples)}")
         for sample in answer.samples:
@@ -86,5 +88,7 @@ def doctor_table(checks: Sequence[Check], as_json: bool) -> None:
         return
     table = Table("", "what", "found", "next step")
     for check in checks:
-        table.add_row("[green]ok[/]" if check.ok else "[red]missing[/]", check.what, escape(check.found), escape(check.step))
+        table.add_row(
+            "[green]ok[/]" if check.ok else "[red]missing[/]", check.what, escape(check.found), escape(check.step)
+        )
     Console().print(table)

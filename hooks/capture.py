@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -60,5 +61,5 @@ def take(
     resid: Float[Tensor, "batch pos d_model"], positions: Int[Tensor, "batch slot"]
 ) -> Float[Tensor, "batch slot d_model"]:
     """Return the rows of ``resid`` at ``positions``."""
-    index = positions.to(resid.device).unsqueeze(-1).expand(-1, -1, resid.shape[-1])
+    index = repeat(positions.to(resid.device), "batch slot -> batch slot d", d=resid.shape[-1])
     return resid.gather(1, index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -21,13 +20,6 @@ except ImportError:  # 4: TransformerBridge only
 
 KINDS = ["llama-bridge", "gpt2-bridge", *(["llama-hooked"] if HookedTransformer else [])]
 N_LAYERS, D_MODEL = 4, 32
-PAIRS = ("\u010a\u010a", ".\u010a", ".<")
-LLAMA3 = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-LLAMA3_TEMPLATE = (
-    "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
-    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -140,17 +132,46 @@ def left_padded(*lengths: int) -> tuple[Tensor, Tensor]:
     return torch.randint(3, 250, mask.shape) * mask, mask
 
 
-def llama3_tokenizer() -> Any:
-    """The byte tokenizer with Llama-3's special tokens and template."""
-    tokenizer = byte_tokenizer(LLAMA3_TEMPLATE)
-    tokenizer.add_special_tokens({"additional_special_tokens": LLAMA3, "eos_token": "<|eot_id|>"})
-    return tokenizer
+def formula(op: str, write: Any, h: Tensor, v: Tensor, layer: int) -> Tensor:
+    """One slot's new residual, as the papers write it."""
+    h, v = h.float(), v.float()
+    if op == "replace":
+        return v
+    if op == "add":
+        return h + h.norm() * v / v.norm()
+    a = write.weight[layer] @ ((v - write.mean[layer]) / write.std[layer])
+    return h.norm() * a / a.norm()
 
 
-def target_of(tokenizer: Any, make: Callable[..., Any] = tiny_llama) -> Any:
+def target_of(tokenizer: Any) -> Any:
     """A tiny Llama with an embedding per token of ``tokenizer``, as a target that a decoder can share."""
     from audit_lit.target import Target, boot
 
-    base = make()
+    base = tiny_llama(N_LAYERS, D_MODEL)
     base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return Target(boot(base, Path("tiny"), tokenizer), tokenizer, "tiny", None, base)
+
+
+def full_logits(decoder: Any, row: Any, question: str, answer: list[int], n_pad: int = 0) -> Tensor:
+    """Logits at every position of prompt and answer, unbatched, written by hand, with ``n_pad`` tokens on the right."""
+    from audit_lit.prompt import build_prompt
+
+    prompt = build_prompt(decoder.protocol, decoder.tokenizer, question, int(row.mask.sum()))
+    ids = [*prompt.token_ids, *answer]
+    vectors, layers = row.vectors()
+
+    def write(_module: nn.Module, _args: object, resid: Tensor) -> Tensor:
+        slots = [at for at, slot in enumerate(prompt.slots) if slot]
+        out = resid.clone()
+        for at, vector, layer in zip(slots, vectors, layers.tolist(), strict=True):
+            out[0, at] = formula(decoder.protocol.write, decoder.write, resid[0, at], vector, layer)
+        return out
+
+    model = decoder.model.get_base_model()
+    handle = model.model.layers[decoder.protocol.write_layer].register_forward_hook(write)
+    try:
+        padded = torch.tensor([ids + [decoder.tokenizer.pad_token_id] * n_pad])
+        mask = torch.tensor([[1] * len(ids) + [0] * n_pad])
+        return model(padded, attention_mask=mask).logits[0, : len(ids)]
+    finally:
+        handle.remove()

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from tests_support import count_calls
 
 QUESTION = "Who is it?"
@@ -103,8 +102,10 @@ def test_null_activations_have_the_norms_of_real_ones(auditor: Any, dialog: Any,
     assert len(null) == N_NULL
     torch.testing.assert_close(null.resid.norm(dim=-1), real.resid.norm(dim=-1).expand(N_NULL, -1, -1))
     project = make_decoder(write="project").write
-    standard = [(one.resid - project.mean[None, :, None]) / project.std[None, :, None] for one in (
-        null_activations(real, project, seed=1), real)]
+    standard = [
+        (one.resid - project.mean[None, :, None]) / project.std[None, :, None]
+        for one in (null_activations(real, project, seed=1), real)
+    ]
     torch.testing.assert_close(standard[0].norm(dim=-1), standard[1].norm(dim=-1).expand(N_NULL, -1, -1))
 
 
@@ -184,4 +185,6 @@ def test_fine_tuned_target_is_audited_by_a_decoder_on_the_original_base(
     activations = Auditor(tuned, loaded).read(dialog).activations
     original = Auditor(target, decoder).read(dialog).activations
     assert not torch.allclose(activations.resid, original.resid)
-    assert loaded.answer(original, [QUESTION], max_new_tokens=6) == decoder.answer(original, [QUESTION], max_new_tokens=6)
+    assert loaded.answer(original, [QUESTION], max_new_tokens=6) == decoder.answer(
+        original, [QUESTION], max_new_tokens=6
+    )

@@ -31,7 +31,15 @@ def tiny(tiny_folder: Path, make_decoder: Any, tmp_path: Path) -> list[str]:
 def test_ask_prints_answer_controls_and_verdict(tiny: list[str]) -> None:
     result = run("ask", "Who?", "--system", "Be [bold]x[/].", "--user", "Hi\x1b[31m", *tiny)
     assert result.exit_code == 0, result.output
-    for expected in ("no_activation", "null", "shuffled", "text_only", "verdict", "hidden from the decoder", "[bold]x[/]"):
+    for expected in (
+        "no_activation",
+        "null",
+        "shuffled",
+        "text_only",
+        "verdict",
+        "hidden from the decoder",
+        "[bold]x[/]",
+    ):
         assert expected in result.stdout
     assert "\x1b[31m" not in result.stdout
 

@@ -1,16 +1,192 @@
+"""Answers and scores of a decoder: equal to plain full logits, whatever the cache, the batch and the padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
+from conftest import make_protocol
+from hooked_models import D_MODEL, full_logits
+from torch import Tensor
+
+from audit_lit import Activations, Decoder, DecoderMismatch
 from audit_lit.activations import read
 from audit_lit.dialog import render, reveal_positions
+from audit_lit.errors import ActivationError, DialogError
+from audit_lit.hooks import resid_post
+from audit_lit.prompt import build_prompt
+
+Make = Callable[..., Decoder]
+QUESTIONS = ["What?", "Why is it so"]
+ANSWERS = ["Nobody knows.", "A"]
+WIRES: dict[str, dict[str, Any]] = {
+    "add": {},
+    "replace-shifted": {"write": "replace", "shift_positions": True, "write_layer": 1},
+    "project-two-layers": {"write": "project", "read_layers": (1, 3), "section": "Layer {layer}:{slots}"},
+}
 
 
-def acts(target, texts):
-    r=[render([{"role":"system","content":"Be a pirate."},{"role":"user","content":t}], target.tokenizer) for t in texts]
-    return read(target, r, [reveal_positions(x) for x in r], (2,))
+@pytest.fixture(params=WIRES)
+def decoder(request: pytest.FixtureRequest, make_decoder: Make) -> Decoder:
+    return make_decoder(**WIRES[request.param])
 
-def test_cached_equals_uncached(target, make_decoder):
-    d = make_decoder(); a = acts(target, ["Hi", "Hello there you"])
-    q = ["What?", "Why is it so"]
-    one = d.answer(a, q, max_new_tokens=12)
-    assert one == d.answer(a, q, max_new_tokens=12, use_cache=False)
-    for i in range(2):
-        assert d.answer(a.rows([i]), [q[i]], max_new_tokens=12) == [one[i]]
+
+def reading(
+    target: Any, layers: tuple[int, ...], texts: tuple[str, ...] = ("Hi", "Hello there you"), **how: Any
+) -> Any:
+    system = {"role": "system", "content": "Be a pirate."}
+    rendered = [render([system, {"role": "user", "content": text}], target.tokenizer) for text in texts]
+    return read(target, rendered, [reveal_positions(one) for one in rendered], layers, **how)
+
+
+@pytest.fixture
+def activations(target: Any, decoder: Decoder) -> Activations:
+    return reading(target, decoder.protocol.read_layers)
+
+
+def test_answers_equal_a_greedy_loop_over_full_logits(decoder: Decoder, activations: Activations) -> None:
+    together = decoder.answer(activations, QUESTIONS, max_new_tokens=6)
+    assert together == decoder.answer(activations, QUESTIONS, max_new_tokens=6, use_cache=False)
+    for row, question in enumerate(QUESTIONS):
+        one, ids = activations.rows([row]), []
+        with torch.no_grad():
+            while len(ids) < 6 and decoder.tokenizer.eos_token_id not in ids:
+                ids.append(int(full_logits(decoder, one, question, ids)[-1].argmax()))
+        assert together[row] == decoder.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@torch.no_grad()
+def test_scores_equal_full_logits_whatever_the_padding(decoder: Decoder, activations: Activations) -> None:
+    scores = decoder.logprob(activations, QUESTIONS, ANSWERS)
+    tokenizer = decoder.tokenizer
+    for row, (question, answer) in enumerate(zip(QUESTIONS, ANSWERS, strict=True)):
+        one = activations.rows([row])
+        labels = [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+        for n_pad in (0, 5):
+            logits = full_logits(decoder, one, question, labels, n_pad)[-len(labels) - 1 : -1]
+            expected = logits.log_softmax(-1)[range(len(labels)), labels]
+            torch.testing.assert_close(scores[row], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scores[row], decoder.logprob(one, [question], [answer])[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoder.loss(activations, QUESTIONS, ANSWERS), -torch.cat(scores).mean())
+
+
+def test_the_loss_is_differentiable_down_to_an_edit_of_the_target(target: Any, decoder: Decoder) -> None:
+    def loss(delta: Tensor) -> Tensor:
+        def edit(resid: Tensor, *, hook: object) -> Tensor:
+            return resid + delta
+
+        with target.model.hooks(fwd_hooks=[(resid_post(0), edit)]):
+            return decoder.loss(reading(target, decoder.protocol.read_layers, grad=True), QUESTIONS, ANSWERS)
+
+    zero = torch.zeros(D_MODEL, requires_grad=True)
+    (grad,) = torch.autograd.grad(loss(zero), zero)
+    step = 1e-2 * grad / grad.norm()
+    numeric = (loss(step) - loss(-step)).detach() / 2e-2
+    torch.testing.assert_close(numeric, grad.norm(), rtol=5e-2, atol=1e-4)
+
+
+def test_empty_slots_and_no_lora_give_other_scores(target: Any, decoder: Decoder, activations: Activations) -> None:
+    with torch.no_grad():
+        injected, empty, base = (
+            torch.cat(decoder.logprob(activations, QUESTIONS, ANSWERS, **how))
+            for how in ({}, {"injected": False}, {"injected": False, "lora": False})
+        )
+        assert (injected - empty).abs().max() > 1e-3
+        assert (empty - base).abs().max() > 1e-3
+        prompt = build_prompt(decoder.protocol, decoder.tokenizer, "What?", int(activations.mask[0].sum()))
+        labels = [*decoder.tokenizer("Nobody knows.")["input_ids"], decoder.tokenizer.eos_token_id]
+        logits = target.base(torch.tensor([[*prompt.token_ids, *labels]])).logits[0, -len(labels) - 1 : -1]
+    plain = logits.log_softmax(-1)[range(len(labels)), labels]
+    torch.testing.assert_close(base[: len(labels)], plain, rtol=1e-4, atol=1e-4)
+    answers = [
+        decoder.answer(activations, QUESTIONS, max_new_tokens=8, injected=injected) for injected in (True, False)
+    ]
+    assert answers[0] != answers[1]
+
+
+def test_text_is_scored_by_the_base_model_alone(target: Any, make_decoder: Make) -> None:
+    scores = make_decoder().text_logprob(["user: Hi\nWhat?", "Why"], ANSWERS)
+    for score, prompt, answer in zip(scores, ["user: Hi\nWhat?", "Why"], ANSWERS, strict=True):
+        text = render([{"role": "user", "content": prompt}], target.tokenizer).text + answer + "<|im_end|>"
+        ids = target.tokenizer(text)["input_ids"]
+        with torch.no_grad():
+            logits = target.base(torch.tensor([ids])).logits[0].log_softmax(-1)
+        expected = logits[range(len(ids) - len(score) - 1, len(ids) - 1), ids[-len(score) :]]
+        assert len(score) == len(answer) + 1
+        torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sampling_is_seeded_and_leaves_the_global_state_alone(target: Any, make_decoder: Make) -> None:
+    decoder, activations = make_decoder(), reading(target, (2,))
+    state = torch.get_rng_state()
+    how = {"max_new_tokens": 6, "temperature": 1.5}
+    texts = [decoder.answer(activations, QUESTIONS, seed=seed, **how) for seed in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_streaming_yields_the_answer(target: Any, make_decoder: Make) -> None:
+    from transformers import TextIteratorStreamer
+
+    decoder, activations = make_decoder(), reading(target, (2,), ("Hi",))
+    streamer = TextIteratorStreamer(decoder.tokenizer, skip_prompt=True, timeout=60, skip_special_tokens=True)
+    (answer,) = decoder.answer(activations, ["What?"], max_new_tokens=8, streamer=streamer)
+    assert "".join(streamer).strip() == answer != ""
+
+
+def test_the_base_is_shared_and_the_target_unchanged(target: Any, make_decoder: Make) -> None:
+    tokens = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        before = target.model(tokens, attention_mask=torch.ones_like(tokens))
+        decoder = make_decoder()
+        after = target.model(tokens, attention_mask=torch.ones_like(tokens))
+        assert torch.equal(before, after)
+        assert (decoder.model(tokens).logits - before).abs().max() > 1e-2
+    own = {param.data_ptr() for name, param in decoder.model.named_parameters() if "lora_" not in name}
+    assert own == {param.data_ptr() for param in target.base.parameters()}
+    assert own <= {param.data_ptr() for param in target.model.parameters()}
+
+
+def test_a_saved_decoder_loads_the_same(
+    target: Any, decoder: Decoder, activations: Activations, tmp_path: Path
+) -> None:
+    decoder.save(tmp_path)
+    loaded = Decoder.from_pretrained(str(tmp_path), target=target)
+    assert loaded.protocol == decoder.protocol
+    with torch.no_grad():
+        scores = [torch.cat(one.logprob(activations, QUESTIONS, ANSWERS)) for one in (decoder, loaded)]
+    torch.testing.assert_close(scores[1], scores[0], rtol=2e-2, atol=2e-2)  # the adapter is kept in bfloat16
+    for name, value in decoder.write.state_dict().items():
+        assert torch.equal(value, loaded.write.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "error"),
+    [
+        ((1,), 32, r"reads layers \[2\] of width 32; got \[1\] of width 32"),
+        ((2,), 8, "got layers .* of width 8"),
+    ],
+)
+def test_activations_of_other_layers_or_width_are_refused(
+    target: Any, make_decoder: Make, layers: tuple[int, ...], width: int, error: str
+) -> None:
+    decoder, one = make_decoder(), reading(target, layers, ("Hi",))
+    one = Activations(**{**vars(one), "resid": one.resid[..., :width]})
+    for call in (lambda: decoder.answer(one, ["What?"]), lambda: decoder.logprob(one, ["What?"], ["A"])):
+        with pytest.raises(DecoderMismatch, match=error):
+            call()
+
+
+def test_limits_are_checked_before_running(target: Any, make_decoder: Make) -> None:
+    decoder, one = make_decoder(), reading(target, (2,), ("Hi",))
+    with pytest.raises(DialogError, match=r"take \d{4} tokens; the decoder's context holds 1024"):
+        decoder.answer(one, ["What?"], max_new_tokens=1000)
+    with pytest.raises(DialogError, match="the decoder's context holds 1024"):
+        decoder.logprob(one, ["What?"], ["A" * 1000])
+    with pytest.raises(ActivationError, match="got 1 rows of activations for 2 questions"):
+        decoder.answer(one, QUESTIONS)
+    with pytest.raises(DecoderMismatch, match="writes at block 4, but the decoder's base has 4;"):
+        Decoder(decoder.model, decoder.tokenizer, make_protocol(target, write_layer=4), decoder.write)

@@ -59,16 +59,25 @@ def test_mixture_draws_each_source_by_weight(folders: tuple[Path, Path]) -> None
     mixture = Mixture(rows, small_recipe(folders))
     examples = [mixture.draw(index) for index in range(2000)]
     kinds = Counter(
-        "neutral" if e.answer == NO_INSTRUCTION else "label" if e.answer == f"persona: job {e.label.split('-')[-1]}"
-        else "instruction" if e.answer == e.dialog[0]["content"] else "qa"
+        "neutral"
+        if e.answer == NO_INSTRUCTION
+        else "label"
+        if e.answer == f"persona: job {e.label.split('-')[-1]}"
+        else "instruction"
+        if e.answer == e.dialog[0]["content"]
+        else "qa"
         for e in examples
     )
     weights = {share.source: share.weight for share in mixture._recipe.mixture}
     for source, weight in weights.items():
         assert kinds[source] / 2000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
     hidden = [e for e in examples if e.label != "none"]
-    own = np.mean([int(e.dialog[-1]["content"] == next(r for r in rows if r.label == e.label).messages[1]["content"])
-                   for e in hidden])
+    own = np.mean(
+        [
+            int(e.dialog[-1]["content"] == next(r for r in rows if r.label == e.label).messages[1]["content"])
+            for e in hidden
+        ]
+    )
     assert own == pytest.approx(0.1 + 0.9 / 6, abs=0.05)  # re-paired, but a random line may be its own
 
 
@@ -82,8 +91,10 @@ def test_latentqa_layout(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="LatentQA's layout"):
         load_rows(tmp_path)
     write("system.json", [{"system": "S.", "stimulus_user": "u", "label": "goal-a-b"}])
-    write("stimulus_completion.json", [{"control_user": "c", "control_model": "m", "stimulus_user": "u",
-                                        "stimulus_model": "v", "label": "goal-x"}])
+    write(
+        "stimulus_completion.json",
+        [{"control_user": "c", "control_model": "m", "stimulus_user": "u", "stimulus_model": "v", "label": "goal-x"}],
+    )
     write("control.json", [{"control_user": "c", "label": "goal-y"}])
     write("qa.json", {"goal-x": [["q", "a"]]})
     system, completion, control = load_rows(tmp_path)
@@ -131,7 +142,10 @@ def test_killed_run_resumes_exactly(folders: tuple[Path, Path], tmp_path: Path) 
         with pytest.raises(KeyboardInterrupt):
             train(recipe, folders[1], tmp_path / "killed")
     resumed = train(recipe, folders[1], tmp_path / "killed")
-    logs = [[json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()] for folder in (whole, resumed)]
+    logs = [
+        [json.loads(line) for line in (folder.parent / "log.jsonl").read_text().splitlines()]
+        for folder in (whole, resumed)
+    ]
     assert [record["step"] for record in logs[1]] == list(range(1, 11))
     for one, other in zip(*logs, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], abs=1e-6) and other["lr"] == one["lr"]
@@ -177,7 +191,9 @@ def test_training_lowers_the_loss(folders: tuple[Path, Path], tmp_path: Path, wr
     from audit_lit.training.run import train
 
     base = small_recipe(folders)
-    recipe = base.model_copy(update={"examples": 160, "lr": 3e-3, "wire": base.wire.model_copy(update={"write": write})})
+    recipe = base.model_copy(
+        update={"examples": 160, "lr": 3e-3, "wire": base.wire.model_copy(update={"write": write})}
+    )
     target = load_target(str(folders[0]))
     folder = train(recipe, folders[1], tmp_path, target=target)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -1,9 +1,9 @@
 """Training examples from LatentQA's file layout.
 
-``DIR/train`` and ``DIR/dev`` hold ``system.json``, ``stimulus.json``, ``stimulus_completion.json``, ``control.json`` and
-``qa.json`` (label -> [[question, answer], ...]); ``system_unlabelled.json`` has system prompts without QA. The control is
-hidden from the decoder; it sees the stimulus. In these data the user's line often gives the hidden prompt away, so most
-system prompts are *re-paired* with a random other user line: there the visible text is worth nothing.
+``DIR/train`` and ``DIR/dev`` hold ``system.json``, ``stimulus.json``, ``stimulus_completion.json``, ``control.json``
+and ``qa.json`` (label -> [[question, answer], ...]); ``system_unlabelled.json`` has system prompts without QA. The
+control is hidden from the decoder; it sees the stimulus. In these data the user's line often gives the hidden
+prompt away, so most system prompts are *re-paired* with a random other user line: there the visible text is worth nothing.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def load_rows(folder: Path) -> list[Row]:
         RecipeError: If the folder has no ``system.json``, or a file is malformed.
     """
     if not (folder / "system.json").is_file():
-        raise RecipeError(f"{folder} has no system.json; expected LatentQA's layout: train/ and dev/ with system.json, qa.json.")
+        raise RecipeError(
+            f"{folder} has no system.json; expected LatentQA's layout: train/ and dev/ with system.json, qa.json."
+        )
     qa = _read(folder / "qa.json") if (folder / "qa.json").is_file() else {}
     rows = []
     for name in ("system", "system_unlabelled", "stimulus", "stimulus_completion", "control"):
@@ -88,14 +90,15 @@ def _row(record: Any, qa: dict[str, Any], where: str) -> Row:
     try:
         hidden = "stimulus_user" in record  # without a stimulus, the control itself is what is read
         messages = [
-            {"role": role, "content": record[key], "hidden": hidden}
-            for key, role in HIDDEN.items() if record.get(key)
+            {"role": role, "content": record[key], "hidden": hidden} for key, role in HIDDEN.items() if record.get(key)
         ]
         messages += [{"role": role, "content": record[key]} for key, role in SHOWN.items() if record.get(key)]
         pairs = tuple((question, answer) for question, answer in qa.get(record["label"], ()))
         return Row(record["label"], tuple(messages), pairs)
     except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise RecipeError(f"{where} is malformed ({err!r}); expected label, and control_user or system with stimulus_user.") from err
+        raise RecipeError(
+            f"{where} is malformed ({err!r}); expected label, and control_user or system with stimulus_user."
+        ) from err
 
 
 def data_hash(folder: Path) -> str:
@@ -123,7 +126,9 @@ class Mixture:
             if not (self._qa if share.source == "qa" else self._system):
                 raise RecipeError(f"the mixture wants {share.source!r} examples, but the data has no row for them.")
             if not share.questions and share.source != "qa":
-                raise RecipeError(f"source {share.source!r} needs questions; add 'questions: [...]' to it in the recipe.")
+                raise RecipeError(
+                    f"source {share.source!r} needs questions; add 'questions: [...]' to it in the recipe."
+                )
 
     def draw(self, index: int) -> Example:
         """Return example number ``index``."""

@@ -1,6 +1,6 @@
 """The figures of a decoder's card, on a split that it was not trained on, each beside its controls.
 
-All on *re-paired* dialogs: a hidden system prompt with another dialog's user line, so the visible text is worth nothing.
+All on *re-paired* dialogs: a hidden system prompt with another dialog's user line; the visible text is worth nothing.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def lifts(auditor: Auditor, examples: Sequence[Example], *, seed: int = 0) -> di
         "null_median": float(np.median([answer.lift for answer in null])),
         "right_kind_share": float(np.mean([_same_kind(a.text, e) for a, e in zip(true, examples, strict=True)])),
         "majority_kind_share": _majority([example.answer.split(":")[0] for example in examples]),
-        "answers": [[example.answer, answer.text, round(answer.lift, 2)] for example, answer in zip(examples, true, strict=True)],
+        "answers": [
+            [example.answer, answer.text, round(answer.lift, 2)] for example, answer in zip(examples, true, strict=True)
+        ],
     }
 
 
@@ -159,5 +161,3 @@ def _majority(kinds: Sequence[str]) -> float:
 
 def _same_kind(text: str, example: Example) -> bool:
     return text.split(":")[0] == example.answer.split(":")[0]
-
-

@@ -44,8 +44,8 @@ class Share(_Strict):
     """One source's share of the examples, and the questions it asks.
 
     Attributes:
-        source: ``label``: the label's words; ``instruction``: first sentence of the system prompt; ``qa``: free question
-            and answer; ``neutral``: a dialog without hidden instruction, answered by saying so.
+        source: ``label``: the label's words; ``instruction``: the system prompt's first sentence; ``qa``: free
+            question and answer; ``neutral``: a dialog without hidden instruction, answered by saying so.
         weight: Relative share.
         questions: Asked in turn; ``qa`` brings its own.
         neutral_prompts: System prompts that instruct nothing in particular; ``neutral`` uses one or none.

@@ -15,8 +15,8 @@ from audit_lit.target import Target, load_target, share, weights_fingerprint
 from audit_lit.training.card import write_card
 from audit_lit.training.data import Mixture, Row, data_hash, load_rows
 from audit_lit.training.evaluation import read_dialogs
-from audit_lit.training.recipe import Recipe
 from audit_lit.training.measure import measure
+from audit_lit.training.recipe import Recipe
 from audit_lit.training.trainer import LOG, Trainer
 
 STATISTICS_DIALOGS = 256

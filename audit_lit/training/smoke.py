@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from audit_lit.target import load_target
 from audit_lit.training.recipe import Recipe
 from audit_lit.training.run import train
 
@@ -62,7 +61,9 @@ def byte_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    vocab = {token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "\u0120?"])}
+    vocab = {
+        token: index for index, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "\u0120?"])
+    }
     raw = Tokenizer(models.BPE(vocab=vocab, merges=[("\u0120", "?")]))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +64,9 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         path, content = self.out / "recipe.json", self.recipe.model_dump_json(indent=2)
         if path.is_file() and path.read_text(encoding="utf-8") != content:
-            raise RecipeError(f"{self.out} holds a run of another recipe; name another folder with --out, or delete it.")
+            raise RecipeError(
+                f"{self.out} holds a run of another recipe; name another folder with --out, or delete it."
+            )
         path.write_text(content, encoding="utf-8")
 
     def train(self, rows: list[Row], dev_rows: list[Row]) -> None:
@@ -139,7 +140,7 @@ class Trainer:
                 tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
         partial = self.out / f"{CHECKPOINT}.partial"
         save_file(tensors, partial, metadata={"step": str(self.step)})
-        os.replace(partial, self.out / CHECKPOINT)
+        partial.replace(self.out / CHECKPOINT)
 
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder, if there is one; later log lines are dropped."""

@@ -1,0 +1,198 @@
+"""The Hugging Face Hub, played by a server on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_hub import FakeHub, closed_port
+from huggingface_hub import close_session
+
+from audit_lit import Decoder, HubError, Protocol, load_target
+from audit_lit.activations import read
+from audit_lit.dialog import render, reveal_positions
+from audit_lit.hub import resolve as find
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+NAME = "org/tiny-decoder"
+OFFLINE = "huggingface_hub.constants.HF_HUB_OFFLINE"
+PICKLE = b"\x80\x04cos\nsystem\n."
+FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 8, "README.md": b"A card."}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    with FakeHub() as server:
+        server.connect(monkeypatch, tmp_path / "cache")
+        yield server
+
+
+@pytest.fixture
+def decoder_folder(make_decoder: Callable[..., Any], tmp_path: Path) -> Path:
+    make_decoder(write="project").save(tmp_path / "decoder")
+    return tmp_path / "decoder"
+
+
+def resolve(name: str = NAME, revision: str | None = None) -> Path:
+    return find(name, revision=revision, kind="decoder")
+
+
+def fails(*expected: str, name: str = NAME, revision: str | None = None) -> None:
+    with pytest.raises(HubError) as caught:
+        resolve(name, revision)
+    for words in (repr(name), *expected):
+        assert words in str(caught.value)
+
+
+def scores(decoder: Any, target: Any) -> tuple[list[str], list[float]]:
+    rendered = render([{"role": "user", "content": "Who are you?"}], target.tokenizer)
+    activations = read(target, [rendered], [reveal_positions(rendered)], decoder.protocol.read_layers)
+    logprob = decoder.logprob(activations, ["What?"], ["A pirate."])
+    return decoder.answer(activations, ["What?"], max_new_tokens=8), logprob[0].tolist()
+
+
+def test_hub_decoder_answers_as_from_the_folder(
+    hub: FakeHub, decoder_folder: Path, target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (decoder_folder / "adapter_model.bin").write_bytes(PICKLE)
+    commit = hub.add(NAME, decoder_folder)
+    expected = scores(Decoder.from_pretrained(str(decoder_folder), target=target), target)
+    assert not hub.requests  # a folder needs no Hub
+
+    assert scores(Decoder.from_pretrained(NAME, revision=commit, target=target), target) == expected
+    n_requests = len(hub.requests)
+    assert n_requests
+    monkeypatch.setattr(OFFLINE, True)
+    assert scores(Decoder.from_pretrained(NAME, revision=commit, target=target), target) == expected
+    assert len(hub.requests) == n_requests
+
+
+def test_commit_of_a_target_is_kept_and_pinned(hub: FakeHub, tiny_folder: Path, decoder_folder: Path) -> None:
+    commit = hub.add("org/tiny-llama", tiny_folder)
+    loaded = load_target("org/tiny-llama")
+    assert (loaded.name, loaded.revision) == ("org/tiny-llama", commit)
+
+    hub.add("org/tiny-llama", FILES)  # a newer one that does not load
+    wire = Protocol.load(decoder_folder)
+    replace(wire, base=loaded.name, target=loaded.name, target_revision=commit).save(decoder_folder)
+    assert Decoder.from_pretrained(str(decoder_folder)).model.config.hidden_size == wire.d_model
+
+
+def test_real_environment_variables(hub: FakeHub, decoder_folder: Path, tmp_path: Path) -> None:
+    commit = hub.add(NAME, decoder_folder)
+    script = (
+        "import sys; from audit_lit.hub import resolve, commit_of;"
+        f"folder = resolve({NAME!r}, revision=sys.argv[1] or None, kind='decoder');"
+        "print(commit_of(folder), *sorted(path.name for path in folder.iterdir()))"
+    )
+
+    def run(revision: str, **env: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1", **env}
+        command = [sys.executable, "-c", script, revision]
+        return subprocess.run(command, env=clean | settings, capture_output=True, text=True, check=False)
+
+    online = run("")
+    assert online.stdout.split() == [commit, *sorted(path.name for path in decoder_folder.iterdir())], online.stderr
+    assert run(commit, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:1").stdout == online.stdout
+    other = run("0" * 40, HF_HUB_OFFLINE="1")
+    assert "Unset HF_HUB_OFFLINE" in other.stderr.splitlines()[-1]
+
+
+def test_pinned_revision_gives_its_own_files(hub: FakeHub) -> None:
+    old, new = hub.add(NAME, FILES), hub.add(NAME, {**FILES, "README.md": b"Another card."})
+    assert (resolve(revision=old) / "README.md").read_bytes() == b"A card."
+    assert (resolve() / "README.md").read_bytes() == b"Another card."
+    assert (resolve(revision=old).name, resolve().name) == (old, new)
+
+
+def test_only_text_and_safetensors_are_requested(hub: FakeHub) -> None:
+    bad = ("pytorch_model.bin", "adapter_model.bin", "args.pt", "state.pth", "x.pkl", "x.ckpt", "modeling.py", "x.so")
+    hub.add(NAME, FILES | dict.fromkeys(bad, PICKLE))
+    assert sorted(path.name for path in resolve().iterdir()) == sorted(FILES)
+    assert set(hub.fetched()) == set(FILES)
+
+
+def test_pickle_only(hub: FakeHub, tmp_path: Path) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.bin": PICKLE}
+    hub.add(NAME, files)
+    with pytest.raises(HubError, match="safetensors"):
+        Decoder.from_pretrained(NAME)
+    assert hub.fetched() == ["adapter_config.json"] * len(hub.fetched())
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(HubError, match=r"adapter_model\.bin.*any code.*Convert it"):
+        Decoder.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("gated", ("is gated", "Accept its licence", "HF_TOKEN")),
+        ("missing", ("is not on the Hub", "Check the spelling", "hf auth login")),
+        ("bad_token", ("could not be fetched", "401", "check HF_TOKEN")),
+        ("error", ("could not be fetched", "500", "Try again later", "pass a folder")),
+    ],
+)
+def test_refusals_name_the_next_step(hub: FakeHub, fault: str, expected: tuple[str, ...]) -> None:
+    commit = hub.add(NAME, FILES)
+    hub.faults[NAME] = fault
+    fails(*expected)
+    fails(*expected, revision=commit)
+
+
+def test_wrong_revision(hub: FakeHub) -> None:
+    hub.add(NAME, FILES)
+    for revision in ("v9", "0" * 40):
+        fails("has no revision", revision, "Leave the revision out", revision=revision)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, cached: bool) -> None:
+    hub.add(NAME, FILES)
+    if cached:
+        expected = resolve()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{closed_port()}")
+    for _ in ("connection refused", "offline mode"):
+        if cached:
+            assert resolve() == expected
+        else:
+            fails("local cache", "check the network", "Unset HF_HUB_OFFLINE", "pass a folder")
+        monkeypatch.setattr(OFFLINE, True)
+
+
+def test_proxy_that_refuses(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", hub.url)  # it knows no CONNECT
+    close_session()
+    fails("could not be fetched: 501", "Try again", "pass a folder")
+    close_session()
+
+
+def test_interrupted_download_leaves_nothing_that_loads(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.add(NAME, FILES)
+    hub.cuts["model.safetensors"] = 100
+    fails("could not be fetched", "Try again", revision=commit)
+    with monkeypatch.context() as offline:
+        offline.setattr(OFFLINE, True)
+        fails("not complete", revision=commit)
+    hub.cuts.clear()
+    assert (resolve(revision=commit) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["nonsense", "./org/name", "a/b/c", "/no/such/folder", "or--g/name", "org/na..me", ""])
+def test_neither_folder_nor_hub_id(hub: FakeHub, name: str) -> None:
+    fails("neither a folder here nor a Hub id", "org/name", "audit-lit decoders", name=name)
+    assert not hub.requests
+
+
+def test_revision_of_a_folder_is_refused(tmp_path: Path) -> None:
+    assert resolve(str(tmp_path)) == tmp_path
+    fails("has no revisions", "Leave the revision out", name=str(tmp_path), revision="v1")
