@@ -104,7 +104,7 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("recipe")
 @click.option(
     "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of LatentQA's layout."
 )
@@ -115,11 +115,12 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--smoke", is_flag=True, help="A few steps on a tiny random model and built-in data, in under a minute.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
 def train(
-    recipe: Path, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
+    recipe: str, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
 ) -> None:
-    """Train a decoder by RECIPE; a killed run goes on from its last checkpoint."""
+    """Train a decoder by RECIPE, a name or a file; a killed run goes on from its last checkpoint."""
     import yaml
 
+    from audit_lit.recipes import recipe_path
     from audit_lit.training.recipe import load_recipe
     from audit_lit.training.run import train as run_training
     from audit_lit.training.smoke import smoke_run
@@ -127,7 +128,8 @@ def train(
     pairs = [setting.partition("=") for setting in settings]
     if bad := [key for key, equals, _ in pairs if not equals]:
         raise click.UsageError(f"--set {bad[0]!r} has no '='; expected KEY=VALUE, such as --set lr=0.0005.")
-    loaded = load_recipe(recipe, {key: yaml.safe_load(value) for key, _, value in pairs})
+    path = Path(recipe) if Path(recipe).is_file() else recipe_path(recipe)
+    loaded = load_recipe(path, {key: yaml.safe_load(value) for key, _, value in pairs})
     if smoke:
         folder = smoke_run(loaded, out)
     elif data is None:
@@ -135,7 +137,7 @@ def train(
             "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
         )
     else:
-        folder = run_training(loaded, data, out or Path("runs") / recipe.stem, device=device)
+        folder = run_training(loaded, data, out or Path("runs") / path.stem, device=device)
     click.echo(folder)
 
 

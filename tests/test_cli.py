@@ -129,3 +129,30 @@ def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_ways_to_start(command: list[str]) -> None:
     result = subprocess.run([sys.executable, *command, "-h"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "ask" in result.stdout and "doctor" in result.stdout
+
+
+def test_train_smoke_leaves_a_decoder_that_answers(tmp_path: Path) -> None:
+    result = run("train", "smollm2-135m", "--smoke", "--out", str(tmp_path), "--set", "lr=0.002")
+    assert result.exit_code == 0, result.output
+    folder = Path(result.stdout.split()[-1])
+    names = {path.name for path in folder.iterdir()}
+    assert {"adapter_model.safetensors", "projection.safetensors", "protocol.json", "README.md"} <= names
+    assert "held-out labels" in (folder / "README.md").read_text()
+    pair = ["--target", str(tmp_path / "tiny-llama"), "--decoder", str(folder)]
+    asked = run("ask", "Who?", "--user", "Hi", "--samples", "0", "--max-new-tokens", "3", *pair)
+    assert asked.exit_code == 0, asked.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smollm2-135n", "--smoke"], "Did you mean 'smollm2-135m'"),
+        (["smollm2-135m"], "--data is missing"),
+        (["smollm2-135m", "--smoke", "--set", "lr"], "has no '='"),
+        (["smollm2-135m", "--smoke", "--set", "warm_up=3"], "did you mean 'warmup'"),
+        (["smollm2-135m", "--data", "."], "LatentQA's layout"),
+    ],
+)
+def test_train_usage_errors_exit_2(arguments: list[str], message: str) -> None:
+    result = run("train", *arguments)
+    assert result.exit_code == 2 and message in result.stderr

@@ -3,7 +3,8 @@
 ``DIR/train`` and ``DIR/dev`` hold ``system.json``, ``stimulus.json``, ``stimulus_completion.json``, ``control.json``
 and ``qa.json`` (label -> [[question, answer], ...]); ``system_unlabelled.json`` has system prompts without QA. The
 control is hidden from the decoder; it sees the stimulus. In these data the user's line often gives the hidden
-prompt away, so most system prompts are *re-paired* with a random other user line: there the visible text is worth nothing.
+prompt away, so most system prompts are *re-paired* with a random other user line: there the visible text is worth
+nothing.
 """
 
 from __future__ import annotations
