@@ -96,7 +96,8 @@ def report(title: str, pairs: Sequence[Pair], as_json: bool) -> None:
     caption = f"torch {setting['torch']}, {setting['threads']} threads"
     table = Table("case", "A", "B", "A / B", "min-max", "goal", "met", title=title, caption=caption)
     for pair in pairs:
-        values = [f"{value:,.3f} {pair.unit}" for value in (pair.a, pair.b)]
+        digits = 3 if pair.unit == "s" else 0
+        values = [f"{value:,.{digits}f} {pair.unit}" for value in (pair.a, pair.b)]
         met = {None: "", True: "yes", False: "no"}[pair.met]
-        table.add_row(pair.case, *values, f"{pair.ratio:.3f}", f"{pair.low:.3f}-{pair.high:.3f}", pair.goal, met)
+        table.add_row(pair.case, *values, f"{pair.ratio:.3f}", f"{pair.low:.2f}-{pair.high:.2f}", pair.goal, met)
     Console().print(table)

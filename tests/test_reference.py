@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from chat_templates import llama3_tokenizer, message, tokenizer_of
+from chat_templates import TEMPLATES, llama3_tokenizer, message
+from conftest import byte_tokenizer
 from hooked_models import D_MODEL, N_LAYERS, formula, residuals, target_of
 from torch import Tensor, nn
 
@@ -39,12 +40,12 @@ def wire(request: pytest.FixtureRequest) -> Protocol:
 @pytest.fixture
 def target(wire: Protocol) -> Any:
     """In the place of conftest's: the tiny Llama with this format's tokens."""
-    return target_of(llama3_tokenizer() if wire.name == "lit" else tokenizer_of("chatml"))
+    return target_of(llama3_tokenizer() if wire.name == "lit" else byte_tokenizer(TEMPLATES["chatml"]))
 
 
 @pytest.fixture
 def decoder(wire: Protocol, make_decoder: Any) -> Any:
-    return make_decoder(**{field.name: getattr(wire, field.name) for field in dataclasses.fields(wire)})
+    return make_decoder(**{name: value for name, value in vars(wire).items() if name != "target"})
 
 
 def ids_of(tokenizer: Any, *pieces: Any) -> tuple[list[int], list[int]]:
