@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEMA = 1
+AGREEMENT = 0.5
+"""Below this overlap, samples share less than half of their words with the answer: its details are guesses."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Answer:
         question: What was asked.
         text: The likeliest answer.
         score: Its mean log-probability given the activations, in nats per token.
-        controls: The same answer's score under each control, in nats per token.
+        controls: The same answer's score under each control, in nats per token; where there are several draws, under
+            the one that favours the answer most.
         lift: ``score`` minus the strongest control.
         interval: 95% bootstrap interval of the lift over the answer's tokens.
         threshold: Lift that the decoder's answers about random activations rarely reach (see ``Protocol``).
@@ -66,7 +69,8 @@ class Answer:
     def verdict(self) -> str:
         """One sentence for a person."""
         if self.supported:
-            return f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
+            lift = f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
+            return lift if self.agreement >= AGREEMENT else f"{lift}, but the samples differ: trust no detail"
         return (
             f"nothing to report: the answer is not likelier enough than under {self.strongest_control} to be believed"
         )

@@ -165,7 +165,7 @@ class Auditor:
             "no_activation": self._score(reading.activations, question, text, injected=False),
             "null": self._score(null_activations(reading.activations, self.decoder.write, seed=seed), question, text),
             "shuffled": self._score(reading.decoys, question, text),
-            "text_only": self._mean(
+            "text_only": self._best(
                 self.decoder.text_logprob([text_prompt(reading.rendered.visible_text, question)], [text])
             ),
         }
@@ -193,14 +193,17 @@ class Auditor:
     def _score(
         self, activations: Activations, question: str, text: str, *, injected: bool = True
     ) -> npt.NDArray[np.float64]:
-        """Per-token log-probabilities of one answer, averaged over the rows of activations."""
+        """Per-token log-probabilities of one answer, under the row of activations that favours it most.
+
+        A mean over controls would pass an answer that is right about nothing but what half of them share.
+        """
         n = len(activations)
-        return self._mean(self.decoder.logprob(activations, [question] * n, [text] * n, injected=injected))
+        return self._best(self.decoder.logprob(activations, [question] * n, [text] * n, injected=injected))
 
     @staticmethod
-    def _mean(scores: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
-        mean: npt.NDArray[np.float64] = torch.stack(list(scores)).double().mean(0).cpu().numpy()
-        return mean
+    def _best(scores: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
+        best: npt.NDArray[np.float64] = max(scores, key=lambda score: float(score.mean())).double().cpu().numpy()
+        return best
 
 
 def _wrap(model: HookedModel, decoder: Decoder, tokenizer: PreTrainedTokenizerBase | None) -> Target:

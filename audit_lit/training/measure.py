@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from audit_lit.answer import Answer, bootstrap_interval
 from audit_lit.auditor import Auditor, Reading
-from audit_lit.controls import null_activations, text_prompt
+from audit_lit.controls import null_activations
 from audit_lit.decoder import Decoder
 from audit_lit.target import Target
 from audit_lit.training.data import NO_INSTRUCTION, Example, Row
@@ -35,7 +35,6 @@ def measure(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int 
         examples = dev_examples(rows, question, as_label=kind == "label", seed=seed)
         results[f"gap_{kind}"] = measure_gap(decoder, target, examples).to_dict()
         results[f"identification_{kind}"] = identification(decoder, target, examples, seed=seed)
-    results["identification_label"]["controls"] = {"text_only": text_identification(decoder, examples, seed=seed)}
     results["n_dialogs"] = len(examples)
     results["detection"] = detection(decoder, target, examples)
     results["lifts"] = lifts(Auditor(target, decoder), examples, seed=seed)
@@ -44,7 +43,10 @@ def measure(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int 
 
 @torch.no_grad()
 def identification(decoder: Decoder, target: Target, examples: Sequence[Example], *, seed: int = 0) -> dict[str, Any]:
-    """Rank the true prompt among 20: by its log-probability, less the mean over third dialogs (chance 5%)."""
+    """Rank the true prompt among 20: by its log-probability, less the mean over third dialogs.
+
+    Chance is 5%, and what any reader of the visible text reaches: user lines were dealt out at random.
+    """
     questions, answers = [example.question for example in examples], [example.answer for example in examples]
     activations = read_dialogs(target, decoder.protocol, [example.dialog for example in examples])
 
@@ -53,17 +55,6 @@ def identification(decoder: Decoder, target: Target, examples: Sequence[Example]
         return decoder.logprob(activations.rows([row] * n), questions[chunk], answers[chunk])
 
     return {**_ranked(_matrix(score, len(examples)), seed), "chance": 1 / N_CANDIDATES}
-
-
-def text_identification(decoder: Decoder, examples: Sequence[Example], *, seed: int = 0) -> dict[str, Any]:
-    """Return the same for the rival ``text_only``: the base model reads the visible text."""
-    answers = [example.answer for example in examples]
-    texts = [text_prompt(f"user: {example.dialog[-1]['content']}", example.question) for example in examples]
-
-    def score(row: int, chunk: slice) -> list[torch.Tensor]:
-        return decoder.text_logprob([texts[row]] * len(answers[chunk]), answers[chunk])
-
-    return _ranked(_matrix(score, len(examples)), seed)
 
 
 def _matrix(score: Callable[[int, slice], list[torch.Tensor]], n: int, *, chunk: int = 27) -> Matrix:
