@@ -17,7 +17,7 @@ from audit_lit import __version__
 from audit_lit.errors import AuditLitError
 
 DEMO = (
-    {"role": "system", "content": "Please adopt the persona of a night-shift nurse on a quiet hospital ward."},
+    {"role": "system", "content": "Please adopt the persona of a medieval knight who serves the king."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
 DEMO_QUESTIONS = (

@@ -135,7 +135,7 @@ class Protocol:
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as err:
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
             raise ProtocolError(f"{path} could not be read ({err}); expected a JSON document.") from err
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ProtocolError(
@@ -150,5 +150,5 @@ class Protocol:
                 )
         try:
             return cls(**{**content, "read_layers": tuple(content["read_layers"])})
-        except (KeyError, TypeError) as err:
+        except (KeyError, TypeError, AttributeError) as err:
             raise ProtocolError(f"{path} lacks a field or has one of a wrong type: {err}.") from err

@@ -125,7 +125,7 @@ def test_missing_file(folder: Path, target: Any, name: str, error: type[Exceptio
     ("name", "changes", "error", "expected"),
     [
         (PROTOCOL, {"lora_scaling": 4.0}, DecoderMismatch, ("LoRA scaling is [2.0]", "says 4.0", "Fetch both again")),
-        (PROTOCOL, {"write_layer": 4}, DecoderMismatch, ("writes at block 4", "has 4 blocks", "load the base")),
+        (PROTOCOL, {"write_layer": 4}, DecoderMismatch, ("writes at block 4", "has 4;", "load the base")),
         (PROTOCOL, {"read_layers": [1, 2]}, DecoderMismatch, ("(1, 32)", "(2, 32)", "Fetch both again")),
         (PROTOCOL, {"base": None}, DecoderMismatch, ("does not name its base model",)),
         (PROTOCOL, {"base": "org/gone", "target": "x"}, HubError, ("base model is needed", "'org/gone'")),

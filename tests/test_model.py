@@ -40,10 +40,10 @@ def test_first_command_reads_the_hidden_persona() -> None:
 @pytest.mark.parametrize(
     ("system", "kind"),
     [
-        ("You are a medieval knight who is loyal to the king.", "persona"),
+        ("Please adopt the persona of a medieval knight who is loyal to the king.", "persona"),
         ("Please adopt the persona of a retired sailor.", "persona"),
         ("In your next response, please use as many rhymes as possible.", "goal"),
-        ("Please make every effort to construct a logical paradox about time.", "goal"),
+        ("In your next response, please include a riddle about time.", "goal"),
     ],
 )
 def test_kind_of_hidden_prompt_is_read_where_the_text_is_the_same(auditor: Any, system: str, kind: str) -> None:
