@@ -73,12 +73,14 @@ def decoders_table(as_json: bool) -> None:
             json.dumps([{"where": where, "id": name, **asdict(protocol)} for where, name, protocol in known])
         )
         return
-    table = Table("name", "where", "reads", "layers", "writes", "licence")
     for where, name, protocol in known:
         layers = f"{', '.join(map(str, protocol.read_layers))} of {protocol.n_layers}"
         writes = f"{protocol.write} at block {protocol.write_layer}"
-        table.add_row(name, where, protocol.target, layers, writes, protocol.licence or "see its card")
-    Console().print(table)
+        console = Console(soft_wrap=True)
+        console.print(f"[bold]{name}[/] ({where})")
+        console.print(
+            f"    reads {protocol.target}, layers {layers}; writes by {writes}; {protocol.licence or 'see its card'}"
+        )
 
 
 def doctor_table(checks: Sequence[Check], as_json: bool) -> None:
