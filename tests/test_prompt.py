@@ -95,6 +95,12 @@ def test_a_placeholder_that_is_not_one_token_is_refused(placeholder: str) -> Non
         build_prompt(dataclasses.replace(AO, placeholder=placeholder), tokenizer_for(AO), "Why?", 2)
 
 
+def test_a_placeholder_that_merges_with_its_neighbour_is_refused() -> None:
+    wire = dataclasses.replace(AO, placeholder="<", section="Layer.{slots}")
+    with pytest.raises(ProtocolError, match="is not one token"):
+        build_prompt(wire, tokenizer_of("chatml", merges=True), "Why?", 1)
+
+
 def test_a_template_that_drops_the_slots_is_refused() -> None:
     tokenizer = tokenizer_of("{% for m in messages %}{{ m['role'] }}{% endfor %}")
     with pytest.raises(ProtocolError, match="drops or repeats the slots"):

@@ -51,8 +51,9 @@ class Trainer:
 
         self.recipe, self.target, self.decoder, self.out = recipe, target, decoder, out
         self._claim_folder()
-        precision = "bf16" if use_bf16(recipe.precision, target.device) else "no"
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=target.device.type == "cpu")
+        # Not accelerate's own mixed precision: that is a setting of the whole process, fixed by its first user.
+        self.bf16 = use_bf16(recipe.precision, target.device)
+        self.accelerator = Accelerator(mixed_precision="no", cpu=target.device.type == "cpu")
         objective = Objective(decoder)
         self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -103,13 +104,14 @@ class Trainer:
 
     @torch.no_grad()
     def _read(self, examples: list[Example]) -> Activations:
-        with self.accelerator.autocast():
-            return read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
+        # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
+        return read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
 
     def _train_step(self, examples: list[Example], activations: Activations) -> dict[str, Any]:
         torch.manual_seed(self.recipe.seed + self.step)  # dropout repeats after a resume
         self.objective.train()
-        loss = self.objective(activations, [e.question for e in examples], [e.answer for e in examples])
+        with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
+            loss = self.objective(activations, [e.question for e in examples], [e.answer for e in examples])
         if not torch.isfinite(loss):
             raise RecipeError(f"the loss is {loss.item()} at step {self.step}; lower lr. The last checkpoint is kept.")
         self.accelerator.backward(loss)
