@@ -44,7 +44,7 @@ def answers_table(answer: Answer) -> None:
         strongest = " (strongest)" if name == answer.strongest_control else ""
         table.add_row(f"{name}{strongest}", f"{score:.2f}", f"{answer.score - score:+.2f}")
     low, high = answer.interval
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print()
     console.print(table)
     console.print(f"  answer:    [bold]{printable(answer.text) or '(empty)'}[/]")
