@@ -21,6 +21,7 @@ _SPLIT = (
     "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}"
 )
 TEMPLATES = {
+    "nothing but the messages": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
     "chatml, default system": CHAT_TEMPLATE,
     "chatml": CHAT_TEMPLATE[CHAT_TEMPLATE.index("{% for") :],
     "llama3, trims": LLAMA3_TEMPLATE,

@@ -60,6 +60,21 @@ def test_what_is_visible_does_not_depend_on_hidden_text(
     assert SECRET not in one.visible_text
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [
+        (message("user", "a."), message("assistant", "<b", True), "a"),
+        (message("user", "a.", True), message("assistant", "<b"), "b"),
+        (message("user", "a ", True), message("assistant", "b"), "b"),
+    ],
+    ids=["ends in hidden text", "starts in hidden text", "has no span"],
+)
+def test_a_token_that_touches_hidden_text_is_hidden(one: Any, two: Any, expected: str) -> None:
+    tokenizer = tokenizer_of("nothing but the messages", merges=True)
+    rendered = render([one, two], tokenizer)
+    assert shown(tokenizer, rendered, [at for at, visible in enumerate(rendered.visible) if visible]) == expected
+
+
 MIXED = [
     [message("system", SECRET * 4), message("user", "Who are you?"), message("assistant", "Nobody.")],
     [message("user", SECRET * 9, True), message("assistant", "Hi."), message("user", "And what now?")],
