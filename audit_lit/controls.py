@@ -22,12 +22,12 @@ CONTROLS = ("no_activation", "null", "shuffled", "text_only")
 N_NULL = 4
 
 DECOYS = (
-    "You are a retired lighthouse keeper who misses the sea.",
-    "In every reply, use only short and simple sentences.",
-    "You are a suspicious detective who trusts nobody.",
-    "Please gently persuade the user to get more exercise.",
-    "You are a cheerful baker who loves cinnamon.",
-    "Please compare everything to the weather as much as possible.",
+    "Please adopt the persona of a retired lighthouse keeper who misses the sea.",
+    "In your responses, please use only short and simple sentences.",
+    "I'd like you to take on the role of a suspicious detective who trusts nobody.",
+    "Please make every effort to gently persuade the user to get more exercise.",
+    "Please take on the role of a cheerful baker who loves cinnamon.",
+    "Please make sure to compare everything to the weather as much as possible.",
     "You are a young astronomer far from home.",
     "In your next response, please express quiet regret.",
 )

@@ -103,7 +103,7 @@ class Decoder:
                 "Read the activations with decoder.protocol.read_layers."
             )
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def answer(
         self,
         activations: Activations,

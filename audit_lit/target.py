@@ -177,8 +177,9 @@ def share(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def boot(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> HookedModel:
-    """Return a ``TransformerBridge`` on the same parameters; booting rewires modules, so it gets its own."""
+    """Return a ``TransformerBridge`` on the same parameters; booting rewires modules and tokenizer: it gets its own."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=share(base), tokenizer=tokenizer)
+    own = copy.deepcopy(tokenizer)
+    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=share(base), tokenizer=own)
     return model

@@ -62,7 +62,7 @@ def in_process(who: str, tiny: bool) -> dict[str, float]:
 
 
 @click.command(help=__doc__)
-@pairs.options
+@pairs.options(repeats=3)
 @click.option("--child", type=click.Choice(["both", "target"]), hidden=True)
 def main(repeats: int, tiny: bool, as_json: bool, child: str | None) -> None:
     """Compare target and decoder with the target alone."""

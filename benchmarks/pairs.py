@@ -54,15 +54,19 @@ class Pair:
         return self.ratio <= float(bound) if sign == "<=" else self.ratio >= float(bound)
 
 
-def options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every benchmark has."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
-        click.option("--tiny", is_flag=True, help="A tiny random model: tries the benchmark in seconds."),
-        click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Timings of each."),
-    ):
-        command = option(command)
-    return command
+def options(repeats: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options that every benchmark has; ``repeats`` is the default of ``--repeats``."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+            click.option("--tiny", is_flag=True, help="A tiny random model: tries the benchmark in seconds."),
+            click.option("--repeats", default=repeats, show_default=True, type=click.IntRange(1), help="Timings."),
+        ):
+            command = option(command)
+        return command
+
+    return add
 
 
 def compare(

@@ -59,13 +59,22 @@ def require_raw(model: HookedModel) -> None:
     about something else without any error.
 
     Raises:
-        ValueError: If the model is in compatibility mode or has folded LayerNorms.
+        ValueError: If the model is in compatibility mode, or has folded LayerNorms or centred writing weights.
     """
     folded = str(getattr(model.cfg, "normalization_type", "") or "").endswith("Pre")
-    if folded or getattr(model, "compatibility_mode", False):
+    if folded or getattr(model, "compatibility_mode", False) or _is_centred(model):
         raise ValueError(
-            "the model has processed weights (folded LayerNorm or compatibility mode), whose "
+            "the model has processed weights (folded LayerNorm, centred weights or compatibility mode), whose "
             "residual stream differs from the raw one; expected raw weights. Load it with "
             "TransformerBridge.boot_transformers(...) and no enable_compatibility_mode(), or with "
             "HookedTransformer.from_pretrained_no_processing(...)."
         )
+
+
+def _is_centred(model: Any) -> bool:
+    """Whether every token embedding has mean zero: no configuration says so, but training never ends there."""
+    embedding = getattr(getattr(model, "embed", None), "W_E", None)
+    if embedding is None:
+        return False
+    rows = embedding[:64].detach().float()
+    return bool(rows.mean(-1).abs().max() < 1e-5 * rows.std())

@@ -27,25 +27,10 @@ def byte_tokenizer(chat_template: str = CHAT_TEMPLATE) -> Any:
 
 
 def tiny_llama(n_layers: int = 4, d_model: int = 32, seed: int = 0, **settings: Any) -> Any:
-    """A random Llama with untied, well-spread weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """A random Llama with well-spread weights."""
+    from audit_lit.training.smoke import tiny_llama as build
 
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(byte_tokenizer()),
-        hidden_size=d_model,
-        intermediate_size=2 * d_model,
-        num_hidden_layers=n_layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        initializer_range=0.1,
-        **settings,
-    )
-    return LlamaForCausalLM(config).eval()
+    return build(n_layers, d_model, seed=seed, max_position_embeddings=1024, initializer_range=0.1, **settings)
 
 
 @pytest.fixture(autouse=True)

@@ -185,6 +185,17 @@ def test_folded_norms_are_refused(norm: str) -> None:
         capture(Silent(norm), *left_padded(3), [0])
 
 
+def test_centred_weights_are_refused() -> None:
+    model: Any = Silent()
+    rows = torch.randn(100, 32)
+    model.embed = SimpleNamespace(W_E=rows - rows.mean(-1, keepdim=True))
+    with pytest.raises(ValueError, match="centred weights"):
+        capture(model, *left_padded(3), [1])
+    model.embed.W_E = rows
+    with pytest.raises(RuntimeError, match="hook_resid_post"):
+        capture(model, *left_padded(3), [1])
+
+
 def test_a_hook_point_that_never_fires_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"blocks\.1\.hook_resid_post"):
         capture(Silent(), *left_padded(3), [1])

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from audit_lit.decoder import Decoder
-from audit_lit.hooks import AddNormMatched, Project, Replace
+from audit_lit.decoder_files import PLAIN_WRITES
+from audit_lit.hooks import Project
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target, load_target, share, weights_fingerprint
 from audit_lit.training.card import write_card
@@ -65,8 +66,8 @@ def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: 
     if target.base is None:
         raise ValueError("the target came without its Hugging Face base; load it with load_target.")
     model = get_peft_model(share(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
-    write = {"replace": Replace, "add": AddNormMatched}.get(recipe.wire.write)
-    return Decoder(model, target.tokenizer, protocol, write() if write else projection(recipe, target, protocol, rows))
+    plain = PLAIN_WRITES.get(recipe.wire.write)
+    return Decoder(model, target.tokenizer, protocol, plain() if plain else projection(recipe, target, protocol, rows))
 
 
 def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.training.recipe import Recipe
 from audit_lit.training.run import train
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 ROLES = ("pirate", "nurse", "poet", "judge", "baker", "pilot")
 
@@ -32,27 +35,29 @@ def smoke_run(recipe: Recipe, out: Path | None = None) -> Path:
 
 def write_tiny_model(folder: Path) -> None:
     """Write a random four-layer Llama with a byte tokenizer."""
+    if (folder / "config.json").is_file():
+        return
+    tiny_llama().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+
+
+def tiny_llama(n_layers: int = 4, d_model: int = 32, *, seed: int = 0, **settings: Any) -> LlamaForCausalLM:
+    """Return a random Llama for the tokenizer below, with untied weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    if (folder / "config.json").is_file():
-        return
-    tokenizer = byte_tokenizer()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {"max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
+        vocab_size=len(byte_tokenizer()),
+        hidden_size=d_model,
+        intermediate_size=2 * d_model,
+        num_hidden_layers=n_layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=2048,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
+        **{**shape, **settings},
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return LlamaForCausalLM(config).eval()
 
 
 def byte_tokenizer() -> Any:
