@@ -45,7 +45,7 @@ def _lean_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     up.data = up.data.T.contiguous().T
 
     def forward(x: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-        out = nn.functional.linear(x, base.weight, base.bias)
+        out: Tensor = nn.functional.linear(x, base.weight, base.bias)
         if layer.disable_adapters:
             return out
         inner = nn.functional.linear(x.to(down.dtype), down)
