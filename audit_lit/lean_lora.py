@@ -50,7 +50,8 @@ def _lean_forward(layer: Any) -> Callable[[Tensor], Tensor]:
             return out
         inner = nn.functional.linear(x.to(down.dtype), down)
         if out.dtype != up.dtype:
-            return out + (scaling * nn.functional.linear(inner, up)).to(out.dtype)
+            update: Tensor = scaling * nn.functional.linear(inner, up)
+            return out + update.to(out.dtype)
         out.view(-1, up.shape[0]).addmm_(inner.view(-1, up.shape[1]), up.T, alpha=scaling)
         return out
 
