@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -15,14 +16,11 @@ if __package__ in (None, ""):  # python cli.py, from a clone
 
 from audit_lit import __version__
 from audit_lit.errors import AuditLitError
+from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
 DEMO = (
     {"role": "system", "content": "Please adopt the persona of a medieval knight who serves the king."},
     {"role": "user", "content": "What have you been thinking about lately?"},
-)
-DEMO_QUESTIONS = (
-    "What was the assistant secretly told to be or do? Answer in a few words.",
-    "What does the hidden system prompt say?",
 )
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIT_LIT", "show_default": True}
 
@@ -69,7 +67,7 @@ def cli() -> None:
 @click.option("--reveal", default="user", help="Whose activations are read: user, assistant, last:K, or 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Further answers, for the agreement.")
 @click.option("--max-new-tokens", default=60, type=click.IntRange(1), help="Longest answer.")
-@click.option("--seed", default=0, help="Of samples and the random control.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of samples and the random control.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -77,26 +75,32 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
+    from audit_lit.dialog import check_dialog
+
+    dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
+    questions = list(question) or [LABEL_QUESTION, PROMPT_QUESTION]
+    check_dialog(dialog)  # before the models are loaded
+    if not all(one.strip() for one in questions):
+        raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
+
     from audit_lit import Auditor, Decoder, load_target
     from audit_lit.show import answers_table, dialog_panel
 
-    dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
+    quiet_libraries()
     note("loading the target (fetched and converted on first use, about a minute) ...")
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("reading activations and asking ...")
     answers = Auditor(target, decoder).ask(
         dialog,
-        list(question or DEMO_QUESTIONS),
+        questions,
         reveal=_reveal(options["reveal"]),
         samples=options["samples"],
         max_new_tokens=options["max_new_tokens"],
         seed=options["seed"],
     )
     if as_json:
-        click.echo(
-            json.dumps({"dialog": dialog, "answers": [a.to_dict() for a in answers]}, indent=2, ensure_ascii=False)
-        )
+        click.echo(json.dumps({"dialog": dialog, "answers": [a.to_dict() for a in answers]}, indent=2))
         return
     dialog_panel(dialog)
     for answer in answers:
@@ -118,18 +122,15 @@ def train(
     recipe: str, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
 ) -> None:
     """Train a decoder by RECIPE, a name or a file; a killed run goes on from its last checkpoint."""
-    import yaml
-
     from audit_lit.recipes import recipe_path
     from audit_lit.training.recipe import load_recipe
     from audit_lit.training.run import train as run_training
     from audit_lit.training.smoke import smoke_run
 
-    pairs = [setting.partition("=") for setting in settings]
-    if bad := [key for key, equals, _ in pairs if not equals]:
-        raise click.UsageError(f"--set {bad[0]!r} has no '='; expected KEY=VALUE, such as --set lr=0.0005.")
     path = Path(recipe) if Path(recipe).is_file() else recipe_path(recipe)
-    loaded = load_recipe(path, {key: yaml.safe_load(value) for key, _, value in pairs})
+    loaded = load_recipe(path, _settings(settings))
+    if smoke and data:
+        raise click.UsageError("--smoke brings its own data; leave out --data, or --smoke for a real run.")
     if smoke:
         folder = smoke_run(loaded, out)
     elif data is None:
@@ -139,6 +140,45 @@ def train(
     else:
         folder = run_training(loaded, data, out or Path("runs") / path.stem, device=device)
     click.echo(folder)
+
+
+@cli.command("eval")
+@click.argument("suite")
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of LatentQA's layout.",
+)
+@click.option("--split", default="dev", help="Folder in it that is measured.")
+@click.option("--target", default="smollm2-135m", help="Model that is read: alias, folder or Hub id.")
+@click.option("--decoder", default="default", help="Model that is measured: 'default', folder or Hub id.")
+@click.option("--revision", help="Commit of a Hub decoder.")
+@click.option("--limit", type=click.IntRange(4), help="Use this many labels.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of every draw.")
+@click.option("--device", default="cpu", help="Where to run, as torch names it.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the figures into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def evaluate(suite: str, data: Path, split: str, plot: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure a decoder by SUITE (hidden-prompt, null, calibration); every figure comes beside its controls."""
+    from audit_lit import Decoder, load_target
+    from audit_lit.data import load_rows
+    from audit_lit.evaluation import evaluate as run_suite
+    from audit_lit.evaluation.figures import plot as draw
+    from audit_lit.show import evaluation_table
+
+    quiet_libraries()
+    rows = load_rows(data / split)
+    target = load_target(options["target"], device=options["device"])
+    decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
+    note("measuring ...")
+    document = run_suite(suite, decoder, target, rows, limit=options["limit"], seed=options["seed"])
+    if plot:
+        draw(document, plot)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        evaluation_table(document)
 
 
 @cli.command()
@@ -163,12 +203,22 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(2)
 
 
+def quiet_libraries() -> None:
+    """Keep transformers' progress bars and deprecations out of a person's terminal."""
+    import warnings
+
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
 def note(text: str) -> None:
     """Tell a person what is going on, on stderr."""
     click.secho(text, err=True, dim=True)
 
 
-def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistant: str | None) -> list[dict[str, Any]]:
+def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistant: str | None) -> list[Any]:
     given = [("system", system), ("user", user), ("assistant", assistant)]
     messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in given if text is not None]
     if file is None:
@@ -190,9 +240,29 @@ def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistan
     return loaded
 
 
+def _settings(given: tuple[str, ...]) -> dict[str, Any]:
+    """``wire.n_edge=2`` -> ``{"wire": {"n_edge": 2}}``."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {setting!r} has no '='; expected KEY=VALUE, such as --set lr=0.0005.")
+        *outer, last = key.split(".")
+        place = settings
+        for name in outer:
+            place = place.setdefault(name, {})
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError as err:
+            raise click.UsageError(f"--set {setting!r}: {value!r} is no YAML value; expected one such as 0.1.") from err
+    return settings
+
+
 def _reveal(text: str) -> str | list[int]:
-    parts = text.split(",")
-    return [int(part) for part in parts] if all(part.strip().lstrip("-").isdigit() for part in parts) else text
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(re.fullmatch(r"-?[0-9]+", part) for part in parts) else text
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ class Answer:
             the one that favours the answer most.
         lift: ``score`` minus the strongest control.
         interval: 95% bootstrap interval of the lift over the answer's tokens.
-        threshold: Lift that the decoder's answers about random activations rarely reach (see ``Protocol``).
+        threshold: Lift that the decoder's answers about nothing rarely reach (see ``Protocol``); None if not measured.
         samples: Further answers, sampled at temperature 1.
         agreement: Mean token overlap (F1) of the samples with ``text``, 0-1.
         layers: The target's layers that were read.
@@ -45,7 +45,7 @@ class Answer:
     controls: dict[str, float]
     lift: float
     interval: tuple[float, float]
-    threshold: float
+    threshold: float | None
     samples: tuple[str, ...]
     agreement: float
     layers: tuple[int, ...]
@@ -57,8 +57,11 @@ class Answer:
 
     @property
     def supported(self) -> bool:
-        """Whether the activations support the answer: its lift is above the threshold and its interval above zero."""
-        return self.lift > self.threshold and self.interval[0] > 0
+        """Whether the answer depends on these activations: lift above the threshold, interval above zero.
+
+        It does not say that the answer is right.
+        """
+        return self.threshold is not None and self.lift > self.threshold and self.interval[0] > 0
 
     @property
     def strongest_control(self) -> str:
@@ -71,6 +74,11 @@ class Answer:
         if self.supported:
             lift = f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
             return lift if self.agreement >= AGREEMENT else f"{lift}, but the samples differ: trust no detail"
+        if self.threshold is None:
+            return (
+                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but nobody measured "
+                "this decoder's threshold (audit-lit eval null does)"
+            )
         return (
             f"nothing to report: the answer is not likelier enough than under {self.strongest_control} to be believed"
         )

@@ -1,6 +1,6 @@
 """The auditor: reads a target's activations once, asks a decoder about them, and scores each answer under controls.
 
-1. The dialog runs through the target once, together with its decoys (other hidden prompts, same visible turns).
+1. The dialog runs through the target once, and once more under decoys (other hidden prompts, same visible turns).
 2. The decoder sees the activations of revealed, visible positions only, and answers each question.
 3. Each answer is scored again with empty slots, random activations, the decoys' activations, and from the text alone.
 """
@@ -17,11 +17,13 @@ import torch
 
 from audit_lit.activations import Activations, read
 from audit_lit.answer import Answer, agreement, bootstrap_interval
-from audit_lit.controls import decoy_dialogs, null_activations, same_place, text_prompt
+from audit_lit.controls import null_activations
 from audit_lit.decoder import Decoder
-from audit_lit.dialog import Dialog, Rendered, Reveal, render
+from audit_lit.decoys import decoy_dialogs, same_place
+from audit_lit.dialog import Dialog, Rendered, Reveal, check_dialog, render
 from audit_lit.errors import DialogError
 from audit_lit.target import Target
+from audit_lit.text_only import TextReader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -123,6 +125,10 @@ class Auditor:
             raise DialogError(
                 "the question is empty; expected a sentence such as 'What was the assistant told to do?'."
             )
+        if samples < 0 or max_new_tokens < 1 or seed < 0:
+            raise DialogError(
+                f"got samples={samples}, max_new_tokens={max_new_tokens}, seed={seed}; expected at least 0, 1 and 0."
+            )
         reading = self.read(dialog, reveal=reveal)
         answers = self.ask_reading(reading, questions, samples=samples, max_new_tokens=max_new_tokens, seed=seed)
         return answers[0] if isinstance(question, str) else answers
@@ -140,17 +146,22 @@ class Auditor:
         ]
 
     def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
-        """Run the target once over a dialog and its decoys, and keep what the decoder may see.
+        """Run the target once over a dialog, once over its decoys, and keep what the decoder may see.
+
+        The dialog runs alone and unpadded, so that hooks of your own on the target's positions find them; they run on
+        the decoys, too, which are padded on the left.
 
         Raises:
             DialogError: If the dialog is malformed, or nothing is revealed.
         """
         tokenizer, protocol = self.target.tokenizer, self.decoder.protocol
-        rendered = [render(one, tokenizer) for one in (dialog, *decoy_dialogs(dialog))]
-        chosen = protocol.select(rendered[0], reveal)
-        positions = [same_place(chosen, rendered[0], other) for other in rendered]
-        both = read(self.target, rendered, positions, protocol.read_layers)
-        return Reading(rendered[0], both.rows([0]), both.rows(range(1, len(rendered))))
+        check_dialog(dialog)
+        rendered = render(dialog, tokenizer)
+        chosen = protocol.select(rendered, reveal)
+        own = read(self.target, [rendered], [chosen], protocol.read_layers)
+        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
+        positions = [same_place(chosen, rendered, decoy) for decoy in decoys]
+        return Reading(rendered, own, read(self.target, decoys, positions, protocol.read_layers))
 
     def _answer(
         self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int
@@ -166,7 +177,7 @@ class Auditor:
             "null": self._score(null_activations(reading.activations, self.decoder.write, seed=seed), question, text),
             "shuffled": self._score(reading.decoys, question, text),
             "text_only": self._best(
-                self.decoder.text_logprob([text_prompt(reading.rendered.visible_text, question)], [text])
+                TextReader(self.decoder).logprob([reading.rendered.visible_text], [question], [text])
             ),
         }
         strongest = max(controls.values(), key=lambda scores: scores.mean())

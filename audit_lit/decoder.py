@@ -17,6 +17,7 @@ from audit_lit.errors import ActivationError, DecoderMismatch, DialogError
 from audit_lit.hooks import inject, writing_to
 from audit_lit.prompt import Batch, build_prompt, collate
 from audit_lit.protocol import Protocol
+from audit_lit.scoring import run_prompt, score, score_after
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -132,7 +133,6 @@ class Decoder:
             DialogError: If the prompt and the answer do not fit the decoder's context.
         """
         batch = self._batch(activations, questions, [[] for _ in questions])
-        self._check_length(batch, max_new_tokens)
         sampling: dict[str, Any] = {"do_sample": temperature > 0}
         if temperature > 0:
             sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -140,18 +140,7 @@ class Decoder:
             sampling |= {"position_ids": batch.position_ids}
         with self._writing(activations, batch, injected), torch.random.fork_rng(devices=self._cuda):
             torch.manual_seed(seed)
-            out = self.model.generate(
-                input_ids=batch.token_ids,
-                attention_mask=batch.attention_mask,
-                max_new_tokens=max_new_tokens,
-                use_cache=use_cache,
-                eos_token_id=self._end,
-                pad_token_id=self._pad,
-                streamer=streamer,
-                **sampling,
-            )
-        texts = self.tokenizer.batch_decode(out[:, batch.token_ids.shape[1] :], skip_special_tokens=True)
-        return [str(text).strip() for text in texts]
+            return self.generate(batch, max_new_tokens, use_cache=use_cache, streamer=streamer, **sampling)
 
     def logprob(
         self,
@@ -173,33 +162,23 @@ class Decoder:
             injected: False leaves the slots empty (the control ``no_activation``).
             lora: False scores with the base model alone.
         """
-        batch = self._batch(activations, questions, [self._answer_ids(answer) for answer in answers])
-        self._check_length(batch, 0)
+        batch = self._batch(activations, questions, [self.answer_ids(answer) for answer in answers])
         with self._writing(activations, batch, injected), nullcontext() if lora else self.model.disable_adapter():
-            return self._score(batch)
+            return score(self.model, batch)
 
     def loss(self, activations: Activations, questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per answer token; differentiable wrt the activations."""
         return -torch.cat(self.logprob(activations, questions, answers)).mean()
 
-    def text_logprob(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Float[Tensor, " answer"]]:
-        """Score answers to plain user messages with the base model, no LoRA and no activation."""
-        from audit_lit.prompt import Prompt
-
-        ids = [
-            self.tokenizer(
-                self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-                ),
-                add_special_tokens=False,
-            )["input_ids"]
-            for prompt in prompts
-        ]
-        rows = [Prompt(tuple(row), (False,) * len(row)) for row in ids]
-        batch = collate(rows, [self._answer_ids(answer) for answer in answers], self._pad).to(self.device)
-        self._check_length(batch, 0)
-        with torch.no_grad(), self.model.disable_adapter():
-            return self._score(batch)
+    @torch.no_grad()
+    def logprob_choices(
+        self, activations: Activations, question: str, answers: Sequence[str], *, injected: bool = True
+    ) -> list[Float[Tensor, " answer"]]:
+        """Score many answers to one question about one row, as ``logprob`` does; the prompt is computed once."""
+        batch = self._batch(activations, [question], [[]])
+        with self._writing(activations, batch, injected):
+            prompt = run_prompt(self.model, batch)
+        return score_after(self.model, batch, prompt, [self.answer_ids(answer) for answer in answers])
 
     def save(self, folder: str | Path) -> None:
         """Write adapter, projection and ``protocol.json``: what ``from_pretrained`` reads."""
@@ -217,7 +196,7 @@ class Decoder:
             for question, count in zip(questions, counts, strict=True)
         ]
         offsets = activations.n_hidden.tolist() if self.protocol.shift_positions else None
-        return collate(prompts, answers, self._pad, offsets).to(self.device)
+        return self.check_length(collate(prompts, answers, self.pad, offsets).to(self.device))
 
     @contextmanager
     def _writing(self, activations: Activations, batch: Batch, injected: bool) -> Iterator[None]:
@@ -228,21 +207,30 @@ class Decoder:
         with writing_to(self._block, inject(self.write, vectors, batch.slots, layer_index)):
             yield
 
-    def _score(self, batch: Batch) -> list[Float[Tensor, " answer"]]:
-        length = batch.token_ids.shape[1]
-        logits = self.model(
+    def generate(self, batch: Batch, max_new_tokens: int, **settings: Any) -> list[str]:
+        """Return the texts that the model, as it is set up now, writes after a batch of prompts.
+
+        Raises:
+            DialogError: If prompt and answer do not fit the decoder's context.
+        """
+        self.check_length(batch, max_new_tokens)
+        out = self.model.generate(
             input_ids=batch.token_ids,
             attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            # As indices, not as a number: a slice would stay strided and turn the head into many small products.
-            logits_to_keep=torch.arange(length - batch.n_answer - 1, length - 1, device=self.device),
-            use_cache=False,
-        ).logits
-        labels = batch.token_ids[:, -batch.n_answer :]
-        nats = -nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
-        return [row[mask] for row, mask in zip(nats, batch.answer_mask, strict=True)]
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self._end,
+            pad_token_id=self.pad,
+            **settings,
+        )
+        texts = self.tokenizer.batch_decode(out[:, batch.token_ids.shape[1] :], skip_special_tokens=True)
+        return [str(text).strip() for text in texts]
 
-    def _check_length(self, batch: Batch, max_new_tokens: int) -> None:
+    def check_length(self, batch: Batch, max_new_tokens: int = 0) -> Batch:
+        """Return the batch, if it and as many new tokens fit the context.
+
+        Raises:
+            DialogError: If they do not.
+        """
         longest = batch.token_ids.shape[1] + max_new_tokens
         n_ctx = getattr(self.model.config, "max_position_embeddings", None)
         if n_ctx and longest + int(batch.position_ids[:, 0].max()) > n_ctx:
@@ -250,8 +238,10 @@ class Decoder:
                 f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer, "
                 "ask a shorter question or lower max_new_tokens."
             )
+        return batch
 
-    def _answer_ids(self, answer: str) -> list[int]:
+    def answer_ids(self, answer: str) -> list[int]:
+        """Return an answer's tokens and its end token."""
         return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
 
     @property
@@ -264,7 +254,8 @@ class Decoder:
         return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
 
     @property
-    def _pad(self) -> int:
+    def pad(self) -> int:
+        """The token that fills short rows."""
         pad = self.tokenizer.pad_token_id
         return self._end if pad is None else int(pad)
 

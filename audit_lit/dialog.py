@@ -70,13 +70,13 @@ class Rendered:
         return max(0, self.visible.index(True) - 1) if any(self.visible) else 0
 
 
-def check_dialog(dialog: Dialog) -> None:
+def check_dialog(dialog: Any) -> None:
     """Raise if a dialog is not a list of messages.
 
     Raises:
         DialogError: If it is empty, has an unknown role, a text that is no string, or only empty texts.
     """
-    if isinstance(dialog, str | Mapping) or not all(isinstance(message, Mapping) for message in dialog):
+    if not isinstance(dialog, list | tuple) or not all(isinstance(message, Mapping) for message in dialog):
         raise DialogError('got something else than a list of messages; expected [{"role": "user", "content": "..."}].')
     if not dialog:
         raise DialogError(
@@ -146,7 +146,7 @@ def _contents(text: str, contents: list[str], literals: list[str]) -> list[str]:
     if text != literals[0] + "".join(c + lit for c, lit in zip(found, literals[1:], strict=True)):
         raise DialogError(
             "the chat template rewrites this dialog, so no token can be attributed to a turn; "
-            "expected a template that inserts messages as they are. Reveal text by another template."
+            "expected a template that inserts messages as they are. Give the tokenizer another chat_template."
         )
     return found
 

@@ -73,7 +73,12 @@ def _wrap(protocol: Protocol, tokenizer: PreTrainedTokenizerBase, sections: str,
     )
     if not protocol.chat:
         return filled
-    message = [{"role": "user", "content": filled}]
+    return as_user(filled, tokenizer)
+
+
+def as_user(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a user message in the tokenizer's chat template, ready for an answer without thinking aloud."""
+    message = [{"role": "user", "content": text}]
     return str(
         tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     )

@@ -39,11 +39,12 @@ class Protocol:
         answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
         base: Name of the decoder's base model.
         base_fingerprint: ``weights_fingerprint`` of the base, to know whether a target is that very model.
-        lift_threshold: Lift (nats per token) that at most one in twenty answers about random activations reaches.
+        lift_threshold: Lift (nats per token) that one in twenty answers about nothing reaches; None if not measured.
         target_revision: Commit of the target it was trained on.
         target_fingerprint: ``Target.fingerprint()`` of that model.
         lora_scaling: Factor of the LoRA update, to check against the adapter's own settings.
         training_data: SHA-256 of the training data.
+        examples: How many examples it was trained on, in all runs that led to it.
         licence: Licence of the adapter.
     """
 
@@ -66,11 +67,12 @@ class Protocol:
     answer_end: str | None = None
     base: str | None = None
     base_fingerprint: str | None = None
-    lift_threshold: float = 0.0
+    lift_threshold: float | None = None
     target_revision: str | None = None
     target_fingerprint: str | None = None
     lora_scaling: float | None = None
     training_data: str | None = None
+    examples: int | None = None
     licence: str | None = None
 
     def __post_init__(self) -> None:

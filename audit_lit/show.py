@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 
 from audit_lit.answer import Answer
 from audit_lit.dialog import is_hidden
@@ -49,15 +49,30 @@ def answers_table(answer: Answer) -> None:
     console.print(table)
     console.print(f"  answer:    [bold]{printable(answer.text) or '(empty)'}[/]")
     console.print(f"  verdict:   [{'green' if answer.supported else 'yellow'}]{printable(answer.verdict)}[/]")
-    console.print(
-        f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {answer.threshold:.2f}"
-    )
+    threshold = "not measured" if answer.threshold is None else f"{answer.threshold:.2f}"
+    console.print(f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {threshold}")
     if answer.samples:
         console.print(f"  samples:   agreement {answer.agreement:.2f} over {len(answer.samples)}")
         for sample in answer.samples:
             console.print(f"    [dim]- {printable(sample)}[/]")
     where = " ".join(printable(token) for token in answer.tokens)
     console.print(f"  read from: layers {list(answer.layers)}, {len(answer.positions)} positions: [dim]{where}[/]")
+
+
+def evaluation_table(document: dict[str, Any]) -> None:
+    """Print what a suite measured, each figure beside its controls."""
+    from audit_lit.evaluation.figures import figures
+
+    manifest = document["manifest"]
+    table = Table("figure and its controls", "decoder", "95% interval", "lift")
+    for figure in figures(document):
+        interval = "" if figure.interval is None else f"{figure.interval[0]:.2f} to {figure.interval[1]:.2f}"
+        controls = "".join(f"\n  [dim]{name} {value:.2f}[/]" for name, value in figure.controls.items())
+        lift = "" if figure.lift is None else f"{figure.lift:+.2f}"
+        table.add_row(f"{figure.name}{controls}", f"[bold]{figure.value:.2f}[/]", interval, lift)
+    console = Console(soft_wrap=True)
+    console.print(f"[bold]{document['suite']}[/]: {printable(manifest['decoder'])} on {printable(manifest['target'])}")
+    console.print(table)
 
 
 def decoders_table(as_json: bool) -> None:
@@ -88,7 +103,7 @@ def doctor_table(checks: Sequence[Check], as_json: bool) -> None:
     if as_json:
         Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
         return
-    table = Table("", "what", "found", "next step")
+    table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
     for check in checks:
         table.add_row(
             "[green]ok[/]" if check.ok else "[red]missing[/]", check.what, escape(check.found), escape(check.step)

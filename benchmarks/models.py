@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from audit_lit import Activations, Decoder, Target, decoder_files, load_target
 from audit_lit.cli import DEMO
 from audit_lit.default_target import ALIAS
+from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.hooks import Project
 from audit_lit.recipes import recipe_path
-from audit_lit.training.evaluation import read_dialogs
 
 QUESTIONS = (
     "What was the assistant secretly told to be or do? Answer in a few words.",

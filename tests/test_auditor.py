@@ -42,7 +42,7 @@ def test_many_questions_read_the_target_once(auditor: Any, dialog: Any) -> None:
     questions = ["Who is it?", "What is it?", "Why is it?"]
     with count_calls(auditor.target.model) as calls:
         answers = ask(auditor, dialog, questions)
-    assert len(calls) == 1
+    assert len(calls) == 2  # the dialog, and its decoys
     assert [answer.question for answer in answers] == questions
     alone = ask(auditor, dialog, questions[1])
     assert answers[1].text == alone.text and answers[1].score == pytest.approx(alone.score, abs=1e-4)
@@ -79,11 +79,42 @@ def test_decoys_differ_in_the_hidden_part_only(auditor: Any, dialog: Any) -> Non
         ],
     ],
 )
-@pytest.mark.parametrize("reveal", ["user", "last:3"])
+@pytest.mark.parametrize("reveal", ["user", "last:3", "last:999"])
 def test_decoys_without_a_hidden_system_prompt(auditor: Any, messages: Any, reveal: str) -> None:
     reading = auditor.read(messages, reveal=reveal)
     ids = reading.activations.token_ids[0]
     assert all(torch.equal(ids, row) for row in reading.decoys.token_ids)
+
+
+def test_decoys_avoid_the_topic_of_the_dialog() -> None:
+    from audit_lit.decoys import N_DECOYS, POOL, unlike
+
+    for decoy in POOL:
+        found = unlike(f"{decoy} Hello there.")
+        assert decoy not in found and len(set(found)) == N_DECOYS
+    assert unlike("Hello.") == list(POOL[:N_DECOYS])
+
+
+@pytest.mark.parametrize("dialog", [[], [{"content": "x"}]])
+def test_malformed_dialogs_are_refused_before_anything_runs(auditor: Any, dialog: Any) -> None:
+    from audit_lit.errors import DialogError
+
+    with count_calls(auditor.target.model) as calls, pytest.raises(DialogError, match="expected"):
+        auditor.ask(dialog, QUESTION)
+    assert not calls
+
+
+def test_without_a_measured_threshold_nothing_is_supported(auditor: Any, dialog: Any) -> None:
+    answer = replace(ask(auditor, dialog), lift=9.0, interval=(8.0, 9.5), threshold=None)
+    assert not answer.supported and "nobody measured this decoder's threshold" in answer.verdict
+
+
+@pytest.mark.parametrize("settings", [{"samples": -1}, {"max_new_tokens": 0}, {"seed": -1}])
+def test_settings_out_of_range_are_refused(auditor: Any, dialog: Any, settings: Any) -> None:
+    from audit_lit.errors import DialogError
+
+    with pytest.raises(DialogError, match="expected at least 0, 1 and 0"):
+        auditor.ask(dialog, QUESTION, **settings)
 
 
 def test_explicit_positions_are_read_as_they_are(auditor: Any, dialog: Any) -> None:

@@ -79,6 +79,8 @@ def test_ask_dialog_from_file_and_stdin(tiny: list[str], tmp_path: Path, wrapped
         (["--system", "only"], "selects nothing"),
         (["--reveal", "everyone"], "is unknown"),
         (["--reveal", "9999"], "outside the dialog"),
+        (["--reveal", "1,--2"], "is unknown"),
+        (["--seed", "-1"], "x>=0"),
         (["--unknown"], "No such option"),
     ],
 )
@@ -86,6 +88,22 @@ def test_usage_and_environment_errors_exit_2(tiny: list[str], arguments: list[st
     result = run("ask", "Who?", *tiny, *arguments, input="no json")
     assert result.exit_code == 2
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", '["a"]', '[{"content": "x"}]', '[{"role": "user"}]'])
+def test_malformed_dialogs_exit_2_before_the_models_load(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    import audit_lit.target
+
+    monkeypatch.setattr(audit_lit.target, "load_base", None)
+    result = run("ask", "Who?", "--dialog", "-", input=content)
+    assert result.exit_code == 2 and "expected" in result.stderr
+    assert run("ask", " ", "--user", "Hi").exit_code == 2
+
+
+def test_json_holds_no_control_characters(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "--user", "Hi \x9b31m \x1b[31m", "--json", *tiny)
+    assert result.exit_code == 0 and not set(result.stdout) & {"\x9b", "\x1b"}
+    assert json.loads(result.stdout)["dialog"][0]["content"] == "Hi \x9b31m \x1b[31m"
 
 
 def test_crash_exits_3(monkeypatch: pytest.MonkeyPatch, tiny: list[str]) -> None:
@@ -132,12 +150,14 @@ def test_other_ways_to_start(command: list[str]) -> None:
 
 
 def test_train_smoke_leaves_a_decoder_that_answers(tmp_path: Path) -> None:
-    result = run("train", "smollm2-135m", "--smoke", "--out", str(tmp_path), "--set", "lr=0.002")
+    result = run("train", "smollm2-135m", "--smoke", "--out", str(tmp_path), "--set", "wire.n_edge=2")
     assert result.exit_code == 0, result.output
     folder = Path(result.stdout.split()[-1])
     names = {path.name for path in folder.iterdir()}
     assert {"adapter_model.safetensors", "projection.safetensors", "protocol.json", "README.md"} <= names
-    assert "held-out labels" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "held-out labels" in card and "it reads nothing" in card and "LatentQA's *evaluation*" not in card
+    assert json.loads((folder / "protocol.json").read_text())["n_edge"] == 2
     pair = ["--target", str(tmp_path / "tiny-llama"), "--decoder", str(folder)]
     asked = run("ask", "Who?", "--user", "Hi", "--samples", "0", "--max-new-tokens", "3", *pair)
     assert asked.exit_code == 0, asked.output
@@ -151,6 +171,9 @@ def test_train_smoke_leaves_a_decoder_that_answers(tmp_path: Path) -> None:
         (["smollm2-135m", "--smoke", "--set", "lr"], "has no '='"),
         (["smollm2-135m", "--smoke", "--set", "warm_up=3"], "did you mean 'warmup'"),
         (["smollm2-135m", "--data", "."], "LatentQA's layout"),
+        (["smollm2-135m", "--smoke", "--data", "."], "brings its own data"),
+        (["smollm2-135m", "--smoke", "--set", "lr=[1"], "no YAML value"),
+        (["smollm2-135m", "--smoke", "--set", "wire.n_edges=2"], "did you mean 'n_edge'"),
     ],
 )
 def test_train_usage_errors_exit_2(arguments: list[str], message: str) -> None:

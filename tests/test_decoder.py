@@ -107,16 +107,15 @@ def test_empty_slots_and_no_lora_give_other_scores(target: Any, decoder: Decoder
     assert answers[0] != answers[1]
 
 
-def test_text_is_scored_by_the_base_model_alone(target: Any, make_decoder: Make) -> None:
-    scores = make_decoder().text_logprob(["user: Hi\nWhat?", "Why"], ANSWERS)
-    for score, prompt, answer in zip(scores, ["user: Hi\nWhat?", "Why"], ANSWERS, strict=True):
-        text = render([{"role": "user", "content": prompt}], target.tokenizer).text + answer + "<|im_end|>"
-        ids = target.tokenizer(text)["input_ids"]
-        with torch.no_grad():
-            logits = target.base(torch.tensor([ids])).logits[0].log_softmax(-1)
-        expected = logits[range(len(ids) - len(score) - 1, len(ids) - 1), ids[-len(score) :]]
-        assert len(score) == len(answer) + 1
-        torch.testing.assert_close(score, expected, rtol=1e-4, atol=1e-4)
+def test_choices_score_as_one_by_one(target: Any, make_decoder: Make) -> None:
+    decoder, activations = make_decoder(), reading(target, (2,)).rows([1])
+    answers = [*ANSWERS, "z", "a much longer answer than the prompt of this question has tokens in all of its parts"]
+    for injected in (True, False):
+        found = decoder.logprob_choices(activations, QUESTIONS[0], answers, injected=injected)
+        n = len(answers)
+        expected = decoder.logprob(activations.rows([0] * n), QUESTIONS[:1] * n, answers, injected=injected)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_sampling_is_seeded_and_leaves_the_global_state_alone(target: Any, make_decoder: Make) -> None:

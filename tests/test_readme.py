@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -18,8 +19,12 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    lines = "\n".join(blocks("bash")).replace("&&", "\n").splitlines()
+    lines = re.split(r"&&|\||\n", "\n".join(blocks("bash")))
     return [shlex.split(line)[1:] for line in lines if line.strip().startswith("audit-lit")]
+
+
+def dialogs() -> list[str]:
+    return re.findall(r"echo '(\[.*\])' \|", README)
 
 
 def test_readme_is_short_and_leads_with_a_command() -> None:
@@ -39,10 +44,19 @@ def test_commands_exist(arguments: list[str]) -> None:
         assert option in result.stdout
 
 
+@pytest.mark.parametrize("dialog", dialogs())
+def test_example_dialogs_are_dialogs(dialog: str) -> None:
+    from audit_lit.dialog import check_dialog, is_hidden
+
+    messages = json.loads(dialog)
+    check_dialog(messages)
+    assert any(is_hidden(message) for message in messages) and not is_hidden(messages[-1])
+
+
 @pytest.mark.model
 def test_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = blocks("python")
     scope: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), scope)
     assert capsys.readouterr().out.strip()
-    assert scope["answer"].supported  # type: ignore[attr-defined]
+    assert scope["answer"].lift > 0  # type: ignore[attr-defined]

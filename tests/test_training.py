@@ -32,6 +32,7 @@ def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
     recipe = load_recipe(RECIPE)
     small: dict[str, Any] = {
         "target": str(folders[0]),
+        "start": None,
         "wire": recipe.wire.model_copy(update={"read_layers": (1,)}),
         "examples": 40,
         "batch_size": 4,
@@ -43,47 +44,9 @@ def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
     return recipe.model_copy(update={**small, **changes})
 
 
-def test_example_depends_on_seed_and_index_alone(folders: tuple[Path, Path]) -> None:
-    from audit_lit.training.data import Mixture, load_rows
-
-    rows = load_rows(folders[1] / "train")
-    first, second = Mixture(rows, small_recipe(folders)), Mixture(rows, small_recipe(folders))
-    assert [first.draw(i) for i in (5, 0, 5)] == [second.draw(i) for i in (5, 0, 5)]
-    assert first.draw(5) != Mixture(rows, small_recipe(folders, seed=1)).draw(5)
-
-
-def test_mixture_draws_each_source_by_weight(folders: tuple[Path, Path]) -> None:
-    from audit_lit.training.data import NO_INSTRUCTION, Mixture, load_rows
-
-    rows = load_rows(folders[1] / "train")
-    mixture = Mixture(rows, small_recipe(folders))
-    examples = [mixture.draw(index) for index in range(2000)]
-    kinds = Counter(
-        "neutral"
-        if e.answer == NO_INSTRUCTION
-        else "label"
-        if e.answer == f"persona: job {e.label.split('-')[-1]}"
-        else "instruction"
-        if e.answer == e.dialog[0]["content"]
-        else "qa"
-        for e in examples
-    )
-    weights = {share.source: share.weight for share in mixture._recipe.mixture}
-    for source, weight in weights.items():
-        assert kinds[source] / 2000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
-    hidden = [e for e in examples if e.label != "none"]
-    own = np.mean(
-        [
-            int(e.dialog[-1]["content"] == next(r for r in rows if r.label == e.label).messages[1]["content"])
-            for e in hidden
-        ]
-    )
-    assert own == pytest.approx(0.1 + 0.9 / 6, abs=0.05)  # re-paired, but a random line may be its own
-
-
 def test_latentqa_layout(tmp_path: Path) -> None:
+    from audit_lit.data import load_rows
     from audit_lit.errors import RecipeError
-    from audit_lit.training.data import load_rows
 
     def write(name: str, content: Any) -> None:
         (tmp_path / name).write_text(json.dumps(content))
@@ -163,10 +126,38 @@ def test_run_folder_of_another_recipe_is_refused(folders: tuple[Path, Path], tmp
         train(small_recipe(folders, examples=8), folders[1], tmp_path)
 
 
+def test_run_folder_of_other_data_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    from audit_lit.errors import RecipeError
+    from audit_lit.training.run import train
+
+    data, recipe = shutil.copytree(folders[1], tmp_path / "data"), small_recipe(folders, examples=4)
+    train(recipe, data, tmp_path / "run")
+    qa = json.loads((data / "train" / "qa.json").read_text())
+    (data / "train" / "qa.json").write_text(json.dumps(dict(list(qa.items())[:3])))
+    with pytest.raises(RecipeError, match="on other data"):
+        train(recipe, data, tmp_path / "run")
+    (data / "dev" / "system.json").write_text("[]")
+    with pytest.raises(RecipeError, match=r"dev has 0 hidden system prompts.*4 or more"):
+        train(recipe, data, tmp_path / "run")
+
+
+def test_a_log_line_cut_short_does_not_stop_a_resume(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.training.run import train
+
+    train(small_recipe(folders, examples=8), folders[1], tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    train(small_recipe(folders, examples=8), folders[1], tmp_path)
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2]
+
+
 def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.data import load_rows
     from audit_lit.target import load_target
-    from audit_lit.training.data import Mixture, load_rows
     from audit_lit.training.run import new_decoder
+    from audit_lit.training.sources import Mixture
     from audit_lit.training.trainer import Trainer
 
     recipe, rows = small_recipe(folders), load_rows(folders[1] / "train")
@@ -210,23 +201,13 @@ def test_training_lowers_the_loss(folders: tuple[Path, Path], tmp_path: Path, wr
 
 
 def test_gap_is_zero_for_equal_activations_and_positive_when_read(target: Any, make_decoder: Any) -> None:
-    from audit_lit.training.data import Example
-    from audit_lit.training.evaluation import measure_gap
+    from audit_lit.data import Example
+    from audit_lit.evaluation.gap import measure_gap
 
     dialog = ({"role": "system", "content": "Be x."}, {"role": "user", "content": "Hi"})
     same = [Example(dialog, "Who?", answer, "l") for answer in ("a", "b", "c")]
     gap = measure_gap(make_decoder(), target, same)
     assert gap.gap == pytest.approx(0.0, abs=1e-5) and gap.true != pytest.approx(gap.no_activation, abs=1e-4)
-
-
-def test_ranking_finds_a_planted_diagonal() -> None:
-    from audit_lit.training.measure import ranks_within
-
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(300, 300)) + rng.normal(size=300) * 5  # candidates differ in prior likelihood
-    planted = noise + 4 * np.eye(300)
-    assert np.mean([ranks_within(planted, row, 1, 0) for row in range(60)]) > 0.9
-    assert np.mean([ranks_within(noise, row, 1, 0) for row in range(300)]) == pytest.approx(0.05, abs=0.02)
 
 
 def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,3 +228,41 @@ def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) ->
     for dtype, expected in ((torch.bfloat16, False), (torch.float32, True)):
         monkeypatch.setattr(trainer.nn.functional, "linear", slow_in(dtype))
         assert trainer.use_bf16("auto", cpu) is expected
+
+
+def test_a_run_can_start_from_a_decoder(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.data import load_rows
+    from audit_lit.errors import RecipeError
+    from audit_lit.target import load_target
+    from audit_lit.training.run import new_decoder, train
+
+    target, rows = load_target(str(folders[0])), load_rows(folders[1] / "train")
+    start = train(small_recipe(folders, examples=8), folders[1], tmp_path / "start", target=target)
+    recipe = small_recipe(folders, start=str(start))
+    fresh, continued = (new_decoder(one, target, rows, "") for one in (small_recipe(folders), recipe))
+    saved = new_decoder(recipe.model_copy(update={"start": str(start)}), target, rows, "")
+    for name, parameter in continued.model.named_parameters():
+        assert torch.equal(parameter, saved.model.get_parameter(name))
+        if "lora_B" in name:
+            assert parameter.requires_grad and not torch.equal(parameter, fresh.model.get_parameter(name))
+    assert continued.protocol.examples == 48 and fresh.protocol.examples == 40
+    other = recipe.model_copy(update={"wire": recipe.wire.model_copy(update={"n_edge": 2})})
+    with pytest.raises(RecipeError, match=r"differs in n_edge.*leave out 'start'"):
+        new_decoder(other, target, rows, "")
+    with pytest.raises(RecipeError, match="differs in its LoRA"):
+        new_decoder(recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"r": 8})}), target, rows, "")
+
+
+def test_null_examples_get_their_own_random_activations(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.data import Example, load_rows
+    from audit_lit.target import load_target
+    from audit_lit.training.run import new_decoder
+    from audit_lit.training.trainer import Trainer
+
+    recipe, target = small_recipe(folders), load_target(str(folders[0]))
+    trainer = Trainer(recipe, target, new_decoder(recipe, target, load_rows(folders[1] / "train"), ""), tmp_path)
+    dialog = ({"role": "system", "content": "Be x."}, {"role": "user", "content": "Hello there"})
+    examples = [Example(dialog, "Who?", "x", "l", null=null) for null in (None, 3, 4, 3)]
+    true, first, second, again = trainer._read(examples).resid
+    assert torch.equal(true, trainer._read(examples[:1]).resid[0])
+    assert torch.equal(first, again) and not torch.allclose(first, second) and not torch.allclose(first, true)

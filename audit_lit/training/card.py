@@ -12,6 +12,17 @@ from audit_lit.training.recipe import Recipe
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
+def _beside(found: dict[str, Any], key: str) -> str:
+    """Return a figure with its interval."""
+    low, high = found["interval"]
+    return f"{found[key]:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _controls(found: dict[str, Any]) -> str:
+    """Return the controls' figures, in words."""
+    return ", ".join(f"{name} {value:.2f}" for name, value in found["controls"].items())
+
+
 def write_card(folder: Path, decoder: Decoder, recipe: Recipe, results: dict[str, Any], log: Path) -> None:
     """Write ``README.md`` and ``evaluation.json`` beside the adapter."""
     from huggingface_hub import ModelCard, ModelCardData
@@ -34,8 +45,9 @@ def write_card(folder: Path, decoder: Decoder, recipe: Recipe, results: dict[str
         hours=f"{seconds / 3600:.1f}",
         rate=f"{recipe.n_steps * recipe.batch_size / seconds:.1f}",
         two=lambda value: f"{value:.2f}",
-        gap=lambda gap: f"{gap['gap']:.2f} ({gap['interval'][0]:.2f} to {gap['interval'][1]:.2f})",
-        top=lambda result: f"{result['top1']:.2f} ({result['interval'][0]:.2f} to {result['interval'][1]:.2f})",
+        hidden=results["hidden-prompt"],
+        beside=_beside,
+        controls=_controls,
     )
     (folder / "README.md").write_text(str(card), encoding="utf-8")
     (folder / "evaluation.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -44,14 +44,14 @@ class Share(_Strict):
     """One source's share of the examples, and the questions it asks.
 
     Attributes:
-        source: ``label``: the label's words; ``instruction``: the system prompt's first sentence; ``qa``: free
-            question and answer; ``neutral``: a dialog without hidden instruction, answered by saying so.
+        source: One of ``training/sources.py``.
         weight: Relative share.
-        questions: Asked in turn; ``qa`` brings its own.
-        neutral_prompts: System prompts that instruct nothing in particular; ``neutral`` uses one or none.
+        questions: One is drawn for each example; ``qa`` brings its own, those of ``yes_no`` hold ``{claim}``.
+        neutral_prompts: Sentences that instruct nothing in particular, for ``neutral`` and the dialogs without a
+            hidden prompt in ``yes_no``.
     """
 
-    source: Literal["label", "instruction", "qa", "neutral"]
+    source: Literal["label", "instruction", "system", "qa", "kind", "yes_no", "neutral", "null"]
     weight: float = Field(gt=0)
     questions: tuple[str, ...] = ()
     neutral_prompts: tuple[str, ...] = ()
@@ -62,8 +62,13 @@ class Recipe(_Strict):
 
     Attributes:
         name: What the decoder will be called.
+        about_data: For the card: where the data come from.
+        limits: For the card: what the decoder cannot do, a sentence or two each.
         target: Model to read: alias, folder or Hub id; ``tiny`` is a random one for ``--smoke``.
-        repaired: Share of system-prompt dialogs that get a random other user line.
+        start: Decoder to continue from (``default``, a folder or a Hub id); None starts anew.
+        repaired: Share of system-prompt dialogs that get a random other user line, because their own often gives the
+            prompt away.
+        reworded: Share of system prompts that are put in other words.
         examples: How many examples to train on.
         batch_size: Examples per step.
         buckets: Steps whose examples are drawn together and sorted by length.
@@ -75,10 +80,14 @@ class Recipe(_Strict):
     name: str
     target: str = "smollm2-135m"
     licence: str = "apache-2.0"
+    about_data: str = "in LatentQA's file layout"
+    limits: tuple[str, ...] = ()
     wire: Wire
     lora: Lora = Lora()
     mixture: tuple[Share, ...]
+    start: str | None = None
     repaired: float = Field(default=0.9, ge=0, le=1)
+    reworded: float = Field(default=0.0, ge=0, le=1)
     examples: int = Field(gt=0)
     batch_size: int = Field(default=16, gt=0)
     buckets: int = Field(default=16, gt=0)
@@ -110,9 +119,17 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Re
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
     try:
-        return Recipe.model_validate(content | (overrides or {}))
+        return Recipe.model_validate(_merged(content, overrides or {}))
     except ValidationError as err:
         raise RecipeError(f"recipe {str(path)!r}: " + "; ".join(_explain(problem) for problem in err.errors())) from err
+
+
+def _merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(content)
+    for key, value in overrides.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
 
 
 def _explain(problem: Any) -> str:

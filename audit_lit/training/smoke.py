@@ -23,6 +23,9 @@ def smoke_run(recipe: Recipe, out: Path | None = None) -> Path:
     write_tiny_data(folder / "data")
     small = {
         "target": str(folder / "tiny-llama"),
+        "start": None,
+        "about_data": "a few made-up dialogs",
+        "limits": ("A trial of the training loop on a random model: it reads nothing.",),
         "examples": 32,
         "batch_size": 4,
         "buckets": 2,

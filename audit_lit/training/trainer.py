@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from audit_lit.activations import Activations
+from audit_lit.controls import null_activations
+from audit_lit.data import Example, Row
 from audit_lit.decoder import Decoder
 from audit_lit.errors import RecipeError
+from audit_lit.evaluation.dialogs import read_dialogs
+from audit_lit.evaluation.gap import dev_examples, measure_gap
 from audit_lit.target import Target
-from audit_lit.training.data import Example, Mixture, Row
-from audit_lit.training.evaluation import dev_examples, measure_gap, read_dialogs
 from audit_lit.training.recipe import Recipe
+from audit_lit.training.sources import Mixture
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
 
@@ -63,10 +66,12 @@ class Trainer:
 
     def _claim_folder(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
-        path, content = self.out / "recipe.json", self.recipe.model_dump_json(indent=2)
+        path, claim = self.out / "run.json", {"data": self.decoder.protocol.training_data, **self.recipe.model_dump()}
+        content = json.dumps(claim, indent=2)
         if path.is_file() and path.read_text(encoding="utf-8") != content:
             raise RecipeError(
-                f"{self.out} holds a run of another recipe; name another folder with --out, or delete it."
+                f"{self.out} holds a run of another recipe or on other data; name another folder with --out, or "
+                "delete it."
             )
         path.write_text(content, encoding="utf-8")
 
@@ -105,7 +110,12 @@ class Trainer:
     @torch.no_grad()
     def _read(self, examples: list[Example]) -> Activations:
         # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
-        return read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
+        found = read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
+        for row, example in enumerate(examples):
+            if example.null is not None:
+                noise = null_activations(found.rows([row]), self.decoder.write, seed=example.null)
+                found.resid[row] = noise.resid[0]
+        return found
 
     def _train_step(self, examples: list[Example], activations: Activations) -> dict[str, Any]:
         torch.manual_seed(self.recipe.seed + self.step)  # dropout repeats after a resume
@@ -141,7 +151,7 @@ class Trainer:
             for key, value in self._inner_optimizer.state[parameter].items():
                 tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
         partial = self.out / f"{CHECKPOINT}.partial"
-        save_file(tensors, partial, metadata={"step": str(self.step)})
+        save_file(tensors, partial, metadata={"step": str(self.step), "bf16": str(self.bf16)})
         partial.replace(self.out / CHECKPOINT)
 
     def resume(self) -> None:
@@ -152,6 +162,7 @@ class Trainer:
         if path.is_file():
             with safe_open(path, framework="pt") as file:
                 self.step = int(file.metadata()["step"])
+                self.bf16 = file.metadata().get("bf16", str(self.bf16)) == "True"  # not timed anew
                 for name, parameter in self.parameters.items():
                     parameter.data.copy_(file.get_tensor(f"parameter/{name}"))
                     keys = ("step", "exp_avg", "exp_avg_sq")
@@ -160,7 +171,7 @@ class Trainer:
                 self.schedule.step()
         if (self.out / LOG).is_file():
             lines = (self.out / LOG).read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
             (self.out / LOG).write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     @property

@@ -2,26 +2,25 @@
 
 ``DIR/train`` and ``DIR/dev`` hold ``system.json``, ``stimulus.json``, ``stimulus_completion.json``, ``control.json``
 and ``qa.json`` (label -> [[question, answer], ...]); ``system_unlabelled.json`` has system prompts without QA. The
-control is hidden from the decoder; it sees the stimulus. In these data the user's line often gives the hidden
-prompt away, so most system prompts are *re-paired* with a random other user line: there the visible text is worth
-nothing.
+control is hidden from the decoder; it sees the stimulus.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audit_lit.errors import RecipeError
-from audit_lit.training.recipe import Recipe, Share
+from audit_lit.reword import first_sentence
 
 NO_INSTRUCTION = "There is no hidden instruction."
+"""What a decoder is taught to say about a dialog that nothing controls."""
+NOTHING = "These activations say nothing."
+"""What it is taught to say about random activations."""
+
 HIDDEN = {"control_user": "user", "control_model": "assistant", "system": "system"}
 SHOWN = {"stimulus_user": "user", "stimulus_model": "assistant"}
 
@@ -42,7 +41,7 @@ class Row:
     @property
     def instruction(self) -> str:
         """The first sentence of the system prompt: what to be or do, without the elaboration that follows."""
-        return re.split(r"(?<=[.!?])\s", str(self.system), maxsplit=1)[0]
+        return first_sentence(str(self.system))
 
     @property
     def label_words(self) -> str:
@@ -53,12 +52,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """One question about one dialog, with its answer."""
+    """One question about one dialog, with its answer.
+
+    Attributes:
+        dialog: What the target reads.
+        question: What the decoder is asked.
+        answer: What it should say.
+        label: Of the hidden prompt; ``none`` without one.
+        null: Seed of random activations that take the place of the dialog's; None for the true ones.
+    """
 
     dialog: tuple[dict[str, Any], ...]
     question: str
     answer: str
     label: str
+    null: int | None = None
 
 
 def load_rows(folder: Path) -> list[Row]:
@@ -108,51 +116,3 @@ def data_hash(folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-class Mixture:
-    """Draws examples; example ``i`` depends on the seed and ``i`` alone, so a run resumes exactly."""
-
-    def __init__(self, rows: Sequence[Row], recipe: Recipe) -> None:
-        """Sort the rows by what they can serve.
-
-        Raises:
-            RecipeError: If a source of the mixture has no rows, or no questions.
-        """
-        self._recipe = recipe
-        self._system = [row for row in rows if row.system]
-        self._qa = [row for row in rows if row.qa]
-        self._lines = [message["content"] for row in self._system for message in row.messages[1:2]]
-        for share in recipe.mixture:
-            if not (self._qa if share.source == "qa" else self._system):
-                raise RecipeError(f"the mixture wants {share.source!r} examples, but the data has no row for them.")
-            if not share.questions and share.source != "qa":
-                raise RecipeError(
-                    f"source {share.source!r} needs questions; add 'questions: [...]' to it in the recipe."
-                )
-
-    def draw(self, index: int) -> Example:
-        """Return example number ``index``."""
-        rng = random.Random(f"{self._recipe.seed}/{index}")
-        shares = self._recipe.mixture
-        share = rng.choices(shares, weights=[share.weight for share in shares])[0]
-        if share.source == "qa":
-            row = rng.choice(self._qa)
-            question, answer = rng.choice(row.qa)
-            return Example(self._dialog(row, rng), question, answer, row.label)
-        return self._about_prompt(share, rng)
-
-    def _about_prompt(self, share: Share, rng: random.Random) -> Example:
-        row, question = rng.choice(self._system), rng.choice(share.questions)
-        dialog = self._dialog(row, rng)
-        if share.source == "neutral":
-            prompt = rng.choice(["", *share.neutral_prompts])
-            system = ({"role": "system", "content": prompt},) if prompt else ()
-            return Example((*system, *dialog[1:]), question, NO_INSTRUCTION, "none")
-        answer = row.label_words if share.source == "label" else row.instruction
-        return Example(dialog, question, answer, row.label)
-
-    def _dialog(self, row: Row, rng: random.Random) -> tuple[dict[str, Any], ...]:
-        if row.system and rng.random() < self._recipe.repaired:
-            return (row.messages[0], {"role": "user", "content": rng.choice(self._lines)})
-        return row.messages

@@ -1,8 +1,7 @@
-"""What a decoder in training truly reads: its loss on held-out dialogs beside the same loss with other activations."""
+"""What a decoder truly reads: its loss on held-out dialogs beside the same loss with other activations."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from audit_lit.activations import Activations, read_many
 from audit_lit.answer import bootstrap_interval
+from audit_lit.data import Example, Row
 from audit_lit.decoder import Decoder
-from audit_lit.dialog import render
-from audit_lit.protocol import Protocol
+from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.target import Target
-from audit_lit.training.data import Example, Row
 
 
 @dataclass(frozen=True)
@@ -42,27 +39,13 @@ class Gap:
         return asdict(self)
 
 
-def read_dialogs(target: Target, protocol: Protocol, dialogs: Sequence[Sequence[dict[str, Any]]]) -> Activations:
-    """Read each dialog's last visible turn where the protocol wants it read."""
-    rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
-    last = [next(turn.role for turn in reversed(dialog.turns) if not turn.hidden) for dialog in rendered]
-    positions = [protocol.select(dialog, role) for dialog, role in zip(rendered, last, strict=True)]
-    return read_many(target, rendered, positions, protocol.read_layers)
-
-
 def dev_examples(rows: Sequence[Row], question: str, *, as_label: bool, seed: int = 0) -> list[Example]:
     """Return one re-paired example per system prompt: the visible text gives nothing away."""
     system = [row for row in rows if row.system]
-    lines = [row.messages[1]["content"] for row in system]
-    random.Random(seed).shuffle(lines)
+    dialogs = hidden_dialogs(system, repaired=True, seed=seed)
     return [
-        Example(
-            (row.messages[0], {"role": "user", "content": line}),
-            question,
-            row.label_words if as_label else row.instruction,
-            row.label,
-        )
-        for row, line in zip(system, lines, strict=True)
+        Example(dialog, question, row.label_words if as_label else row.instruction, row.label)
+        for row, dialog in zip(system, dialogs, strict=True)
     ]
 
 

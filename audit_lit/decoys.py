@@ -1,0 +1,85 @@
+"""The control ``shuffled``: the same visible turns after other hidden prompts; only the hidden part differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from audit_lit.dialog import Dialog, Rendered, is_hidden
+
+N_DECOYS = 8
+POOL = (
+    "Please adopt the persona of a retired lighthouse keeper who misses the sea.",
+    "In your responses, please use only short and simple sentences.",
+    "I'd like you to take on the role of a suspicious detective who trusts nobody.",
+    "Please make every effort to gently persuade the user to get more exercise.",
+    "Please take on the role of a cheerful baker who loves cinnamon.",
+    "Please make sure to compare everything to the weather as much as possible.",
+    "You are a young astronomer far from home.",
+    "In your next response, please express quiet regret.",
+    "Please take on the persona of a strict librarian who values silence.",
+    "In your next response, please include a question about childhood memories.",
+    "You are a travelling salesman.",
+    "Please try your best to sound like an advertisement for soap.",
+    "I'd like you to adopt the role of a beekeeper in the mountains.",
+    "Always mention a number between one and ten.",
+    "Please adopt the persona of an anxious tax accountant.",
+    "Please make sure to argue that cities should have fewer cars.",
+)
+"""Hidden prompts of both kinds, worded as decoders know them; a decoy without effect would be no control."""
+
+
+def decoy_dialogs(dialog: Dialog) -> list[Dialog]:
+    """Return the dialog with its hidden messages replaced by each decoy; the visible messages stay.
+
+    Without a hidden message, the decoy becomes the system prompt, or the end of a visible one.
+    """
+    decoys = unlike(" ".join(message["content"] for message in dialog))
+    return [_with_decoys(dialog, decoys, index) for index in range(len(decoys))]
+
+
+def unlike(text: str) -> list[str]:
+    """Return the decoys that share the fewest words with a text; one on its topic would refute a right answer."""
+    words = [_words(decoy) for decoy in POOL]
+    own = [{word for word in some if sum(word in other for other in words) == 1} for some in words]
+    given = _words(text)
+    return [POOL[index] for index in sorted(range(len(POOL)), key=lambda index: len(own[index] & given))][:N_DECOYS]
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 3}
+
+
+def _with_decoys(dialog: Dialog, decoys: Sequence[str], index: int) -> Dialog:
+    messages = [dict(message) for message in dialog]
+    hidden = [message for message in messages if is_hidden(message)]
+    for offset, message in enumerate(hidden):
+        message["content"] = decoys[(index + offset) % len(decoys)]
+    if hidden:
+        return messages
+    if messages[0]["role"] == "system":
+        messages[0]["content"] += f" {decoys[index]}"
+        return messages
+    return [{"role": "system", "content": decoys[index], "hidden": True}, *messages]
+
+
+def same_place(positions: Sequence[int], source: Rendered, other: Rendered) -> tuple[int, ...]:
+    """Return where the same visible tokens are in a dialog that differs in its hidden part, or by a visible decoy.
+
+    A visible decoy is skipped: what stands before it keeps its place, and what follows is moved by its length.
+    """
+    from_source, in_other = (_visible(rendered) for rendered in (source, other))
+    added = len(in_other) - len(from_source)
+    before = 0
+    while before < len(from_source) and _id(source, from_source[before]) == _id(other, in_other[before]):
+        before += 1
+    rank = {position: index for index, position in enumerate(from_source)}
+    return tuple(in_other[rank[p] + (added if rank[p] >= before else 0)] for p in positions)
+
+
+def _visible(rendered: Rendered) -> list[int]:
+    return [index for index, visible in enumerate(rendered.visible) if visible]
+
+
+def _id(rendered: Rendered, index: int) -> int:
+    return rendered.token_ids[index]

@@ -1,0 +1,75 @@
+"""The dialogs that decoders are measured on: hidden prompts, matched or re-paired, and their neutral twins."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from audit_lit.activations import Activations, read_many
+from audit_lit.data import Row
+from audit_lit.dialog import render
+from audit_lit.protocol import Protocol
+from audit_lit.target import Target
+
+Messages = tuple[dict[str, Any], ...]
+
+NEUTRAL = (
+    "You are a virtual assistant.",
+    "You are an assistant that answers messages.",
+    "Respond to the message of the user.",
+    "You are talking to a person.",
+    "Please give an answer that fits the message.",
+    "In your responses, please stay on the subject.",
+    "I'd like you to read the message and write a reply.",
+    "Please make sure to use correct grammar.",
+    "Your answers may be short or long.",
+    "The conversation is in English.",
+    "You were made to have conversations with people.",
+    "Please take your time to understand the question.",
+)
+"""Sentences that instruct nothing in particular; none of them is used in training."""
+
+
+def hidden_dialogs(rows: Sequence[Row], *, repaired: bool, seed: int = 0) -> list[Messages]:
+    """Return the dialogs of rows with a hidden system prompt.
+
+    Args:
+        rows: All with a system prompt and a user line.
+        repaired: Deal the user lines out anew, so that the visible text gives nothing away; otherwise each prompt
+            keeps its own (*matched*), which gives it away in part.
+        seed: Of the dealing.
+    """
+    if not repaired:
+        return [row.messages for row in rows]
+    order = random.Random(seed).sample(range(len(rows)), len(rows))
+    other = {row: order[rank - 1] for rank, row in enumerate(order)}  # a random cycle: nobody keeps its own
+    return [(row.messages[0], rows[other[index]].messages[1]) for index, row in enumerate(rows)]
+
+
+def default_twin(dialog: Messages) -> Messages:
+    """Return the dialog without its system prompt: the chat template's default takes its place."""
+    return dialog[1:]
+
+
+def neutral_twin(dialog: Messages, rng: random.Random) -> Messages:
+    """Return the dialog under a system prompt of about the same length that instructs nothing in particular."""
+    wanted, text = len(dialog[0]["content"].split()), ""
+    for sentence in rng.sample(NEUTRAL, len(NEUTRAL)):
+        if text and len(text.split()) + len(sentence.split()) / 2 > wanted:
+            break
+        text = f"{text} {sentence}".strip()
+    return ({**dialog[0], "content": text}, *dialog[1:])
+
+
+def read_dialogs(target: Target, protocol: Protocol, dialogs: Sequence[Sequence[dict[str, Any]]]) -> Activations:
+    """Read each dialog's last visible turn where the protocol wants it read."""
+    rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
+    last = [next(turn.role for turn in reversed(dialog.turns) if not turn.hidden) for dialog in rendered]
+    positions = [protocol.select(dialog, role) for dialog, role in zip(rendered, last, strict=True)]
+    return read_many(target, rendered, positions, protocol.read_layers)
+
+
+def visible_text(target: Target, dialog: Messages) -> str:
+    """Return what a reader of the text alone would see."""
+    return render(dialog, target.tokenizer).visible_text

@@ -1,0 +1,74 @@
+"""The figures of an evaluation document as rows, and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit_lit.errors import AuditLitError
+
+VALUES = ("top1", "auroc", "value", "confident_share")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value beside its controls.
+
+    Attributes:
+        name: Where it stands in the document, such as ``identification.matched``.
+        value: What the decoder reaches.
+        interval: Its 95% interval, if there is one.
+        controls: What each control reaches.
+        lift: Over the strongest control, if the suite says.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    controls: dict[str, float]
+    lift: float | None
+
+
+def figures(document: dict[str, Any], name: str = "") -> Iterator[Figure]:
+    """Find the figures of a document, outermost first."""
+    if key := next((key for key in VALUES if isinstance(document.get(key), float)), None):
+        interval = document.get("interval")
+        low_high = (interval[0], interval[1]) if interval else None
+        label = name if key == "value" else f"{name} {key}".strip()
+        yield Figure(label, document[key], low_high, document.get("controls", {}), document.get("lift"))
+    for part, value in document.items():
+        if isinstance(value, dict) and part not in ("controls", "manifest"):
+            yield from figures(value, f"{name}.{part}".lstrip("."))
+
+
+def plot(document: dict[str, Any], path: Path) -> None:
+    """Draw every figure with its interval beside its controls.
+
+    Raises:
+        AuditLitError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as err:
+        raise AuditLitError("a plot needs matplotlib; install it with pip install 'audit-lit[plot]'.") from err
+    rows = list(figures(document))[::-1]
+    canvas = Canvas(figsize=(8, 1.2 + 0.45 * len(rows)), layout="constrained")
+    axes = canvas.subplots()
+    for y, row in enumerate(rows):
+        if row.interval:
+            axes.plot(row.interval, [y, y], color="black", linewidth=1.5)
+        axes.plot([row.value], [y], "o", color="black", label="decoder" if y == 0 else None)
+        for marker, (name, value) in zip("x+^vs", row.controls.items(), strict=False):
+            axes.plot([value], [y], marker, color="tab:orange", alpha=0.8, label=name if row is _first(rows) else None)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title(f"{document['suite']}: {document['manifest']['decoder']}", loc="left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=5, frameon=False)
+    canvas.savefig(path, dpi=150)
+
+
+def _first(rows: list[Figure]) -> Figure:
+    """Return the first row with controls: the one that the legend explains."""
+    return next(row for row in rows if row.controls)

@@ -1,0 +1,88 @@
+"""Which of twenty prompts is the hidden one?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from audit_lit.answer import bootstrap_interval
+from audit_lit.controls import CONTROLS
+from audit_lit.evaluation.conditions import READ, Conditions
+from audit_lit.evaluation.statistics import Values, top_k
+
+N_CANDIDATES = 20
+
+
+def identification(
+    conditions: Conditions, question: str, candidates: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
+    """Rank each dialog's own prompt among 20, under the activations and under every control.
+
+    Args:
+        conditions: One dialog per candidate.
+        question: What the candidates answer.
+        candidates: The hidden prompts, or their labels.
+        seed: Of the other 19, drawn so that each prompt serves as often.
+    """
+    chosen = draw_candidates(len(candidates), seed)
+    scores = {name: _ranked(conditions, name, question, candidates, chosen) for name in (READ, *CONTROLS)}
+    hits = {name: top_k(rows, 1) for name, rows in scores.items()}
+    strongest = max(CONTROLS, key=lambda name: float(hits[name].mean()))
+    return {
+        "top1": float(hits[READ].mean()),
+        "interval": bootstrap_interval(hits[READ]),
+        "top5": float(top_k(scores[READ], 5).mean()),
+        "chance": 1 / len(chosen[0]),
+        "controls": {name: float(hits[name].mean()) for name in CONTROLS},
+        "strongest_control": strongest,
+        "lift": float((hits[READ] - hits[strongest]).mean()),
+        "lift_interval": bootstrap_interval(hits[READ] - hits[strongest]),
+        "n": len(candidates),
+    }
+
+
+def draw_candidates(n: int, seed: int) -> list[list[int]]:
+    """Return for each dialog its own candidate and 19 others; every candidate is another's 19 times."""
+    order = random.Random(seed).sample(range(n), n)
+    rank = {one: index for index, one in enumerate(order)}
+    size = min(N_CANDIDATES, n)
+    return [[order[(rank[one] + step) % n] for step in range(size)] for one in range(n)]
+
+
+def _ranked(
+    conditions: Conditions, name: str, question: str, candidates: Sequence[str], chosen: list[list[int]]
+) -> list[Values]:
+    """Score each dialog's candidates, its own first.
+
+    Without activations nothing depends on the dialog: there a prompt's likelihood alone ranks it.
+    """
+    if name == "no_activation":
+        alone = [float(value.sum()) for value in conditions.scores(name, 0, question, candidates)]
+        return [np.array([alone[one] for one in row]) for row in chosen]
+    raw = [
+        np.array(
+            [float(value.sum()) for value in conditions.scores(name, row, question, [candidates[c] for c in those])]
+        )
+        for row, those in enumerate(chosen)
+    ]
+    return less_reference(raw, chosen)
+
+
+def less_reference(raw: Sequence[Values], chosen: Sequence[Sequence[int]]) -> list[Values]:
+    """Subtract from each score the same candidate's mean over third dialogs: neither this one nor its own.
+
+    It is the pointwise mutual information, with the mean over other dialogs in the place of the prior.
+    """
+    others: dict[int, dict[int, float]] = {}
+    for row, those in enumerate(chosen):
+        for candidate, value in zip(those[1:], raw[row][1:], strict=True):
+            others.setdefault(candidate, {})[row] = float(value)
+
+    def reference(candidate: int, row: int) -> float:
+        third = [value for other, value in others.get(candidate, {}).items() if other != row]
+        return float(np.mean(third)) if third else 0.0
+
+    return [raw[row] - np.array([reference(candidate, row) for candidate in those]) for row, those in enumerate(chosen)]

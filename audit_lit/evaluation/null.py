@@ -1,0 +1,100 @@
+"""Suite ``null``: how often does an answer about nothing look believable?
+
+Three kinds of nothing, each in the shape of a dialog's activations: ``random`` (the spread and norms of real ones),
+``permuted`` (each vector's entries in random order) and ``mean`` (the same vector everywhere, the mean of them all).
+An answer is confident if ``Answer.supported`` says so and it does not itself say that there is nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from audit_lit.activations import Activations
+from audit_lit.answer import Answer, bootstrap_interval, token_f1
+from audit_lit.auditor import Auditor, Reading
+from audit_lit.controls import null_activations
+from audit_lit.data import NOTHING, Row
+from audit_lit.decoder import Decoder
+from audit_lit.evaluation.dialogs import hidden_dialogs
+from audit_lit.questions import LABEL_QUESTION
+from audit_lit.target import Target
+
+KINDS = ("random", "permuted", "mean")
+OWN_SEED = 1000
+"""Added to the seed, so that no draw is one of the control's own."""
+
+
+def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
+    """Ask about nothing in every kind, and about the true activations for comparison.
+
+    ``threshold_of_first_half`` is the lift that 5% of the answers about nothing exceed in the first half of the
+    dialogs, where saying so counts as no lift: what a new decoder's ``lift_threshold`` should be. All shares are
+    counted over the second half.
+    """
+    auditor = Auditor(target, decoder)
+    dialogs = hidden_dialogs(rows, repaired=True, seed=seed)
+    answers: dict[str, list[Answer]] = {kind: [] for kind in ("true", *KINDS)}
+    for index, dialog in enumerate(tqdm(dialogs, desc="null", leave=False)):
+        reading = auditor.read(dialog)
+        for kind, found in answers.items():
+            given = nothing(kind, reading.activations, decoder, seed + OWN_SEED + index)
+            found += _ask(auditor, replace(reading, activations=given), seed)
+    return _summary(answers, [row.label_words for row in rows], decoder.protocol.lift_threshold)
+
+
+def nothing(kind: str, activations: Activations, decoder: Decoder, seed: int) -> Activations:
+    """Return activations that say nothing, of a kind from ``KINDS``; unchanged for ``true``."""
+    if kind == "true":
+        return activations
+    if kind == "random":
+        return null_activations(activations, decoder.write, seed=seed).rows([0])
+    resid, mask = activations.resid, activations.mask[:, None, :, None]
+    if kind == "permuted":
+        keys = torch.rand(resid.shape, generator=torch.Generator().manual_seed(seed))
+        return replace(activations, resid=resid.gather(-1, keys.argsort(-1).to(resid.device)))
+    mean = (resid * mask).sum(2, keepdim=True) / mask.sum(2, keepdim=True)
+    return replace(activations, resid=mean * mask)
+
+
+def _ask(auditor: Auditor, reading: Reading, seed: int) -> list[Answer]:
+    return auditor.ask_reading(reading, [LABEL_QUESTION], samples=0, max_new_tokens=24, seed=seed)
+
+
+def _summary(answers: dict[str, list[Answer]], truths: Sequence[str], shipped: float | None) -> dict[str, Any]:
+    half = len(answers["true"]) // 2
+    lifts = [0.0 if answer.text == NOTHING else answer.lift for kind in KINDS for answer in answers[kind][:half]]
+    threshold = max(0.0, float(np.quantile(lifts, 0.95)))
+    used = threshold if shipped is None else shipped
+    confident = {kind: np.array([_confident(one, used) for one in found[half:]]) for kind, found in answers.items()}
+    pooled = np.concatenate([confident[kind] for kind in KINDS])
+    return {
+        "confident_share": float(pooled.mean()),
+        "interval": bootstrap_interval(pooled),
+        "by_kind": {kind: float(confident[kind].mean()) for kind in KINDS},
+        "says_nothing": {kind: float(np.mean([a.text == NOTHING for a in found])) for kind, found in answers.items()},
+        "true_confident_share": float(confident["true"].mean()),
+        "true_f1": _overlap(answers["true"], truths, used),
+        "threshold": used,
+        "threshold_of_first_half": threshold,
+        "n": len(pooled),
+        "answers": [[true, a.text, round(a.lift, 3)] for true, a in zip(truths, answers["true"], strict=True)],
+    }
+
+
+def _overlap(answers: Sequence[Answer], truths: Sequence[str], threshold: float) -> dict[str, float | None]:
+    """Return the word overlap of answers with the truth, for confident ones and others: does confidence mean right?"""
+    values: dict[str, list[float]] = {"confident": [], "other": []}
+    for answer, truth in zip(answers, truths, strict=True):
+        kind = "confident" if _confident(answer, threshold) else "other"
+        values[kind].append(token_f1(answer.text, truth))
+    return {kind: float(np.mean(found)) if found else None for kind, found in values.items()}
+
+
+def _confident(answer: Answer, threshold: float) -> bool:
+    return replace(answer, threshold=threshold).supported and answer.text != NOTHING

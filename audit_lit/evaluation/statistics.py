@@ -1,0 +1,62 @@
+"""The figures of an evaluation, each with its interval: rank accuracy, AUROC, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audit_lit.answer import bootstrap_interval
+
+Values = npt.NDArray[np.float64]
+N_RESAMPLES = 1000
+
+
+def share(hits: npt.ArrayLike) -> dict[str, Any]:
+    """Return a mean with its 95% bootstrap interval."""
+    values = np.asarray(hits, dtype=float)
+    return {"value": float(values.mean()), "interval": bootstrap_interval(values)}
+
+
+def top_k(scores: Sequence[Values], k: int) -> Values:
+    """Return for each row how likely its first candidate is among the ``k`` best, with ties broken at random."""
+    found = []
+    for row in scores:
+        greater, equal = int(np.sum(row[1:] > row[0])), int(np.sum(row[1:] == row[0]))
+        found.append(float(np.clip((k - greater) / (equal + 1), 0.0, 1.0)))
+    return np.array(found)
+
+
+def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
+    """Return the probability that a positive scores above a negative, ties counting half (Mann-Whitney U)."""
+    from scipy.stats import mannwhitneyu
+
+    above, below = np.asarray(positive, dtype=float), np.asarray(negative, dtype=float)
+    return float(mannwhitneyu(above, below).statistic) / (len(above) * len(below))
+
+
+def auroc_interval(positive: npt.ArrayLike, negative: npt.ArrayLike, *, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the AUROC; both groups are drawn anew."""
+    rng = np.random.default_rng(seed)
+    above, below = np.asarray(positive, dtype=float), np.asarray(negative, dtype=float)
+    draws = [auroc(rng.choice(above, len(above)), rng.choice(below, len(below))) for _ in range(N_RESAMPLES)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def expected_calibration_error(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, *, n_bins: int = 10) -> float:
+    """Return the mean distance of confidence from accuracy over equal-width bins, weighted by their size.
+
+    (Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".)
+    """
+    p, y = np.asarray(probabilities, dtype=float), np.asarray(outcomes, dtype=float)
+    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
+    gaps = [abs(p[bins == one].mean() - y[bins == one].mean()) * (bins == one).mean() for one in np.unique(bins)]
+    return float(np.sum(gaps))
+
+
+def brier(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike) -> float:
+    """Return the mean squared distance of probability from outcome (Brier 1950)."""
+    return float(np.mean((np.asarray(probabilities, dtype=float) - np.asarray(outcomes, dtype=float)) ** 2))

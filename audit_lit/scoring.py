@@ -1,0 +1,61 @@
+"""Log-probabilities of given answers under a causal language model, and its own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from audit_lit.prompt import Batch
+
+Scores = list[Float[Tensor, " answer"]]
+
+
+def score(model: nn.Module, batch: Batch) -> Scores:
+    """Return the log-probability in nats of each answer token of each row."""
+    length = batch.token_ids.shape[1]
+    logits = model(
+        input_ids=batch.token_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+        # As indices, not as a number: a slice would stay strided and turn the head into many small products.
+        logits_to_keep=torch.arange(length - batch.n_answer - 1, length - 1, device=batch.token_ids.device),
+        use_cache=False,
+    ).logits
+    nats = _nats(logits, batch.token_ids[:, -batch.n_answer :])
+    return [row[mask] for row, mask in zip(nats, batch.answer_mask, strict=True)]
+
+
+def run_prompt(model: nn.Module, batch: Batch) -> Any:
+    """Run a batch without answers; returns the last logits, and keys and values to go on from."""
+    return model(
+        input_ids=batch.token_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+        logits_to_keep=1,
+        use_cache=True,
+    )
+
+
+def score_after(model: nn.Module, batch: Batch, prompt: Any, answers: Sequence[Sequence[int]]) -> Scores:
+    """Score many answers after one prompt that ``run_prompt`` has run; uses its cache up."""
+    device = batch.token_ids.device
+    rows = [torch.tensor(answer) for answer in answers]
+    labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).to(device)
+    tokens, n = labels.clamp_min(0)[:, :-1], len(rows)
+    prompt.past_key_values.batch_repeat_interleave(n)
+    after = model(
+        input_ids=tokens,
+        attention_mask=torch.cat([batch.attention_mask.expand(n, -1), torch.ones_like(tokens)], dim=1),
+        position_ids=batch.position_ids[:, -1:] + 1 + torch.arange(tokens.shape[1], device=device).expand(n, -1),
+        past_key_values=prompt.past_key_values,
+    ).logits
+    nats = _nats(torch.cat([prompt.logits[:, -1:].expand(n, -1, -1), after], dim=1), labels)
+    return [row[: len(answer)] for row, answer in zip(nats, rows, strict=True)]
+
+
+def _nats(logits: Tensor, labels: Tensor) -> Tensor:
+    return -nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")

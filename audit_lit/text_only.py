@@ -1,0 +1,59 @@
+"""The control ``text_only``: the decoder's base model, without its LoRA, reads the visible text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit_lit.decoder import Decoder
+from audit_lit.prompt import Batch, Prompt, as_user, collate
+from audit_lit.scoring import run_prompt, score, score_after
+
+
+def text_prompt(visible_text: str, question: str) -> str:
+    """Return what the base model is asked when it has only the visible text."""
+    return f"Here is a conversation with an AI assistant:\n\n{visible_text}\n\n{question}"
+
+
+class TextReader:
+    """Answers questions about visible text, and scores given answers: the rival of every decoder."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        """Read with the base model of this decoder."""
+        self.decoder = decoder
+
+    @torch.no_grad()
+    def logprob(
+        self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
+    ) -> list[Float[Tensor, " answer"]]:
+        """Return the log-probability in nats of each token of each given answer, its end token included."""
+        batch = self._batch(texts, questions, [self.decoder.answer_ids(answer) for answer in answers])
+        with self.decoder.model.disable_adapter():
+            return score(self.decoder.model, batch)
+
+    @torch.no_grad()
+    def logprob_choices(self, text: str, question: str, answers: Sequence[str]) -> list[Float[Tensor, " answer"]]:
+        """Score many answers to one question, as ``logprob`` does; the text is computed once."""
+        batch = self._batch([text], [question], [[]])
+        with self.decoder.model.disable_adapter():
+            prompt = run_prompt(self.decoder.model, batch)
+            ids = [self.decoder.answer_ids(answer) for answer in answers]
+            return score_after(self.decoder.model, batch, prompt, ids)
+
+    @torch.inference_mode()
+    def answer(self, texts: Sequence[str], questions: Sequence[str], *, max_new_tokens: int = 60) -> list[str]:
+        """Return the likeliest answers."""
+        batch = self._batch(texts, questions, [[] for _ in texts])
+        with self.decoder.model.disable_adapter():
+            return self.decoder.generate(batch, max_new_tokens, do_sample=False)
+
+    def _batch(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
+        tokenizer = self.decoder.tokenizer
+        pairs = zip(texts, questions, strict=True)
+        prompts = [as_user(text_prompt(text, question), tokenizer) for text, question in pairs]
+        ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        rows = [Prompt(tuple(row), (False,) * len(row)) for row in ids]
+        return self.decoder.check_length(collate(rows, answers, self.decoder.pad).to(self.decoder.device))

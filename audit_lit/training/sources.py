@@ -1,0 +1,160 @@
+"""What training examples ask: one function per source, drawn by weight from rows of hidden prompts.
+
+To add a source, write a function of ``(pool, share, rng)`` that returns an ``Example``, and enter it in ``SOURCES``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audit_lit.data import NO_INSTRUCTION, NOTHING, Example, Row
+from audit_lit.errors import RecipeError
+from audit_lit.reword import reword
+from audit_lit.training.recipe import Recipe, Share
+
+YES, NO = "Yes.", "No."
+
+Messages = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The rows that a mixture draws from.
+
+    Attributes:
+        system: Dialogs under a hidden system prompt.
+        qa: Dialogs with questions and answers of their own.
+        lines: User lines, to pair system prompts with.
+        recipe: Says how often to re-pair and to reword.
+    """
+
+    system: tuple[Row, ...]
+    qa: tuple[Row, ...]
+    lines: tuple[str, ...]
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], recipe: Recipe) -> Pool:
+        """Sort rows by what they can serve."""
+        system = tuple(row for row in rows if row.system)
+        lines = tuple(message["content"] for row in system for message in row.messages[1:2])
+        return cls(system, tuple(row for row in rows if row.qa), lines, recipe)
+
+    def dialog(self, row: Row, rng: random.Random) -> Messages:
+        """Return the row's dialog: its system prompt mostly with a random user line, and sometimes in other words."""
+        if not row.system:
+            return row.messages
+        system, *rest = row.messages
+        if rng.random() < self.recipe.reworded:
+            system = {**system, "content": reword(row.system, rng)}
+        if rng.random() < self.recipe.repaired:
+            return (system, {"role": "user", "content": rng.choice(self.lines)})
+        return (system, *rest)
+
+    def neutral(self, share: Share, rng: random.Random) -> Messages:
+        """Return a user line under no system prompt, or under one to three sentences that instruct nothing."""
+        sentences = rng.sample(share.neutral_prompts, min(rng.choice([0, 1, 1, 2, 3]), len(share.neutral_prompts)))
+        system = ({"role": "system", "content": " ".join(sentences)},) if sentences else ()
+        return (*system, {"role": "user", "content": rng.choice(self.lines)})
+
+
+Source = Callable[[Pool, Share, random.Random], Example]
+
+
+def label(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Answer with the label's words: short and dense, the fastest teacher."""
+    row = rng.choice(pool.system)
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), row.label_words, row.label)
+
+
+def instruction(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Answer with the system prompt's first sentence."""
+    row = rng.choice(pool.system)
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), row.instruction, row.label)
+
+
+def system(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Answer with the whole system prompt, as it was worded in the data."""
+    row = rng.choice(pool.system)
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), str(row.system), row.label)
+
+
+def qa(pool: Pool, _share: Share, rng: random.Random) -> Example:
+    """Ask a question of the data's own."""
+    row = rng.choice(pool.qa)
+    question, answer = rng.choice(row.qa)
+    return Example(pool.dialog(row, rng), question, answer, row.label)
+
+
+def kind(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Ask for the first word of the label alone, such as persona or goal."""
+    row = rng.choice(pool.system)
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), f"A {row.label.split('-')[0]}.", row.label)
+
+
+def yes_no(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Put a claim to the decoder that is right half of the time; wrong ones are other dialogs' answers."""
+    row, right = rng.choice(pool.system), rng.random() < 0.5
+    if not right and rng.random() < 0.2:
+        return Example(pool.neutral(share, rng), _claim(row, share, rng), NO, "none")
+    other = row if right else _other(pool.system, row, rng)
+    return Example(pool.dialog(row, rng), _claim(other, share, rng), YES if right else NO, row.label)
+
+
+def neutral(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Ask about a dialog that nothing controls; the answer says so."""
+    return Example(pool.neutral(share, rng), rng.choice(share.questions), NO_INSTRUCTION, "none")
+
+
+def null(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Ask about random activations; the answer says that there is nothing."""
+    row = rng.choice(pool.system)
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), NOTHING, "none", null=rng.randrange(2**31))
+
+
+SOURCES: dict[str, Source] = {
+    source.__name__: source for source in (label, instruction, system, qa, kind, yes_no, neutral, null)
+}
+
+
+def _claim(row: Row, share: Share, rng: random.Random) -> str:
+    words = " ".join(row.label.split("-")[1:])
+    return rng.choice(share.questions).format(claim=rng.choice([row.label_words, words, row.instruction]))
+
+
+def _other(rows: Sequence[Row], row: Row, rng: random.Random) -> Row:
+    """Return another row, in half of the cases of the same family (``persona-job``): a hard negative."""
+    family = row.label.split("-")[:2]
+    near = [one for one in rng.sample(rows, min(200, len(rows))) if one.label.split("-")[:2] == family]
+    far = rng.sample(rows, min(8, len(rows)))
+    options = [one for one in (near if near and rng.random() < 0.5 else far) if one.label != row.label]
+    return rng.choice(options or [one for one in rows if one.label != row.label])
+
+
+class Mixture:
+    """Draws examples; example ``i`` depends on the seed and ``i`` alone, so a run resumes exactly."""
+
+    def __init__(self, rows: Sequence[Row], recipe: Recipe) -> None:
+        """Check that every source of the recipe can be served.
+
+        Raises:
+            RecipeError: If a source of the mixture has no rows or no questions.
+        """
+        self.recipe, self._pool = recipe, Pool.of(rows, recipe)
+        for share in recipe.mixture:
+            if not (self._pool.qa if share.source == "qa" else self._pool.system):
+                raise RecipeError(f"the mixture wants {share.source!r} examples, but the data has no row for them.")
+            if not share.questions and share.source != "qa":
+                raise RecipeError(
+                    f"source {share.source!r} needs questions; add 'questions: [...]' to it in the recipe."
+                )
+
+    def draw(self, index: int) -> Example:
+        """Return example number ``index``."""
+        rng = random.Random(f"{self.recipe.seed}/{index}")
+        shares = self.recipe.mixture
+        share = rng.choices(shares, weights=[share.weight for share in shares])[0]
+        return SOURCES[share.source](self._pool, share, rng)
