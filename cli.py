@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,7 @@ DEMO = (
     {"role": "system", "content": "Please adopt the persona of a medieval knight who serves the king."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIT_LIT", "show_default": True}
 
 
@@ -57,6 +59,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("question", nargs=-1)
+@click.option("--claim", "claims", multiple=True, help="What might be hidden; how likely is it? May repeat.")
 @click.option("--target", default="smollm2-135m", help="Model to audit: alias, folder or Hub id.")
 @click.option("--decoder", default="default", help="Model that answers: 'default', folder or Hub id.")
 @click.option("--revision", help="Commit of a Hub decoder.")
@@ -70,7 +73,7 @@ def cli() -> None:
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of samples and the random control.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Ask QUESTIONs about a model's activations; each answer comes beside its controls.
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
@@ -78,40 +81,36 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from audit_lit.dialog import check_dialog
 
     dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
-    questions = list(question) or [LABEL_QUESTION, PROMPT_QUESTION]
+    questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
     check_dialog(dialog)  # before the models are loaded
-    if not all(one.strip() for one in questions):
+    if not all(one.strip() for one in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
     from audit_lit import Auditor, Decoder, load_target
-    from audit_lit.show import answers_table, dialog_panel
+    from audit_lit.show import answers_table, claims_table, dialog_panel
 
     quiet_libraries()
     note("loading the target (fetched and converted on first use, about a minute) ...")
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("reading activations and asking ...")
-    answers = Auditor(target, decoder).ask(
-        dialog,
-        questions,
-        reveal=_reveal(options["reveal"]),
-        samples=options["samples"],
-        max_new_tokens=options["max_new_tokens"],
-        seed=options["seed"],
-    )
+    auditor, reveal = Auditor(target, decoder), _reveal(options["reveal"])
+    settings = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
+    answers = auditor.ask(dialog, questions, reveal=reveal, **settings) if questions else []
+    weighed = auditor.weigh(dialog, claims, reveal=reveal) if claims else []
     if as_json:
-        click.echo(json.dumps({"dialog": dialog, "answers": [a.to_dict() for a in answers]}, indent=2))
+        found = {"answers": [a.to_dict() for a in answers], "claims": [asdict(claim) for claim in weighed]}
+        click.echo(json.dumps({"dialog": dialog, **found}, indent=2))
         return
     dialog_panel(dialog)
     for answer in answers:
         answers_table(answer)
+    claims_table(weighed)
 
 
 @cli.command()
 @click.argument("recipe")
-@click.option(
-    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of LatentQA's layout."
-)
+@click.option("--data", multiple=True, type=FOLDER, help="Folder of LatentQA's layout; others may follow, repeated.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; resumed if it holds this run."
 )
@@ -119,7 +118,7 @@ def ask(question: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--smoke", is_flag=True, help="A few steps on a tiny random model and built-in data, in under a minute.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
 def train(
-    recipe: str, data: Path | None, out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
+    recipe: str, data: tuple[Path, ...], out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
 ) -> None:
     """Train a decoder by RECIPE, a name or a file; a killed run goes on from its last checkpoint."""
     from audit_lit.recipes import recipe_path
@@ -133,7 +132,7 @@ def train(
         raise click.UsageError("--smoke brings its own data; leave out --data, or --smoke for a real run.")
     if smoke:
         folder = smoke_run(loaded, out)
-    elif data is None:
+    elif not data:
         raise click.UsageError(
             "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
         )
@@ -144,12 +143,7 @@ def train(
 
 @cli.command("eval")
 @click.argument("suite")
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of LatentQA's layout.",
-)
+@click.option("--data", multiple=True, required=True, type=FOLDER, help="Folder of a layout that the suite can use.")
 @click.option("--split", default="dev", help="Folder in it that is measured.")
 @click.option("--target", default="smollm2-135m", help="Model that is read: alias, folder or Hub id.")
 @click.option("--decoder", default="default", help="Model that is measured: 'default', folder or Hub id.")
@@ -159,20 +153,26 @@ def train(
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the figures into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def evaluate(suite: str, data: Path, split: str, plot: Path | None, as_json: bool, **options: Any) -> None:
-    """Measure a decoder by SUITE (hidden-prompt, null, calibration); every figure comes beside its controls."""
+def evaluate(suite: str, data: tuple[Path, ...], split: str, plot: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure a decoder by SUITE; every figure comes beside its controls.
+
+    hidden-prompt, null, calibration and inversion take LatentQA's layout, user-model TalkTuner's, and relations that of
+    Hernandez et al.
+    """
     from audit_lit import Decoder, load_target
-    from audit_lit.data import load_rows
+    from audit_lit.datasets import load_split
     from audit_lit.evaluation import evaluate as run_suite
     from audit_lit.evaluation.figures import plot as draw
     from audit_lit.show import evaluation_table
 
     quiet_libraries()
-    rows = load_rows(data / split)
+    rows, train_rows = load_split(data, split), load_split(data, "train") if split != "train" else []
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("measuring ...")
-    document = run_suite(suite, decoder, target, rows, limit=options["limit"], seed=options["seed"])
+    document = run_suite(
+        suite, decoder, target, rows, train_rows=train_rows, limit=options["limit"], seed=options["seed"]
+    )
     if plot:
         draw(document, plot)
     if as_json:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from audit_lit.activations import Activations
     from audit_lit.answer import Answer
     from audit_lit.auditor import Auditor
+    from audit_lit.claims import Claim
     from audit_lit.decoder import Decoder
     from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
     from audit_lit.hooks import capture, inject
@@ -29,6 +30,7 @@ _HOME = {
     "Answer": "answer",
     "AuditLitError": "errors",
     "Auditor": "auditor",
+    "Claim": "claims",
     "Decoder": "decoder",
     "DecoderMismatch": "errors",
     "HubError": "errors",
@@ -44,6 +46,7 @@ __all__ = [
     "Answer",
     "AuditLitError",
     "Auditor",
+    "Claim",
     "Decoder",
     "DecoderMismatch",
     "HubError",

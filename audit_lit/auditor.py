@@ -17,10 +17,11 @@ import torch
 
 from audit_lit.activations import Activations, read
 from audit_lit.answer import Answer, agreement, bootstrap_interval
+from audit_lit.claims import Claim, evidence, probability
 from audit_lit.controls import null_activations
 from audit_lit.decoder import Decoder
 from audit_lit.decoys import decoy_dialogs, same_place
-from audit_lit.dialog import Dialog, Rendered, Reveal, check_dialog, render
+from audit_lit.dialog import Dialog, Rendered, Reveal, render
 from audit_lit.errors import DialogError
 from audit_lit.target import Target
 from audit_lit.text_only import TextReader
@@ -155,13 +156,30 @@ class Auditor:
             DialogError: If the dialog is malformed, or nothing is revealed.
         """
         tokenizer, protocol = self.target.tokenizer, self.decoder.protocol
-        check_dialog(dialog)
         rendered = render(dialog, tokenizer)
         chosen = protocol.select(rendered, reveal)
         own = read(self.target, [rendered], [chosen], protocol.read_layers)
         decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
         positions = [same_place(chosen, rendered, decoy) for decoy in decoys]
         return Reading(rendered, own, read(self.target, decoys, positions, protocol.read_layers))
+
+    def weigh(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
+        """Say how likely it is that each claim describes what is hidden in a dialog.
+
+        Args:
+            dialog: As in ``ask``.
+            claims: Such as ``"persona: pirate"`` or ``"Please talk like a pirate."``
+            reveal: As in ``ask``.
+
+        Raises:
+            DialogError: If the dialog or a claim is malformed, or nothing is revealed.
+        """
+        if not claims or not all(claim.strip() for claim in claims):
+            raise DialogError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
+        reading, scale = self.read(dialog, reveal=reveal), self.decoder.protocol.claim_scale
+        nats = evidence(self.decoder, reading.activations, reading.decoys, claims)
+        likely = [None] * len(claims) if scale is None else [float(one) for one in probability(nats, scale)]
+        return [Claim(text, float(one), p) for text, one, p in zip(claims, nats, likely, strict=True)]
 
     def _answer(
         self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int
@@ -180,6 +198,10 @@ class Auditor:
                 TextReader(self.decoder).logprob([reading.rendered.visible_text], [question], [text])
             ),
         }
+        if self.decoder.rival:
+            controls["text_trained"] = self._best(
+                TextReader(self.decoder.rival).logprob([reading.rendered.visible_text], [question], [text])
+            )
         strongest = max(controls.values(), key=lambda scores: scores.mean())
         positions = reading.activations.positions[0].tolist()
         tokens = self.target.tokenizer.convert_ids_to_tokens(reading.activations.token_ids[0].tolist())

@@ -3,6 +3,7 @@
 - ``no_activation``: the same decoder prompt with empty slots.
 - ``null``: random activations with the mean, spread and norms of real ones.
 - ``shuffled``: the same visible turns after other hidden prompts (``decoys.py``).
+- ``text_trained``: a LoRA of the same shape that was trained to answer from the visible text, where a decoder has one.
 - ``text_only``: the base model reads the visible text and the same question (``text_only.py``). Nobody tells it how the
   decoder words its answers, so it is the weakest of them.
 """
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,17 @@ from torch import Tensor, nn
 from audit_lit.activations import Activations
 from audit_lit.hooks import Project
 
+if TYPE_CHECKING:
+    from audit_lit.decoder import Decoder
+
 CONTROLS = ("no_activation", "null", "shuffled", "text_only")
+"""Those of every decoder; one with a rival has ``text_trained``, too."""
 N_NULL = 4
+
+
+def controls_of(decoder: Decoder) -> tuple[str, ...]:
+    """Return the names of the controls that a decoder can be compared with."""
+    return (*CONTROLS, "text_trained") if decoder.rival else CONTROLS
 
 
 def null_activations(activations: Activations, write: nn.Module, *, seed: int = 0) -> Activations:

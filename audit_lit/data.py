@@ -7,8 +7,8 @@ control is hidden from the decoder; it sees the stimulus.
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ NO_INSTRUCTION = "There is no hidden instruction."
 NOTHING = "These activations say nothing."
 """What it is taught to say about random activations."""
 
+YES, NO = "Yes.", "No."
+"""What it is taught to say to a claim."""
+
+MIN_ROWS = 4
 HIDDEN = {"control_user": "user", "control_model": "assistant", "system": "system"}
 SHOWN = {"stimulus_user": "user", "stimulus_model": "assistant"}
 
@@ -42,6 +46,11 @@ class Row:
     def instruction(self) -> str:
         """The first sentence of the system prompt: what to be or do, without the elaboration that follows."""
         return first_sentence(str(self.system))
+
+    @property
+    def family(self) -> list[str]:
+        """The first two words of the label, such as persona and job."""
+        return self.label.split("-")[:2]
 
     @property
     def label_words(self) -> str:
@@ -88,6 +97,20 @@ def load_rows(folder: Path) -> list[Row]:
     return rows
 
 
+def measurable(rows: Sequence[Row], where: object = "the data") -> list[Row]:
+    """Return the rows with a hidden system prompt and a user line.
+
+    Raises:
+        RecipeError: If there are too few to measure a decoder on.
+    """
+    found = [row for row in rows if row.system and len(row.messages) == 2]
+    if len(found) < MIN_ROWS:
+        raise RecipeError(
+            f"{where} has {len(found)} hidden system prompts with a user line; expected {MIN_ROWS} or more."
+        )
+    return found
+
+
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -108,11 +131,3 @@ def _row(record: Any, qa: dict[str, Any], where: str) -> Row:
         raise RecipeError(
             f"{where} is malformed ({err!r}); expected label, and control_user or system with stimulus_user."
         ) from err
-
-
-def data_hash(folder: Path) -> str:
-    """Return the SHA-256 over all JSON files of a split."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.json")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()

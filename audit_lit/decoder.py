@@ -35,10 +35,16 @@ class Decoder:
         tokenizer: The base model's tokenizer.
         protocol: How activations enter it.
         write: The write operation, a module with the projection's parameters if there are any.
+        rival: One that was trained alike to answer from the visible text, for the control ``text_trained``; or None.
     """
 
     def __init__(
-        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, protocol: Protocol, write: nn.Module
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        protocol: Protocol,
+        write: nn.Module,
+        rival: Decoder | None = None,
     ) -> None:
         """Put the parts together; see ``from_pretrained`` for a published decoder.
 
@@ -51,7 +57,7 @@ class Decoder:
                 f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)}; "
                 f"load the base that it was trained on ({protocol.base})."
             )
-        self.model, self.tokenizer, self.protocol = model, tokenizer, protocol
+        self.model, self.tokenizer, self.protocol, self.rival = model, tokenizer, protocol, rival
         self.write = write.to(self.device)
         self._block = blocks[protocol.write_layer]
 
@@ -83,7 +89,14 @@ class Decoder:
             fingerprint = target.fingerprint() if files.protocol.target_fingerprint else None
             files.protocol.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer, write = decoder_files.load(files, target)
-        return cls(model, tokenizer, files.protocol, write)
+        rival = files.folder / decoder_files.RIVAL
+        return cls(
+            model,
+            tokenizer,
+            files.protocol,
+            write,
+            cls.from_pretrained(str(rival), target=target) if rival.is_dir() else None,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -97,6 +110,10 @@ class Decoder:
         Raises:
             DecoderMismatch: If they do not.
         """
+        if self.protocol.reads == "text":
+            raise DecoderMismatch(
+                f"{self.protocol.name!r} was trained to read text, as a control; expected a decoder of activations."
+            )
         if activations.resid.shape[-1] != self.protocol.d_model or activations.layers != self.protocol.read_layers:
             raise DecoderMismatch(
                 f"decoder {self.protocol.name!r} reads layers {list(self.protocol.read_layers)} of width "
@@ -181,8 +198,10 @@ class Decoder:
         return score_after(self.model, batch, prompt, [self.answer_ids(answer) for answer in answers])
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter, projection and ``protocol.json``: what ``from_pretrained`` reads."""
+        """Write adapter, projection, ``protocol.json`` and the rival: what ``from_pretrained`` reads."""
         decoder_files.save(self, Path(folder))
+        if self.rival:
+            decoder_files.save(self.rival, Path(folder) / decoder_files.RIVAL)
 
     def _batch(self, activations: Activations, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
         self.check_activations(activations)

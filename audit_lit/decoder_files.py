@@ -26,6 +26,8 @@ HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")  # others, such 
 PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
 """Write operations without parameters of their own."""
 SHIPPED = {"default": Path(__file__).parent / "decoders" / "smollm2-135m"}
+RIVAL = "rival"
+"""Folder in a decoder's own that holds the one trained to read text."""
 ADAPTER, PROJECTION = "adapter_model.safetensors", "projection.safetensors"
 
 

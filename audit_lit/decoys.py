@@ -70,16 +70,11 @@ def same_place(positions: Sequence[int], source: Rendered, other: Rendered) -> t
     """
     from_source, in_other = (_visible(rendered) for rendered in (source, other))
     added = len(in_other) - len(from_source)
-    before = 0
-    while before < len(from_source) and _id(source, from_source[before]) == _id(other, in_other[before]):
-        before += 1
+    pairs = enumerate(zip(from_source, in_other, strict=False))
+    before = next((at for at, (a, b) in pairs if source.token_ids[a] != other.token_ids[b]), len(from_source))
     rank = {position: index for index, position in enumerate(from_source)}
     return tuple(in_other[rank[p] + (added if rank[p] >= before else 0)] for p in positions)
 
 
 def _visible(rendered: Rendered) -> list[int]:
     return [index for index, visible in enumerate(rendered.visible) if visible]
-
-
-def _id(rendered: Rendered, index: int) -> int:
-    return rendered.token_ids[index]

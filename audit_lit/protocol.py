@@ -6,7 +6,7 @@ import difflib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from audit_lit.dialog import Rendered, Reveal, reveal_positions
 from audit_lit.errors import DecoderMismatch, ProtocolError
@@ -32,6 +32,7 @@ class Protocol:
         write_layer: Decoder block whose output is written.
         positions: ``all`` revealed tokens, or their ``edges``: the first and last ``n_edge`` and the last of the text.
         n_edge: See ``positions``.
+        reads: ``text`` is the control ``text_trained``, which is given the visible text instead of activations.
         chat: ``prompt`` is a user message for the decoder's own chat template; otherwise it is the whole input.
         section_separator: What stands between sections.
         placeholder_separator: What stands between slots.
@@ -39,6 +40,8 @@ class Protocol:
         answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
         base: Name of the decoder's base model.
         base_fingerprint: ``weights_fingerprint`` of the base, to know whether a target is that very model.
+        claim_scale: Slope and offset that make a claim's evidence in nats a log-odds (see ``claims.py``); None if not
+            measured.
         lift_threshold: Lift (nats per token) that one in twenty answers about nothing reaches; None if not measured.
         target_revision: Commit of the target it was trained on.
         target_fingerprint: ``Target.fingerprint()`` of that model.
@@ -60,6 +63,7 @@ class Protocol:
     write_layer: int
     positions: Literal["all", "edges"] = "all"
     n_edge: int = 3
+    reads: Literal["activations", "text"] = "activations"
     chat: bool = True
     section_separator: str = "\n"
     placeholder_separator: str = ""
@@ -67,6 +71,7 @@ class Protocol:
     answer_end: str | None = None
     base: str | None = None
     base_fingerprint: str | None = None
+    claim_scale: tuple[float, float] | None = None
     lift_threshold: float | None = None
     target_revision: str | None = None
     target_fingerprint: str | None = None
@@ -151,6 +156,10 @@ class Protocol:
                     f"{path} has the unknown field {key!r}.{f' Did you mean {near[0]!r}?' if near else ''}"
                 )
         try:
-            return cls(**{**content, "read_layers": tuple(content["read_layers"])})
-        except (KeyError, TypeError, AttributeError) as err:
+            values: dict[str, Any] = {**content, "read_layers": tuple(content["read_layers"])}
+            if content.get("claim_scale") is not None:
+                slope, offset = content["claim_scale"]
+                values["claim_scale"] = (float(slope), float(offset))
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise ProtocolError(f"{path} lacks a field or has one of a wrong type: {err}.") from err

@@ -16,6 +16,7 @@ from audit_lit.answer import Answer
 from audit_lit.dialog import is_hidden
 
 if TYPE_CHECKING:
+    from audit_lit.claims import Claim
     from audit_lit.doctor import Check
 
 
@@ -59,6 +60,17 @@ def answers_table(answer: Answer) -> None:
     console.print(f"  read from: layers {list(answer.layers)}, {len(answer.positions)} positions: [dim]{where}[/]")
 
 
+def claims_table(claims: Sequence[Claim]) -> None:
+    """Print claims with their probability, if there are any."""
+    if not claims:
+        return
+    table = Table("claim", "probability", "evidence, nats", caption="if it was as likely right as wrong before")
+    for claim in claims:
+        known = "not measured" if claim.probability is None else f"{claim.probability:.2f}"
+        table.add_row(printable(claim.text), known, f"{claim.evidence:+.1f}")
+    Console().print(table)
+
+
 def evaluation_table(document: dict[str, Any]) -> None:
     """Print what a suite measured, each figure beside its controls."""
     from audit_lit.evaluation.figures import figures
@@ -88,10 +100,10 @@ def decoders_table(as_json: bool) -> None:
             json.dumps([{"where": where, "id": name, **asdict(protocol)} for where, name, protocol in known])
         )
         return
+    console = Console(soft_wrap=True)
     for where, name, protocol in known:
         layers = f"{', '.join(map(str, protocol.read_layers))} of {protocol.n_layers}"
         writes = f"{protocol.write} at block {protocol.write_layer}"
-        console = Console(soft_wrap=True)
         console.print(f"[bold]{name}[/] ({where})")
         console.print(
             f"    reads {protocol.target}, layers {layers}; writes by {writes}; {protocol.licence or 'see its card'}"

@@ -1,8 +1,9 @@
-"""The control ``text_only``: the decoder's base model, without its LoRA, reads the visible text."""
+"""The controls that read the visible text: ``text_only``, the base model, and ``text_trained``, with its own LoRA."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -22,23 +23,32 @@ class TextReader:
     """Answers questions about visible text, and scores given answers: the rival of every decoder."""
 
     def __init__(self, decoder: Decoder) -> None:
-        """Read with the base model of this decoder."""
+        """Read with the base model of a decoder, or with the LoRA of one that was trained to read text."""
         self.decoder = decoder
+
+    def loss(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy in nats per answer token."""
+        return -torch.cat(self._logprob(texts, questions, answers)).mean()
 
     @torch.no_grad()
     def logprob(
         self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
     ) -> list[Float[Tensor, " answer"]]:
         """Return the log-probability in nats of each token of each given answer, its end token included."""
+        return self._logprob(texts, questions, answers)
+
+    def _logprob(
+        self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
+    ) -> list[Float[Tensor, " answer"]]:
         batch = self._batch(texts, questions, [self.decoder.answer_ids(answer) for answer in answers])
-        with self.decoder.model.disable_adapter():
+        with self._reading():
             return score(self.decoder.model, batch)
 
     @torch.no_grad()
     def logprob_choices(self, text: str, question: str, answers: Sequence[str]) -> list[Float[Tensor, " answer"]]:
         """Score many answers to one question, as ``logprob`` does; the text is computed once."""
         batch = self._batch([text], [question], [[]])
-        with self.decoder.model.disable_adapter():
+        with self._reading():
             prompt = run_prompt(self.decoder.model, batch)
             ids = [self.decoder.answer_ids(answer) for answer in answers]
             return score_after(self.decoder.model, batch, prompt, ids)
@@ -47,8 +57,12 @@ class TextReader:
     def answer(self, texts: Sequence[str], questions: Sequence[str], *, max_new_tokens: int = 60) -> list[str]:
         """Return the likeliest answers."""
         batch = self._batch(texts, questions, [[] for _ in texts])
-        with self.decoder.model.disable_adapter():
+        with self._reading():
             return self.decoder.generate(batch, max_new_tokens, do_sample=False)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        trained = self.decoder.protocol.reads == "text"
+        return nullcontext() if trained else self.decoder.model.disable_adapter()
 
     def _batch(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
         tokenizer = self.decoder.tokenizer

@@ -15,10 +15,16 @@ LABELS = [f"{family}-{topic}" for family in FAMILIES for topic in ("apple", "ber
 
 
 def rows() -> list[Any]:
-    """Sixteen system prompts whose text, line and QA name their label."""
+    """Sixteen system prompts whose text, line and QA name their label, and two users' dialogs."""
     from audit_lit.data import Row
 
-    return [
+    turns = (
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "ho"},
+        {"role": "user", "content": "?"},
+    )
+    users = [Row(f"user-{value}", turns) for value in ("age-child", "education-highschool")]
+    return users + [
         Row(
             label,
             (
@@ -130,6 +136,14 @@ def test_neutral_and_null_are_answered_by_abstention() -> None:
     null = only("null", 20)
     assert {example.answer for example in null} == {NOTHING}
     assert len({example.null for example in null}) == 20
+
+
+def test_users_are_asked_about_in_the_words_of_their_attribute() -> None:
+    found = {(example.label, example.answer, "level of education" in example.question) for example in only("user", 60)}
+    assert found == {("user-age-child", "Child.", False), ("user-education-highschool", "High school.", True)}
+    assert any(len(example.dialog) == 3 for example in only("neutral")) and all(
+        example.answer == "There is no hidden instruction." for example in only("neutral") if len(example.dialog) == 3
+    )
 
 
 def test_what_the_data_cannot_serve_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "model", root / "data"
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save trained decoders without measuring them, which takes longer here; the command's tests do it once."""
+    from audit_lit.training import run
+
+    def publish(decoder: Any, _target: Any, _recipe: Any, _splits: Any, out: Path) -> None:
+        decoder.model.eval()
+        decoder.save(out / "decoder")
+
+    monkeypatch.setattr(run, "publish", publish)
+
+
 def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
     from audit_lit.training.recipe import load_recipe
 
@@ -33,6 +46,7 @@ def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
     small: dict[str, Any] = {
         "target": str(folders[0]),
         "start": None,
+        "rival": 0,
         "wire": recipe.wire.model_copy(update={"read_layers": (1,)}),
         "examples": 40,
         "batch_size": 4,
@@ -93,7 +107,7 @@ def test_killed_run_resumes_exactly(folders: tuple[Path, Path], tmp_path: Path) 
 
     recipe = small_recipe(folders, precision="fp32")
     whole = train(recipe, folders[1], tmp_path / "whole")
-    step = Trainer._train_step
+    step = Trainer.train_step
 
     def killed(self: Any, *batch: Any) -> Any:
         if self.step == 7:
@@ -101,7 +115,7 @@ def test_killed_run_resumes_exactly(folders: tuple[Path, Path], tmp_path: Path) 
         return step(self, *batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", killed)
+        patch.setattr(Trainer, "train_step", killed)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, folders[1], tmp_path / "killed")
     resumed = train(recipe, folders[1], tmp_path / "killed")
@@ -139,7 +153,7 @@ def test_run_folder_of_other_data_is_refused(folders: tuple[Path, Path], tmp_pat
     with pytest.raises(RecipeError, match="on other data"):
         train(recipe, data, tmp_path / "run")
     (data / "dev" / "system.json").write_text("[]")
-    with pytest.raises(RecipeError, match=r"dev has 0 hidden system prompts.*4 or more"):
+    with pytest.raises(RecipeError, match=r"dev split has 0 hidden system prompts.*4 or more"):
         train(recipe, data, tmp_path / "run")
 
 
@@ -153,26 +167,141 @@ def test_a_log_line_cut_short_does_not_stop_a_resume(folders: tuple[Path, Path],
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
-def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    from audit_lit.data import load_rows
+def batches(folders: tuple[Path, Path], recipe: Any, **share: int) -> Any:
+    """This process's part of a run on the tiny data, and the mixture."""
+    from audit_lit.datasets import load_split
     from audit_lit.target import load_target
+    from audit_lit.training.batches import Batches
     from audit_lit.training.run import new_decoder
     from audit_lit.training.sources import Mixture
+
+    target, rows = load_target(str(folders[0])), load_split([folders[1]], "train")
+    return Batches(Mixture(rows, recipe), target, new_decoder(recipe, target, rows, ""), **share)
+
+
+def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path, Path]) -> None:
+    whole = batches(folders, small_recipe(folders))
+    seen, spreads = [], []
+    for (batch,) in whole.steps(0):
+        assert len(batch.given) == len(batch.questions) == len(batch.answers) == 4
+        lengths = [len(q) + len(a) for q, a in zip(batch.questions, batch.answers, strict=True)]
+        seen += zip(batch.questions, batch.answers, strict=True)
+        spreads.append(max(lengths) - min(lengths))
+    drawn = [whole.mixture.draw(index) for index in range(32)]
+    assert len(seen) == 40 and Counter(seen[:32]) == Counter((e.question, e.answer) for e in drawn)
+    assert np.mean(spreads) < np.ptp([len(e.question) + len(e.answer) for e in drawn]) / 2
+
+
+def test_processes_and_parts_share_a_step(folders: tuple[Path, Path]) -> None:
+    from audit_lit.errors import RecipeError
+
+    recipe = small_recipe(folders)
+    whole = [batch for (batch,) in batches(folders, recipe).steps(3)]
+    split = [
+        list(batches(folders, recipe.model_copy(update={"accumulate": 2}), rank=rank, world=2).steps(3))
+        for rank in range(2)
+    ]
+    assert len(whole) == len(split[0]) == 7
+    for step, one in enumerate(whole):
+        parts = [part for rank in range(2) for part in split[rank][step]]
+        assert len(parts) == 4 and sorted(part.answers[0] for part in parts) == sorted(one.answers)
+        row = one.questions.index(parts[0].questions[0])
+        if one.questions.count(one.questions[row]) == 1:
+            torch.testing.assert_close(parts[0].given.resid[0], one.given.resid[row], rtol=1e-3, atol=1e-4)
+    with pytest.raises(RecipeError, match=r"batch_size=4 cannot be split over 3 processes.*multiple of 3"):
+        batches(folders, recipe, world=3)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_accumulated_parts_train_like_whole_steps(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.training.run import train
+
+    plain = {"lora": small_recipe(folders).lora.model_copy(update={"lora_dropout": 0.0}), "precision": "fp32"}
+    for name, parts in (("whole", 1), ("parts", 4)):
+        train(small_recipe(folders, accumulate=parts, **plain), folders[1], tmp_path / name)
+    # A step's loss is the mean over its parts' tokens, whose number differs a little.
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=0.05)
+    assert losses(tmp_path / "whole")[0] > losses(tmp_path / "whole")[-1]
+
+
+def test_two_processes_train_like_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    import yaml
+
+    from audit_lit.training.run import train
+
+    recipe = small_recipe(
+        folders, lora=small_recipe(folders).lora.model_copy(update={"lora_dropout": 0.0}), precision="fp32"
+    )
+    train(recipe, folders[1], tmp_path / "one")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(json.loads(recipe.model_dump_json())))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--module"]
+    command = ["audit_lit", "train", str(tmp_path / "recipe.yaml"), "--data", str(folders[1])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*launch, *command, "--out", str(tmp_path / "two")],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=0.05)
+    assert (tmp_path / "two" / "decoder" / "README.md").is_file()
+
+
+def test_average_is_exponential_and_is_what_is_saved(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from audit_lit.training.run import train
     from audit_lit.training.trainer import Trainer
 
-    recipe, rows = small_recipe(folders), load_rows(folders[1] / "train")
+    seen: list[torch.Tensor] = []
+    update = Trainer._update_average
+
+    def watched(self: Any) -> None:
+        update(self)
+        seen.append(self.parameters["write.weight"].detach().clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_update_average", watched)
+        folder = train(small_recipe(folders, average=0.5, precision="fp32"), folders[1], tmp_path)
+    expected = torch.eye(32).reshape(seen[0].shape)
+    for step, value in enumerate(seen, start=1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    saved = load_file(folder / "projection.safetensors")["weight"]
+    torch.testing.assert_close(saved, expected)
+    assert not torch.allclose(saved, seen[-1])
+
+
+def test_a_rival_is_trained_on_text_and_comes_with_the_decoder(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit import Auditor, Decoder, DecoderMismatch
+    from audit_lit.target import load_target
+    from audit_lit.text_only import TextReader
+    from audit_lit.training.run import train
+
     target = load_target(str(folders[0]))
-    trainer = Trainer(recipe, target, new_decoder(recipe, target, rows, ""), tmp_path)
-    mixture, seen, spreads = Mixture(rows, recipe), [], []
-    for examples, activations in trainer._batches(mixture):
-        assert len(activations) == len(examples) == 4
-        lengths = [len(example.question) + len(example.answer) for example in examples]
-        seen += examples
-        spreads.append(max(lengths) - min(lengths))
-        trainer.step += 1
-    drawn = [mixture.draw(index) for index in range(32)]
-    assert Counter(map(repr, seen[:32])) == Counter(map(repr, drawn))
-    assert np.mean(spreads) < np.ptp([len(e.question) + len(e.answer) for e in drawn]) / 2
+    folder = train(small_recipe(folders, rival=120, lr=0.01), folders[1], tmp_path, target=target)
+    found = losses(tmp_path / "rival")
+    assert len(found) == 30 and np.mean(found[-5:]) < np.mean(found[:5]) - 0.5
+    decoder = Decoder.from_pretrained(str(folder), target=target)
+    assert decoder.rival and decoder.rival.protocol.reads == "text" and decoder.rival.protocol.examples == 120
+    question, dialog = "Who?", [{"role": "user", "content": "Hello number 1."}]
+    answer = Auditor(target, decoder).ask(dialog, question, samples=0, max_new_tokens=4)
+    text = "user: Hello number 1."
+    scored = [TextReader(one).logprob([text], [question], [answer.text])[0].mean() for one in (decoder, decoder.rival)]
+    assert answer.controls["text_trained"] == pytest.approx(float(scored[1]), abs=1e-4)
+    assert abs(float(scored[0] - scored[1])) > 0.1
+    with pytest.raises(DecoderMismatch, match="trained to read text"):
+        Auditor(target, decoder.rival).ask(dialog, question)
+    decoder.save(tmp_path / "again")
+    assert (tmp_path / "again" / "rival" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
@@ -253,16 +382,12 @@ def test_a_run_can_start_from_a_decoder(folders: tuple[Path, Path], tmp_path: Pa
         new_decoder(recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"r": 8})}), target, rows, "")
 
 
-def test_null_examples_get_their_own_random_activations(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    from audit_lit.data import Example, load_rows
-    from audit_lit.target import load_target
-    from audit_lit.training.run import new_decoder
-    from audit_lit.training.trainer import Trainer
+def test_null_examples_get_their_own_random_activations(folders: tuple[Path, Path]) -> None:
+    from audit_lit.data import Example
 
-    recipe, target = small_recipe(folders), load_target(str(folders[0]))
-    trainer = Trainer(recipe, target, new_decoder(recipe, target, load_rows(folders[1] / "train"), ""), tmp_path)
+    whole = batches(folders, small_recipe(folders))
     dialog = ({"role": "system", "content": "Be x."}, {"role": "user", "content": "Hello there"})
     examples = [Example(dialog, "Who?", "x", "l", null=null) for null in (None, 3, 4, 3)]
-    true, first, second, again = trainer._read(examples).resid
-    assert torch.equal(true, trainer._read(examples[:1]).resid[0])
+    true, first, second, again = whole._given(examples).resid
+    assert torch.equal(true, whole._given(examples[:1]).resid[0])
     assert torch.equal(first, again) and not torch.allclose(first, second) and not torch.allclose(first, true)

@@ -1,35 +1,72 @@
-"""What a decoder is worth: suites that measure it beside its controls, on data of LatentQA's layout."""
+"""What a decoder is worth: suites that measure it beside its controls."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from audit_lit import __version__
-from audit_lit.data import Row
+from audit_lit.data import MIN_ROWS, Row, measurable
 from audit_lit.decoder import Decoder
 from audit_lit.errors import RecipeError
 from audit_lit.evaluation.calibration import calibration
 from audit_lit.evaluation.hidden_prompt import hidden_prompt
+from audit_lit.evaluation.inversion import inversion
 from audit_lit.evaluation.null import null
+from audit_lit.evaluation.relations import relations
+from audit_lit.evaluation.user_model import user_model
+from audit_lit.relations import KIND as RELATION
 from audit_lit.target import Target
+from audit_lit.users import KIND as USER
 
-SCHEMA, MIN_ROWS = 1, 4
-SUITES: dict[str, Callable[..., dict[str, Any]]] = {
-    "hidden-prompt": hidden_prompt,
-    "null": null,
-    "calibration": calibration,
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A way to measure, and the rows that it can use: hidden prompts, or those whose labels start with ``kind``."""
+
+    run: Callable[..., dict[str, Any]]
+    kind: str | None = None
+
+    def usable(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows that can be measured.
+
+        Raises:
+            RecipeError: If there are too few.
+        """
+        if self.kind is None:
+            return measurable(rows)
+        found = [row for row in rows if row.family[0] == self.kind]
+        if len(found) < MIN_ROWS:
+            raise RecipeError(
+                f"the data has {len(found)} rows of kind {self.kind!r}; expected {MIN_ROWS} or more. Name a folder "
+                "that holds them with --data."
+            )
+        return found
+
+
+SUITES = {
+    "hidden-prompt": Suite(hidden_prompt),
+    "null": Suite(null),
+    "calibration": Suite(calibration),
+    "inversion": Suite(inversion),
+    "user-model": Suite(user_model, USER),
+    "relations": Suite(relations, RELATION),
 }
 
 
-def usable(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with a hidden system prompt and a user line."""
-    return [row for row in rows if row.system and len(row.messages) == 2]
-
-
 def evaluate(
-    suite: str, decoder: Decoder, target: Target, rows: Sequence[Row], *, limit: int | None = None, seed: int = 0
+    suite: str,
+    decoder: Decoder,
+    target: Target,
+    rows: Sequence[Row],
+    *,
+    train_rows: Sequence[Row] = (),
+    limit: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Measure a decoder and return one JSON-ready document.
 
@@ -37,30 +74,28 @@ def evaluate(
         suite: A name from ``SUITES``.
         decoder: What is measured.
         target: What it reads.
-        rows: Of ``load_rows``; every suite takes those that it can use.
-        limit: Use this many labels, drawn with the seed; None uses all.
+        rows: Of ``load_split``; every suite takes those that it can use.
+        train_rows: Of another split, for the control ``probe``; without them there is none.
+        limit: Use this many rows, drawn with the seed; None uses all.
         seed: Of every draw; same seed, same document.
 
     Raises:
-        RecipeError: If the suite is unknown, or the rows have too few hidden system prompts.
+        RecipeError: If the suite is unknown, or too few rows are of its kind.
     """
     if suite not in SUITES:
         raise RecipeError(f"unknown suite {suite!r}; expected one of {', '.join(SUITES)}.")
-    rows = usable(rows)
-    if len(rows) < MIN_ROWS:
-        raise RecipeError(
-            f"the data has {len(rows)} hidden system prompts with a user line; expected {MIN_ROWS} or more."
-        )
+    rows = SUITES[suite].usable(rows)
     if limit is not None and limit < len(rows):
         rows = random.Random(seed).sample(rows, max(limit, MIN_ROWS))
     return {
         "schema": SCHEMA,
         "suite": suite,
-        **SUITES[suite](decoder, target, rows, seed=seed),
+        **SUITES[suite].run(decoder, target, rows, seed=seed, train_rows=train_rows),
         "manifest": {
             "audit_lit": __version__,
             "decoder": decoder.protocol.name,
             "decoder_training_data": decoder.protocol.training_data,
+            "rival": decoder.rival.protocol.name if decoder.rival else None,
             "target": target.name,
             "target_fingerprint": target.fingerprint(),
             "seed": seed,

@@ -1,7 +1,8 @@
 """Suite ``calibration``: does the decoder know how sure it is?
 
-Forced choice on claims, half of them right: the probability of "Yes." against "No.". A wrong claim names another
-dialog's prompt, of the same family where there is one.
+Claims about re-paired dialogs, half of them right. A wrong one names another dialog's prompt, of the same family where
+there is one. The probability of a claim comes from its evidence (``claims.py``) by a scale that is fitted to the other
+half of the dialogs, for the decoder and for every control alike.
 """
 
 from __future__ import annotations
@@ -11,54 +12,91 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from tqdm.auto import tqdm
 
-from audit_lit.controls import CONTROLS
+from audit_lit.auditor import Auditor
+from audit_lit.claims import QUESTIONS, fit_scale, likelihood, probability
 from audit_lit.data import Row
 from audit_lit.decoder import Decoder
-from audit_lit.evaluation.conditions import READ, Conditions
-from audit_lit.evaluation.dialogs import hidden_dialogs
+from audit_lit.evaluation.conditions import READ, TEXT, Conditions, beside
+from audit_lit.evaluation.dialogs import everyones_other, hidden_dialogs
 from audit_lit.evaluation.statistics import Values, auroc, auroc_interval, brier, expected_calibration_error
 from audit_lit.target import Target
 
-CLAIM = "Is this the hidden instruction? {claim}"
-CHOICES = ("Yes.", "No.")
+
+def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
+    """Weigh four claims about each dialog: its label and its instruction, each beside another's.
+
+    ``claim_scale`` is the scale fitted to all dialogs: what a decoder's protocol should say.
+    """
+    dialogs = hidden_dialogs(rows, repaired=True, seed=seed)
+    conditions = Conditions.of(decoder, target, dialogs, seed=seed)
+    claims = [claims_about(rows, index, seed) for index in range(len(rows))]
+    texts = [[text for text, _ in some] for some in claims]
+    auditor = Auditor(target, decoder)
+    decoys = [
+        likelihood(decoder, auditor.read(dialog).decoys, some)
+        for dialog, some in zip(tqdm(dialogs, desc="decoys", leave=False), texts, strict=True)
+    ]
+    evidence = _evidence(conditions, texts, np.array(decoys), seed)
+    right = np.array([[is_right for _, is_right in some] for some in claims], dtype=float)
+    p = {name: cross_fitted(values, right) for name, values in evidence.items()}
+    return {
+        **_figures(p, right, seed),
+        "claim_scale": fit_scale(evidence[READ].ravel(), right.ravel()),
+        "n": right.size,
+    }
 
 
-def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """Put four claims to the decoder about each dialog: its label and its instruction, each beside another's."""
-    conditions = Conditions.of(decoder, target, hidden_dialogs(rows, repaired=True, seed=seed), seed=seed)
-    claims = [claim for index in range(len(rows)) for claim in claims_about(rows, index, seed)]
-    right = np.array([is_right for _, _, is_right in claims], dtype=float)
-    p = {name: _probabilities(conditions, name, claims) for name in (READ, *CONTROLS)}
+def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[tuple[str, bool]]:
+    """Return claims about one dialog, and whether they are right, in turn."""
+    rng, row = random.Random(f"{seed}/{index}"), rows[index]
+    others = [one for one in rows if one.label != row.label]
+    near = [one for one in others if one.family == row.family]
+    wrong = rng.choice(near or others)
+    texts = [row.label_words, wrong.label_words, row.instruction, wrong.instruction]
+    return [(text, place % 2 == 0) for place, text in enumerate(texts)]
+
+
+def cross_fitted(evidence: Values, right: Values) -> Values:
+    """Return the probability of each claim by the scale that fits the other half of the dialogs (rows)."""
+    found, half = np.empty_like(evidence), np.arange(len(evidence)) % 2 == 0
+    for part in (half, ~half):
+        found[part] = probability(evidence[part], fit_scale(evidence[~part].ravel(), right[~part].ravel()))
+    return found
+
+
+def _evidence(conditions: Conditions, claims: Sequence[list[str]], decoys: Values, seed: int) -> dict[str, Values]:
+    """Return nats per dialog and claim under every condition: relative to the decoys, or to another dialog's text."""
+    others = everyones_other(len(claims), seed + 1)
+    elsewhere = {name: _likelihood(conditions, name, claims, others) for name in conditions.names if name in TEXT}
+    return {name: _likelihood(conditions, name, claims) - elsewhere.get(name, decoys) for name in conditions.names}
+
+
+def _likelihood(
+    conditions: Conditions, name: str, claims: Sequence[list[str]], rows: Sequence[int] | None = None
+) -> Values:
+    scores = [
+        [
+            [float(score.sum()) for score in conditions.scores(name, row, question, some)]
+            for row, some in zip(rows or range(len(claims)), claims, strict=True)
+        ]
+        for question in QUESTIONS
+    ]
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def _figures(p: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
     yes = right == 1
     figures: dict[str, Callable[[Values], float]] = {
         "auroc": lambda values: auroc(values[yes], values[~yes]),
-        "ece": lambda values: expected_calibration_error(values, right),
+        "ece": lambda values: expected_calibration_error(values.ravel(), right.ravel()),
         "brier": lambda values: brier(values, right),
     }
     results: dict[str, Any] = {
-        name: {"value": of(p[READ]), "controls": {control: of(p[control]) for control in CONTROLS}}
+        name: {"value": of(p[READ]), "controls": {control: of(p[control]) for control in p if control != READ}}
         for name, of in figures.items()
     }
     results["auroc"]["interval"] = auroc_interval(p[READ][yes], p[READ][~yes], seed=seed)
-    return {**results, "n": len(claims)}
-
-
-def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[tuple[int, str, bool]]:
-    """Return ``(row, claim, right)`` for one dialog: right and wrong ones alternate."""
-    rng, row = random.Random(f"{seed}/{index}"), rows[index]
-    family = row.label.split("-")[:2]
-    others = [one for one in rows if one.label != row.label]
-    near = [one for one in others if one.label.split("-")[:2] == family]
-    wrong = rng.choice(near or others)
-    texts = [row.label_words, wrong.label_words, row.instruction, wrong.instruction]
-    return [(index, text, place % 2 == 0) for place, text in enumerate(texts)]
-
-
-def _probabilities(conditions: Conditions, name: str, claims: Sequence[tuple[int, str, bool]]) -> Values:
-    found = []
-    for row, claim, _ in claims:
-        scores = conditions.scores(name, row, CLAIM.format(claim=claim), CHOICES)
-        found.append(float(torch.stack([score.sum() for score in scores]).softmax(0)[0]))
-    return np.array(found)
+    hits = {name: ((values > 0.5) == yes).mean(axis=1) for name, values in p.items()}
+    return {**results, "accuracy": beside(hits, "accuracy")}

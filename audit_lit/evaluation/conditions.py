@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from audit_lit.activations import Activations
-from audit_lit.controls import N_NULL, null_activations
+from audit_lit.activations import Activations, read_many
+from audit_lit.answer import bootstrap_interval
+from audit_lit.controls import N_NULL, controls_of, null_activations
 from audit_lit.decoder import Decoder
-from audit_lit.evaluation.dialogs import Messages, read_dialogs, visible_text
+from audit_lit.dialog import render
+from audit_lit.evaluation.dialogs import Messages, everyones_other, read_rendered
+from audit_lit.evaluation.statistics import Values
 from audit_lit.target import Target
 from audit_lit.text_only import TextReader
 
-READ = "activations"
+READ, TEXT = "activations", ("text_only", "text_trained")
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,40 @@ class Conditions:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, decoder: Decoder, target: Target, dialogs: Sequence[Messages], *, seed: int = 0) -> Conditions:
-        """Read the dialogs once."""
-        activations = read_dialogs(target, decoder.protocol, dialogs)
+    def of(
+        cls,
+        decoder: Decoder,
+        target: Target,
+        dialogs: Sequence[Messages],
+        *,
+        seed: int = 0,
+        last_of_text: bool = False,
+    ) -> Conditions:
+        """Read the dialogs once: where the protocol reads, or the last token of each text alone."""
+        rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
+        if last_of_text:
+            ends = [(dialog.turns[-1].text_end - 1,) for dialog in rendered]
+            activations = read_many(target, rendered, ends, decoder.protocol.read_layers)
+        else:
+            activations = read_rendered(target, decoder.protocol, rendered)
         noise = null_activations(activations, decoder.write, seed=seed)
-        order = random.Random(seed).sample(range(len(dialogs)), len(dialogs))
-        other = {row: order[rank - 1] for rank, row in enumerate(order)}  # a random cycle: nobody keeps its own
         return cls(
             decoder,
             activations,
             noise.rows(range(0, N_NULL * len(dialogs), N_NULL)),
-            activations.rows([other[row] for row in range(len(dialogs))]),
-            tuple(visible_text(target, dialog) for dialog in dialogs),
+            activations.rows(everyones_other(len(dialogs), seed + 1)),  # not always the owner of the line
+            tuple(dialog.visible_text for dialog in rendered),
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The conditions: the activations first, then the decoder's controls."""
+        return (READ, *controls_of(self.decoder))
 
     def scores(self, condition: str, row: int, question: str, answers: Sequence[str]) -> list[Tensor]:
         """Return the log-probability in nats of each token of each answer to a question about one dialog."""
-        if condition == "text_only":
-            return TextReader(self.decoder).logprob_choices(self.texts[row], question, answers)
+        if condition in TEXT:
+            return self._reader(condition).logprob_choices(self.texts[row], question, answers)
         given = self._given(condition).rows([row])
         return self.decoder.logprob_choices(given, question, answers, injected=condition != "no_activation")
 
@@ -68,13 +87,31 @@ class Conditions:
         for start in range(0, len(questions), batch_size):
             rows = range(start, min(start + batch_size, len(questions)))
             asked = [questions[row] for row in rows]
-            if condition == "text_only":
+            if condition in TEXT:
                 texts = [self.texts[row] for row in rows]
-                found += TextReader(self.decoder).answer(texts, asked, max_new_tokens=max_new_tokens)
+                found += self._reader(condition).answer(texts, asked, max_new_tokens=max_new_tokens)
                 continue
             given, injected = self._given(condition).rows(rows), condition != "no_activation"
             found += self.decoder.answer(given, asked, max_new_tokens=max_new_tokens, injected=injected)
         return found
 
+    def _reader(self, condition: str) -> TextReader:
+        return TextReader((condition == "text_trained" and self.decoder.rival) or self.decoder)
+
     def _given(self, condition: str) -> Activations:
         return {"null": self.null, "shuffled": self.shuffled}.get(condition, self.activations)
+
+
+def beside(values: dict[str, Values], name: str = "value") -> dict[str, Any]:
+    """Return the mean of ``activations``, under a name, beside its controls' and with the lift over the strongest."""
+    controls = [name for name in values if name != READ]
+    strongest = max(controls, key=lambda control: float(values[control].mean()))
+    lift = values[READ] - values[strongest]
+    return {
+        name: float(values[READ].mean()),
+        "interval": bootstrap_interval(values[READ]),
+        "controls": {control: float(values[control].mean()) for control in controls},
+        "strongest_control": strongest,
+        "lift": float(lift.mean()),
+        "lift_interval": bootstrap_interval(lift),
+    }

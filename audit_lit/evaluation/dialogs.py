@@ -8,7 +8,7 @@ from typing import Any
 
 from audit_lit.activations import Activations, read_many
 from audit_lit.data import Row
-from audit_lit.dialog import render
+from audit_lit.dialog import Rendered, render
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target
 
@@ -42,9 +42,15 @@ def hidden_dialogs(rows: Sequence[Row], *, repaired: bool, seed: int = 0) -> lis
     """
     if not repaired:
         return [row.messages for row in rows]
-    order = random.Random(seed).sample(range(len(rows)), len(rows))
-    other = {row: order[rank - 1] for rank, row in enumerate(order)}  # a random cycle: nobody keeps its own
-    return [(row.messages[0], rows[other[index]].messages[1]) for index, row in enumerate(rows)]
+    others = everyones_other(len(rows), seed)
+    return [(row.messages[0], rows[other].messages[1]) for row, other in zip(rows, others, strict=True)]
+
+
+def everyones_other(n: int, seed: int) -> list[int]:
+    """Return for each of ``n`` another one, by a random cycle: nobody keeps its own."""
+    order = random.Random(seed).sample(range(n), n)
+    other = {one: order[rank - 1] for rank, one in enumerate(order)}
+    return [other[one] for one in range(n)]
 
 
 def default_twin(dialog: Messages) -> Messages:
@@ -64,12 +70,11 @@ def neutral_twin(dialog: Messages, rng: random.Random) -> Messages:
 
 def read_dialogs(target: Target, protocol: Protocol, dialogs: Sequence[Sequence[dict[str, Any]]]) -> Activations:
     """Read each dialog's last visible turn where the protocol wants it read."""
-    rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
+    return read_rendered(target, protocol, [render(dialog, target.tokenizer) for dialog in dialogs])
+
+
+def read_rendered(target: Target, protocol: Protocol, rendered: Sequence[Rendered]) -> Activations:
+    """Read dialogs that are rendered already, as ``read_dialogs`` does."""
     last = [next(turn.role for turn in reversed(dialog.turns) if not turn.hidden) for dialog in rendered]
     positions = [protocol.select(dialog, role) for dialog, role in zip(rendered, last, strict=True)]
     return read_many(target, rendered, positions, protocol.read_layers)
-
-
-def visible_text(target: Target, dialog: Messages) -> str:
-    """Return what a reader of the text alone would see."""
-    return render(dialog, target.tokenizer).visible_text

@@ -9,7 +9,7 @@ from typing import Any
 
 from audit_lit.errors import AuditLitError
 
-VALUES = ("top1", "auroc", "value", "confident_share")
+VALUES = ("top1", "auroc", "accuracy", "value", "confident_share")
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,15 @@ def plot(document: dict[str, Any], path: Path) -> None:
     rows = list(figures(document))[::-1]
     canvas = Canvas(figsize=(8, 1.2 + 0.45 * len(rows)), layout="constrained")
     axes = canvas.subplots()
+    explained = next((row for row in rows if row.controls), None)  # by the legend
     for y, row in enumerate(rows):
         if row.interval:
             axes.plot(row.interval, [y, y], color="black", linewidth=1.5)
         axes.plot([row.value], [y], "o", color="black", label="decoder" if y == 0 else None)
-        for marker, (name, value) in zip("x+^vs", row.controls.items(), strict=False):
-            axes.plot([value], [y], marker, color="tab:orange", alpha=0.8, label=name if row is _first(rows) else None)
+        for marker, (name, value) in zip("x+^vsd", row.controls.items(), strict=False):
+            axes.plot([value], [y], marker, color="tab:orange", alpha=0.8, label=name if row is explained else None)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.grid(axis="x", alpha=0.3)
     axes.set_title(f"{document['suite']}: {document['manifest']['decoder']}", loc="left")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=5, frameon=False)
     canvas.savefig(path, dpi=150)
-
-
-def _first(rows: list[Figure]) -> Figure:
-    """Return the first row with controls: the one that the legend explains."""
-    return next(row for row in rows if row.controls)

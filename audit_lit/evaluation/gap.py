@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from audit_lit.answer import bootstrap_interval
-from audit_lit.data import Example, Row
+from audit_lit.data import Example, Row, measurable
 from audit_lit.decoder import Decoder
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.target import Target
@@ -41,7 +41,7 @@ class Gap:
 
 def dev_examples(rows: Sequence[Row], question: str, *, as_label: bool, seed: int = 0) -> list[Example]:
     """Return one re-paired example per system prompt: the visible text gives nothing away."""
-    system = [row for row in rows if row.system]
+    system = measurable(rows)
     dialogs = hidden_dialogs(system, repaired=True, seed=seed)
     return [
         Example(dialog, question, row.label_words if as_label else row.instruction, row.label)

@@ -6,42 +6,49 @@ it gives the prompt away in part.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from audit_lit.answer import bootstrap_interval, token_f1
-from audit_lit.controls import CONTROLS
+from audit_lit.answer import token_f1
 from audit_lit.data import Row
 from audit_lit.decoder import Decoder
-from audit_lit.evaluation.conditions import READ, Conditions
+from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.detection import detection
 from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.evaluation.identification import identification
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.target import Target
 
-MAX_NEW_TOKENS = 40
+MAX_NEW_TOKENS, FOR_PROBE = 40, 100
 
 
-def hidden_prompt(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """Run the suite on rows with a system prompt and a user line."""
-    results = _on_pairing(decoder, target, rows, repaired=True, seed=seed)
-    matched = _on_pairing(decoder, target, rows, repaired=False, seed=seed)
+def hidden_prompt(
+    decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, train_rows: Sequence[Row] = ()
+) -> dict[str, Any]:
+    """Run the suite on rows with a system prompt and a user line; the probe learns from training rows of that kind."""
+    known = [row for row in train_rows if row.system and len(row.messages) == 2]
+    known = random.Random(seed).sample(known, min(FOR_PROBE, len(known)))
+    results = _on_pairing(decoder, target, rows, known, repaired=True, seed=seed)
+    matched = _on_pairing(decoder, target, rows, known, repaired=False, seed=seed)
     for name, values in results.items():
         values["matched"] = matched[name]
     return results
 
 
-def _on_pairing(decoder: Decoder, target: Target, rows: Sequence[Row], *, repaired: bool, seed: int) -> dict[str, Any]:
+def _on_pairing(
+    decoder: Decoder, target: Target, rows: Sequence[Row], known: Sequence[Row], *, repaired: bool, seed: int
+) -> dict[str, Any]:
     dialogs = hidden_dialogs(rows, repaired=repaired, seed=seed)
+    train_dialogs = hidden_dialogs(known, repaired=repaired, seed=seed)
     conditions = Conditions.of(decoder, target, dialogs, seed=seed)
     prompts, labels = [str(row.system) for row in rows], [row.label_words for row in rows]
     return {
         "identification": identification(conditions, PROMPT_QUESTION, prompts, seed=seed),
         "identification_label": identification(conditions, LABEL_QUESTION, labels, seed=seed),
-        "detection": detection(decoder, target, dialogs, seed=seed),
+        "detection": detection(decoder, target, dialogs, seed=seed, train_dialogs=train_dialogs),
         "open_answers": open_answers(conditions, rows),
     }
 
@@ -56,23 +63,9 @@ def open_answers(conditions: Conditions, rows: Sequence[Row]) -> dict[str, Any]:
         return {"n": 0}
     questions = [asked.get(row, (LABEL_QUESTION, ""))[0] for row in range(len(rows))]
     f1, nats = {}, {}
-    for name in (READ, *CONTROLS):
+    for name in conditions.names:
         said = conditions.answers(name, questions, max_new_tokens=MAX_NEW_TOKENS)
         f1[name] = np.array([token_f1(said[row], answer) for row, (_, answer) in asked.items()])
         scores = [conditions.scores(name, row, question, [answer])[0] for row, (question, answer) in asked.items()]
         nats[name] = np.array([float(score.mean()) for score in scores])
-    return {"f1": _beside(f1), "nats": _beside(nats), "n": len(asked)}
-
-
-def _beside(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a mean beside its controls', with the lift over the strongest."""
-    strongest = max(CONTROLS, key=lambda name: float(values[name].mean()))
-    lift = values[READ] - values[strongest]
-    return {
-        "value": float(values[READ].mean()),
-        "interval": bootstrap_interval(values[READ]),
-        "controls": {name: float(values[name].mean()) for name in CONTROLS},
-        "strongest_control": strongest,
-        "lift": float(lift.mean()),
-        "lift_interval": bootstrap_interval(lift),
-    }
+    return {"f1": beside(f1), "nats": beside(nats), "n": len(asked)}

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from audit_lit.answer import bootstrap_interval
-from audit_lit.controls import CONTROLS
-from audit_lit.evaluation.conditions import READ, Conditions
+from audit_lit.evaluation.conditions import READ, Conditions, beside
 from audit_lit.evaluation.statistics import Values, top_k
 
 N_CANDIDATES = 20
@@ -27,19 +25,13 @@ def identification(
         candidates: The hidden prompts, or their labels.
         seed: Of the other 19, drawn so that each prompt serves as often.
     """
-    chosen = draw_candidates(len(candidates), seed)
-    scores = {name: _ranked(conditions, name, question, candidates, chosen) for name in (READ, *CONTROLS)}
+    chosen = draw_candidates(len(candidates), seed + 2)  # another order than that of the lines
+    scores = {name: _ranked(conditions, name, question, candidates, chosen) for name in conditions.names}
     hits = {name: top_k(rows, 1) for name, rows in scores.items()}
-    strongest = max(CONTROLS, key=lambda name: float(hits[name].mean()))
     return {
-        "top1": float(hits[READ].mean()),
-        "interval": bootstrap_interval(hits[READ]),
+        **beside(hits, "top1"),
         "top5": float(top_k(scores[READ], 5).mean()),
         "chance": 1 / len(chosen[0]),
-        "controls": {name: float(hits[name].mean()) for name in CONTROLS},
-        "strongest_control": strongest,
-        "lift": float((hits[READ] - hits[strongest]).mean()),
-        "lift_interval": bootstrap_interval(hits[READ] - hits[strongest]),
         "n": len(candidates),
     }
 

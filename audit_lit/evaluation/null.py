@@ -30,7 +30,7 @@ OWN_SEED = 1000
 """Added to the seed, so that no draw is one of the control's own."""
 
 
-def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
+def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
     """Ask about nothing in every kind, and about the true activations for comparison.
 
     ``threshold_of_first_half`` is the lift that 5% of the answers about nothing exceed in the first half of the

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from audit_lit.answer import bootstrap_interval
-
 Values = npt.NDArray[np.float64]
 N_RESAMPLES = 1000
-
-
-def share(hits: npt.ArrayLike) -> dict[str, Any]:
-    """Return a mean with its 95% bootstrap interval."""
-    values = np.asarray(hits, dtype=float)
-    return {"value": float(values.mean()), "interval": bootstrap_interval(values)}
 
 
 def top_k(scores: Sequence[Values], k: int) -> Values:

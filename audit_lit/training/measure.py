@@ -13,10 +13,14 @@ from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.target import Target
 
 
-def measure(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """Return the gap on both kinds of answers and the document of every suite."""
+def measure(
+    decoder: Decoder, target: Target, rows: Sequence[Row], train_rows: Sequence[Row], *, seed: int = 0
+) -> dict[str, Any]:
+    """Return the gap on both kinds of answers and the document of every suite that the rows can serve."""
     results: dict[str, Any] = {}
     for kind, question in (("instruction", PROMPT_QUESTION), ("label", LABEL_QUESTION)):
         examples = dev_examples(rows, question, as_label=kind == "label", seed=seed)
         results[f"gap_{kind}"] = measure_gap(decoder, target, examples).to_dict()
-    return results | {suite: evaluate(suite, decoder, target, rows, seed=seed) for suite in SUITES}
+    kinds = {None, *(row.family[0] for row in rows)}
+    served = [name for name, suite in SUITES.items() if suite.kind in kinds]
+    return results | {name: evaluate(name, decoder, target, rows, train_rows=train_rows, seed=seed) for name in served}

@@ -46,12 +46,13 @@ class Share(_Strict):
     Attributes:
         source: One of ``training/sources.py``.
         weight: Relative share.
-        questions: One is drawn for each example; ``qa`` brings its own, those of ``yes_no`` hold ``{claim}``.
+        questions: One is drawn for each example; ``qa`` brings its own, those of ``yes_no`` hold ``{claim}``,
+            those of ``user`` ``{attribute}``.
         neutral_prompts: Sentences that instruct nothing in particular, for ``neutral`` and the dialogs without a
             hidden prompt in ``yes_no``.
     """
 
-    source: Literal["label", "instruction", "system", "qa", "kind", "yes_no", "neutral", "null"]
+    source: Literal["label", "instruction", "system", "qa", "kind", "yes_no", "user", "neutral", "null"]
     weight: float = Field(gt=0)
     questions: tuple[str, ...] = ()
     neutral_prompts: tuple[str, ...] = ()
@@ -69,8 +70,12 @@ class Recipe(_Strict):
         repaired: Share of system-prompt dialogs that get a random other user line, because their own often gives the
             prompt away.
         reworded: Share of system prompts that are put in other words.
+        reads: ``text`` trains a control that is given the visible text instead of activations.
+        rival: Examples that such a control is trained on after the decoder, and shipped with it; 0 trains none.
         examples: How many examples to train on.
-        batch_size: Examples per step.
+        batch_size: Examples per step, over all processes.
+        accumulate: Parts that each process computes its examples of a step in, one after the other; needs less memory.
+        average: Decay per step of the moving average of the weights that is measured and saved; 0 takes the last.
         buckets: Steps whose examples are drawn together and sorted by length.
         precision: ``auto`` takes bfloat16 on GPUs, and on CPUs where a matrix product is faster in it.
         evaluate_every: Steps between evaluations on the dev split.
@@ -88,8 +93,12 @@ class Recipe(_Strict):
     start: str | None = None
     repaired: float = Field(default=0.9, ge=0, le=1)
     reworded: float = Field(default=0.0, ge=0, le=1)
+    reads: Literal["activations", "text"] = "activations"
+    rival: int = Field(default=0, ge=0)
     examples: int = Field(gt=0)
     batch_size: int = Field(default=16, gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
     buckets: int = Field(default=16, gt=0)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = 0.01
@@ -104,6 +113,23 @@ class Recipe(_Strict):
     def n_steps(self) -> int:
         """Number of optimizer steps."""
         return -(-self.examples // self.batch_size)
+
+    def for_rival(self) -> Recipe:
+        """Return the recipe of the control ``text_trained``: the same LoRA and questions, given the visible text.
+
+        Each hidden prompt keeps its own user line, the only place where the text may give it away.
+        """
+        changes = {
+            "name": f"{self.name}-text",
+            "reads": "text",
+            "start": None,
+            "repaired": 0.0,
+            "examples": self.rival,
+            "rival": 0,
+            "mixture": tuple(share for share in self.mixture if share.source != "null"),  # no text is random
+            "wire": self.wire.model_copy(update={"write": "replace"}),  # nothing is written
+        }
+        return self.model_copy(update=changes)
 
 
 def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from audit_lit.data import Row, data_hash, load_rows
+from audit_lit.data import Row, measurable
+from audit_lit.datasets import load_split, split_hash
 from audit_lit.decoder import Decoder
-from audit_lit.decoder_files import PLAIN_WRITES
+from audit_lit.decoder_files import PLAIN_WRITES, RIVAL
 from audit_lit.errors import RecipeError
-from audit_lit.evaluation import MIN_ROWS, usable
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.hooks import Project
+from audit_lit.lean_lora import make_lean
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target, load_target, share, weights_fingerprint
 from audit_lit.training.card import write_card
@@ -23,15 +25,20 @@ from audit_lit.training.recipe import Recipe, Wire
 from audit_lit.training.sources import Mixture
 from audit_lit.training.trainer import LOG, Trainer
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 STATISTICS_DIALOGS = 256
 
 
-def train(recipe: Recipe, data: Path, out: Path, *, device: str = "cpu", target: Target | None = None) -> Path:
+def train(
+    recipe: Recipe, data: Path | Sequence[Path], out: Path, *, device: str = "cpu", target: Target | None = None
+) -> Path:
     """Train a decoder and return its folder, ``out/decoder``; a killed run goes on from its last checkpoint.
 
     Args:
         recipe: What to do.
-        data: Folder of LatentQA's layout, with ``train`` and ``dev``.
+        data: Folder of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
         out: Run folder: log, checkpoint, decoder.
         device: Where to train.
         target: The model to read, if it is loaded already.
@@ -39,27 +46,44 @@ def train(recipe: Recipe, data: Path, out: Path, *, device: str = "cpu", target:
     Raises:
         RecipeError: If recipe or data are malformed, or ``out`` belongs to another recipe.
     """
-    rows, dev_rows = load_rows(data / "train"), load_rows(data / "dev")
-    if (n := len(usable(dev_rows))) < MIN_ROWS:
-        raise RecipeError(
-            f"{data / 'dev'} has {n} hidden system prompts with a user line; expected {MIN_ROWS} or more."
-        )
+    folders = [data] if isinstance(data, Path) else list(data)
+    rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
+    measurable(dev_rows, "the dev split")  # before hours of training
     target = target or load_target(recipe.target, device=device)
-    decoder = new_decoder(recipe, target, rows, data_hash(data / "train"))
+    decoder = new_decoder(recipe, target, rows, split_hash(folders, "train"))
     trainer = Trainer(recipe, target, decoder, out)
     trainer.train(rows, dev_rows)
-    return publish(decoder, target, recipe, dev_rows, out)
+    if recipe.rival:
+        decoder.rival = new_decoder(recipe.for_rival(), target, rows, split_hash(folders, "train"))
+        Trainer(recipe.for_rival(), target, decoder.rival, out / RIVAL).train(rows, dev_rows)
+    if trainer.is_main:
+        publish(decoder, target, recipe, (rows, dev_rows), out)
+    trainer.accelerator.wait_for_everyone()
+    return out / "decoder"
 
 
-def publish(decoder: Decoder, target: Target, recipe: Recipe, dev_rows: list[Row], out: Path) -> Path:
-    """Measure a trained decoder and write it with its card to ``out/decoder``; return that folder."""
-    decoder.model.eval()
-    results = measure(decoder, target, dev_rows, seed=recipe.seed)
-    decoder.protocol = replace(decoder.protocol, lift_threshold=round(results["null"]["threshold_of_first_half"], 3))
-    folder = out / "decoder"
+def publish(decoder: Decoder, target: Target, recipe: Recipe, splits: tuple[list[Row], list[Row]], out: Path) -> None:
+    """Write a trained decoder to ``out/decoder``, measure it, and add its thresholds and its card."""
+    (rows, dev_rows), folder = splits, out / "decoder"
+    for one in (decoder, decoder.rival):
+        if one:
+            make_lean(one.model.eval())
     decoder.save(folder)
-    write_card(folder, decoder, recipe, results, out / LOG)
-    return folder
+    if decoder.protocol.reads == "activations":
+        results = measure(decoder, target, dev_rows, rows)
+        decoder.protocol = calibrated(decoder.protocol, results)
+        decoder.save(folder)
+        write_card(folder, decoder, recipe, results, out / LOG)
+
+
+def calibrated(protocol: Protocol, results: dict[str, Any]) -> Protocol:
+    """Return the protocol with what was measured on the dev split: the threshold of answers, the scale of claims."""
+    slope, offset = results["calibration"]["claim_scale"]
+    return replace(
+        protocol,
+        lift_threshold=round(results["null"]["threshold_of_first_half"], 3),
+        claim_scale=(round(slope, 4), round(offset, 4)),
+    )
 
 
 def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
@@ -73,22 +97,21 @@ def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: 
     if target.base is None:
         raise ValueError("the target came without its Hugging Face base; load it with load_target.")
     model = get_peft_model(share(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
+    if recipe.start:
+        return continue_from(Decoder.from_pretrained(recipe.start, target=target), model, protocol)
     plain = PLAIN_WRITES.get(recipe.wire.write)
     write = plain() if plain else projection(recipe, target, protocol, rows)
-    decoder = Decoder(model, target.tokenizer, protocol, write)
-    if recipe.start:
-        continue_from(Decoder.from_pretrained(recipe.start, target=target), decoder)
-    return decoder
+    return Decoder(model, target.tokenizer, protocol, write)
 
 
-def continue_from(start: Decoder, decoder: Decoder) -> None:
-    """Copy the parameters of a trained decoder into a fresh one.
+def continue_from(start: Decoder, model: PeftModel, protocol: Protocol) -> Decoder:
+    """Return a decoder of a fresh model with the parameters of a trained one.
 
     Raises:
         RecipeError: If their wire formats or LoRA shapes differ.
     """
-    wrong = [name for name in Wire.model_fields if getattr(start.protocol, name) != getattr(decoder.protocol, name)]
-    old, new = ({name: p for name, p in one.model.named_parameters() if "lora_" in name} for one in (start, decoder))
+    wrong = [name for name in Wire.model_fields if getattr(start.protocol, name) != getattr(protocol, name)]
+    old, new = ({name: p for name, p in one.named_parameters() if "lora_" in name} for one in (start.model, model))
     if wrong or {name: p.shape for name, p in old.items()} != {name: p.shape for name, p in new.items()}:
         raise RecipeError(
             f"the recipe starts from {start.protocol.name!r}, which differs in {', '.join(wrong) or 'its LoRA'}; "
@@ -96,9 +119,8 @@ def continue_from(start: Decoder, decoder: Decoder) -> None:
         )
     for name, parameter in new.items():
         parameter.data.copy_(old[name])
-    decoder.write.load_state_dict(start.write.state_dict())
-    examples = (start.protocol.examples or 0) + (decoder.protocol.examples or 0)
-    decoder.protocol = replace(decoder.protocol, examples=examples)
+    examples = (start.protocol.examples or 0) + (protocol.examples or 0)
+    return Decoder(model, start.tokenizer, replace(protocol, examples=examples), start.write, start.rival)
 
 
 def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:
@@ -115,6 +137,7 @@ def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:
         lora_scaling=recipe.lora.lora_alpha / recipe.lora.r,
         training_data=training_data,
         examples=recipe.examples,
+        reads=recipe.reads,
         licence=recipe.licence,
         **recipe.wire.model_dump(),
     )

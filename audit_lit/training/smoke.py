@@ -13,6 +13,7 @@ from audit_lit.training.run import train
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
+USER, N_USERS = "USER: Hello number {number}.\n\nASSISTANT: Hello.\n\nUSER: I am {age}.", 80
 ROLES = ("pirate", "nurse", "poet", "judge", "baker", "pilot")
 
 
@@ -27,6 +28,7 @@ def smoke_run(recipe: Recipe, out: Path | None = None) -> Path:
         "about_data": "a few made-up dialogs",
         "limits": ("A trial of the training loop on a random model: it reads nothing.",),
         "examples": 32,
+        "rival": 16,
         "batch_size": 4,
         "buckets": 2,
         "evaluate_every": 4,
@@ -89,7 +91,7 @@ def byte_tokenizer() -> Any:
 
 
 def write_tiny_data(folder: Path) -> None:
-    """Write a few dialogs in LatentQA's layout."""
+    """Write a few dialogs in LatentQA's layout, and a few in TalkTuner's beside them."""
     for split in ("train", "dev"):
         (folder / split).mkdir(parents=True, exist_ok=True)
         rows = [
@@ -99,3 +101,6 @@ def write_tiny_data(folder: Path) -> None:
         qa = {f"persona-job-{role}": [["Who is the assistant?", f"The assistant is a {role}."]] for role in ROLES}
         (folder / split / "system.json").write_text(json.dumps(rows), encoding="utf-8")
         (folder / split / "qa.json").write_text(json.dumps(qa), encoding="utf-8")
+    ages = [(number, ("child", "adult")[number % 2]) for number in range(N_USERS)]
+    users = [{"attribute": "age", "label": age, "text": USER.format(number=number, age=age)} for number, age in ages]
+    (folder / "users.jsonl").write_text("".join(f"{json.dumps(user)}\n" for user in users), encoding="utf-8")

@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit_lit.data import NO_INSTRUCTION, NOTHING, Example, Row
+from audit_lit.data import NO, NO_INSTRUCTION, NOTHING, YES, Example, Row
 from audit_lit.errors import RecipeError
 from audit_lit.reword import reword
 from audit_lit.training.recipe import Recipe, Share
-
-YES, NO = "Yes.", "No."
+from audit_lit.users import KIND as USER
+from audit_lit.users import attribute_of, value_of
 
 Messages = tuple[dict[str, Any], ...]
+
+USER_DIALOGS = 0.15
+"""Share of dialogs without a hidden prompt that have several turns, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Pool:
     Attributes:
         system: Dialogs under a hidden system prompt.
         qa: Dialogs with questions and answers of their own.
+        users: Dialogs labelled with an attribute of their user.
         lines: User lines, to pair system prompts with.
         recipe: Says how often to re-pair and to reword.
     """
 
     system: tuple[Row, ...]
     qa: tuple[Row, ...]
+    users: tuple[Row, ...]
     lines: tuple[str, ...]
     recipe: Recipe
 
@@ -40,8 +45,10 @@ class Pool:
     def of(cls, rows: Sequence[Row], recipe: Recipe) -> Pool:
         """Sort rows by what they can serve."""
         system = tuple(row for row in rows if row.system)
-        lines = tuple(message["content"] for row in system for message in row.messages[1:2])
-        return cls(system, tuple(row for row in rows if row.qa), lines, recipe)
+        users = tuple(row for row in rows if row.family[0] == USER)
+        openings = [*(row.messages[1:2] for row in system), *(row.messages[:1] for row in users)]
+        lines = tuple(message["content"] for opening in openings for message in opening)
+        return cls(system, tuple(row for row in rows if row.qa), users, lines, recipe)
 
     def dialog(self, row: Row, rng: random.Random) -> Messages:
         """Return the row's dialog: its system prompt mostly with a random user line, and sometimes in other words."""
@@ -55,7 +62,9 @@ class Pool:
         return (system, *rest)
 
     def neutral(self, share: Share, rng: random.Random) -> Messages:
-        """Return a user line under no system prompt, or under one to three sentences that instruct nothing."""
+        """Return a dialog that nothing controls: a user line under up to three empty phrases, or a longer one."""
+        if self.users and rng.random() < USER_DIALOGS:
+            return rng.choice(self.users).messages
         sentences = rng.sample(share.neutral_prompts, min(rng.choice([0, 1, 1, 2, 3]), len(share.neutral_prompts)))
         system = ({"role": "system", "content": " ".join(sentences)},) if sentences else ()
         return (*system, {"role": "user", "content": rng.choice(self.lines)})
@@ -104,6 +113,13 @@ def yes_no(pool: Pool, share: Share, rng: random.Random) -> Example:
     return Example(pool.dialog(row, rng), _claim(other, share, rng), YES if right else NO, row.label)
 
 
+def user(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Ask for an attribute of the user, such as the age group; the questions hold ``{attribute}``."""
+    row = rng.choice(pool.users)
+    question = rng.choice(share.questions).format(attribute=attribute_of(row))
+    return Example(row.messages, question, f"{value_of(row).capitalize()}.", row.label)
+
+
 def neutral(pool: Pool, share: Share, rng: random.Random) -> Example:
     """Ask about a dialog that nothing controls; the answer says so."""
     return Example(pool.neutral(share, rng), rng.choice(share.questions), NO_INSTRUCTION, "none")
@@ -116,7 +132,7 @@ def null(pool: Pool, share: Share, rng: random.Random) -> Example:
 
 
 SOURCES: dict[str, Source] = {
-    source.__name__: source for source in (label, instruction, system, qa, kind, yes_no, neutral, null)
+    source.__name__: source for source in (label, instruction, system, qa, kind, yes_no, user, neutral, null)
 }
 
 
@@ -127,8 +143,7 @@ def _claim(row: Row, share: Share, rng: random.Random) -> str:
 
 def _other(rows: Sequence[Row], row: Row, rng: random.Random) -> Row:
     """Return another row, in half of the cases of the same family (``persona-job``): a hard negative."""
-    family = row.label.split("-")[:2]
-    near = [one for one in rng.sample(rows, min(200, len(rows))) if one.label.split("-")[:2] == family]
+    near = [one for one in rng.sample(rows, min(200, len(rows))) if one.family == row.family]
     far = rng.sample(rows, min(8, len(rows)))
     options = [one for one in (near if near and rng.random() < 0.5 else far) if one.label != row.label]
     return rng.choice(options or [one for one in rows if one.label != row.label])
@@ -145,7 +160,7 @@ class Mixture:
         """
         self.recipe, self._pool = recipe, Pool.of(rows, recipe)
         for share in recipe.mixture:
-            if not (self._pool.qa if share.source == "qa" else self._pool.system):
+            if not {"qa": self._pool.qa, "user": self._pool.users}.get(share.source, self._pool.system):
                 raise RecipeError(f"the mixture wants {share.source!r} examples, but the data has no row for them.")
             if not share.questions and share.source != "qa":
                 raise RecipeError(

@@ -1,10 +1,11 @@
-"""The training loop, on accelerate: batches by length, one loss, checkpoints, exact resume."""
+"""The training loop, on accelerate: one loss, an average of the weights, checkpoints, exact resume."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from audit_lit.activations import Activations
-from audit_lit.controls import null_activations
-from audit_lit.data import Example, Row
+from audit_lit.data import Row
 from audit_lit.decoder import Decoder
 from audit_lit.errors import RecipeError
-from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.evaluation.gap import dev_examples, measure_gap
 from audit_lit.target import Target
+from audit_lit.text_only import TextReader
+from audit_lit.training.batches import Batch, Batches
+from audit_lit.training.checkpoint import load_checkpoint, save_checkpoint
 from audit_lit.training.recipe import Recipe
 from audit_lit.training.sources import Mixture
 
-CHECKPOINT, LOG = "checkpoint.safetensors", "log.jsonl"
+LOG = "log.jsonl"
 
 
 class Objective(nn.Module):
@@ -33,15 +35,22 @@ class Objective(nn.Module):
         """Register the decoder's modules."""
         super().__init__()
         self.model, self.write = decoder.model, decoder.write
-        self._decoder = (decoder,)  # in a tuple: not a module
+        # In a tuple: not a module.
+        self._reader = (TextReader(decoder) if decoder.protocol.reads == "text" else decoder,)
 
-    def forward(self, activations: Activations, questions: list[str], answers: list[str]) -> Tensor:
+    def forward(self, given: Activations | list[str], questions: list[str], answers: list[str]) -> Tensor:
         """Return the loss in nats per answer token."""
-        return self._decoder[0].loss(activations, questions, answers)
+        reader: Any = self._reader[0]
+        loss: Tensor = reader.loss(given, questions, answers)
+        return loss
 
 
 class Trainer:
-    """Trains one decoder on one target, in a run folder that it can resume from."""
+    """Trains one decoder on one target, in a run folder that it can resume from; one of several processes, if so run.
+
+    Attributes:
+        is_main: Whether this process writes, measures and shows progress.
+    """
 
     def __init__(self, recipe: Recipe, target: Target, decoder: Decoder, out: Path) -> None:
         """Prepare optimizer and schedule.
@@ -50,22 +59,34 @@ class Trainer:
             RecipeError: If the run folder belongs to another recipe.
         """
         from accelerate import Accelerator
-        from transformers import get_linear_schedule_with_warmup
 
         self.recipe, self.target, self.decoder, self.out = recipe, target, decoder, out
-        self._claim_folder()
         # Not accelerate's own mixed precision: that is a setting of the whole process, fixed by its first user.
+        self.accelerator = Accelerator(
+            mixed_precision="no",
+            cpu=target.device.type == "cpu",
+            gradient_accumulation_steps=recipe.accumulate,
+            step_scheduler_with_optimizer=False,
+        )
+        self.is_main = bool(self.accelerator.is_main_process)
+        self._claim_folder()
         self.bf16 = use_bf16(recipe.precision, target.device)
-        self.accelerator = Accelerator(mixed_precision="no", cpu=target.device.type == "cpu")
         objective = Objective(decoder)
         self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if recipe.average else {}
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-        schedule = get_linear_schedule_with_warmup(optimizer, recipe.warmup, recipe.n_steps)
-        self.objective, self.optimizer, self.schedule = self.accelerator.prepare(objective, optimizer, schedule)
-        self.step = 0
+        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self._go_on_from(0)
+
+    def _go_on_from(self, step: int) -> None:
+        from transformers import get_linear_schedule_with_warmup
+
+        self.step, optimizer = step, self.optimizer.optimizer
+        for group in optimizer.param_groups:
+            group["initial_lr"] = self.recipe.lr
+        self.schedule = get_linear_schedule_with_warmup(optimizer, self.recipe.warmup, self.recipe.n_steps, step - 1)
 
     def _claim_folder(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
         path, claim = self.out / "run.json", {"data": self.decoder.protocol.training_data, **self.recipe.model_dump()}
         content = json.dumps(claim, indent=2)
         if path.is_file() and path.read_text(encoding="utf-8") != content:
@@ -73,110 +94,120 @@ class Trainer:
                 f"{self.out} holds a run of another recipe or on other data; name another folder with --out, or "
                 "delete it."
             )
-        path.write_text(content, encoding="utf-8")
+        self.accelerator.wait_for_everyone()  # before one of them writes it
+        if self.is_main:
+            self.out.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
 
     def train(self, rows: list[Row], dev_rows: list[Row]) -> None:
-        """Train to the end of the recipe, from the last checkpoint if there is one."""
+        """Train to the end of the recipe, from the last checkpoint if there is one; leaves the averaged weights."""
         self.resume()
-        batches = self._batches(Mixture(rows, self.recipe))
-        with tqdm(batches, total=self.recipe.n_steps, initial=self.step, unit="step", mininterval=1) as progress:
+        steps = self.batches(rows).steps(self.step)
+        shown = {"total": self.recipe.n_steps, "initial": self.step, "unit": "step", "disable": not self.is_main}
+        with tqdm(steps, mininterval=1, **shown) as progress:
             start = time.perf_counter()
-            for examples, activations in progress:
-                record = self._train_step(examples, activations)
-                last = self.step == self.recipe.n_steps
-                record["examples_per_s"] = len(examples) / (time.perf_counter() - start)
+            for batches in progress:
+                record = self.train_step(batches)
+                record["examples_per_s"] = self.recipe.batch_size / (time.perf_counter() - start)
                 progress.set_postfix(loss=f"{record['loss']:.2f}")
-                if last or self.step % self.recipe.evaluate_every == 0:
-                    record |= self.evaluate(dev_rows)
-                self._log(record)
-                if last or self.step % self.recipe.checkpoint_every == 0:
-                    self.checkpoint()
+                self._keep(record, dev_rows)
                 start = time.perf_counter()
+        self._swap_average()
 
-    def _batches(self, mixture: Mixture) -> Iterator[tuple[list[Example], Activations]]:
-        """Draw the examples of several steps at once, read them, and sort them by length: little padding, same sum."""
-        size, window = self.recipe.batch_size, self.recipe.batch_size * self.recipe.buckets
-        while self.step < self.recipe.n_steps:
-            first = self.step // self.recipe.buckets
-            examples = [mixture.draw(index) for index in range(first * window, (first + 1) * window)]
-            examples.sort(key=lambda example: len(example.question) + len(example.answer))
-            order = torch.randperm(self.recipe.buckets, generator=torch.Generator().manual_seed(first)).tolist()
-            left = order[self.step % self.recipe.buckets :][: self.recipe.n_steps - self.step]
-            chosen = [range(group * size, (group + 1) * size) for group in left]
-            activations = self._read([examples[index] for group in chosen for index in group])
-            for number, group in enumerate(chosen):
-                yield [examples[index] for index in group], activations.rows(range(number * size, (number + 1) * size))
+    def batches(self, rows: list[Row]) -> Batches:
+        """Return this process's share of the examples."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        return Batches(Mixture(rows, self.recipe), self.target, self.decoder, rank=rank, world=world)
 
-    @torch.no_grad()
-    def _read(self, examples: list[Example]) -> Activations:
-        # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
-        found = read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
-        for row, example in enumerate(examples):
-            if example.null is not None:
-                noise = null_activations(found.rows([row]), self.decoder.write, seed=example.null)
-                found.resid[row] = noise.resid[0]
-        return found
-
-    def _train_step(self, examples: list[Example], activations: Activations) -> dict[str, Any]:
-        torch.manual_seed(self.recipe.seed + self.step)  # dropout repeats after a resume
+    def train_step(self, batches: list[Batch]) -> dict[str, Any]:
+        """Take one optimizer step and return what to log."""
+        # Dropout repeats after a resume, and differs between processes.
+        torch.manual_seed(
+            (self.recipe.seed + self.step) * self.accelerator.num_processes + self.accelerator.process_index
+        )
         self.objective.train()
-        with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = self.objective(activations, [e.question for e in examples], [e.answer for e in examples])
-        if not torch.isfinite(loss):
-            raise RecipeError(f"the loss is {loss.item()} at step {self.step}; lower lr. The last checkpoint is kept.")
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.max_grad_norm)
-        self.optimizer.step()
+        losses = [self._backward(batch) for batch in batches]
         self.schedule.step()
-        self.optimizer.zero_grad()
         self.step += 1
-        return {"step": self.step, "loss": loss.item(), "lr": self.schedule.get_last_lr()[0]}
+        self._update_average()
+        loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+        return {"step": self.step, "loss": loss, "lr": self.schedule.get_last_lr()[0]}
+
+    def _backward(self, batch: Batch) -> Tensor:
+        with self.accelerator.accumulate(self.objective):
+            with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
+                loss: Tensor = self.objective(batch.given, batch.questions, batch.answers)
+            if not torch.isfinite(loss):
+                raise RecipeError(
+                    f"the loss is {loss.item()} at step {self.step}; lower lr. The last checkpoint is kept."
+                )
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss.detach()
+
+    def _update_average(self) -> None:
+        if self.average:
+            # Short at first, so that the start is soon forgotten (as TensorFlow's ExponentialMovingAverage does).
+            decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+            current = [p.detach() for p in self.parameters.values()]
+            torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
+
+    def _swap_average(self) -> None:
+        """Exchange the weights and their average."""
+        for name, value in self.average.items():
+            current = self.parameters[name].detach().clone()
+            self.parameters[name].data.copy_(value)
+            value.copy_(current)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        self._swap_average()
+        try:
+            yield
+        finally:
+            self._swap_average()
+
+    def _keep(self, record: dict[str, Any], dev_rows: list[Row]) -> None:
+        """Measure, log and save what is due after a step."""
+        last = self.step == self.recipe.n_steps
+        if self.is_main:
+            if last or self.step % self.recipe.evaluate_every == 0:
+                record |= self.evaluate(dev_rows)
+            self._log(record)
+            if last or self.step % self.recipe.checkpoint_every == 0:
+                self.checkpoint()
+        self.accelerator.wait_for_everyone()
 
     def evaluate(self, dev_rows: list[Row]) -> dict[str, Any]:
         """Measure the gap on re-paired dev dialogs, for each kind of answer that the mixture teaches."""
+        gaps: dict[str, Any] = {}
+        if self.decoder.protocol.reads == "text":  # re-paired, the text says nothing
+            return gaps
         self.objective.eval()
-        gaps = {}
-        for share in self.recipe.mixture:
-            if share.source in ("label", "instruction"):
-                examples = dev_examples(dev_rows, share.questions[0], as_label=share.source == "label")
-                gaps[f"gap_{share.source}"] = measure_gap(self.decoder, self.target, examples).to_dict()
+        with self._averaged():
+            for share in self.recipe.mixture:
+                if share.source in ("label", "instruction"):
+                    examples = dev_examples(dev_rows, share.questions[0], as_label=share.source == "label")
+                    gaps[f"gap_{share.source}"] = measure_gap(self.decoder, self.target, examples).to_dict()
         return gaps
 
     def checkpoint(self) -> None:
-        """Write parameters and optimizer state as one safetensors file, by one rename."""
-        from safetensors.torch import save_file
-
-        tensors = {f"parameter/{name}": p.detach().cpu().contiguous() for name, p in self.parameters.items()}
-        for name, parameter in self.parameters.items():
-            for key, value in self._inner_optimizer.state[parameter].items():
-                tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
-        partial = self.out / f"{CHECKPOINT}.partial"
-        save_file(tensors, partial, metadata={"step": str(self.step), "bf16": str(self.bf16)})
-        partial.replace(self.out / CHECKPOINT)
+        """Save the run as it is."""
+        metadata = {"step": str(self.step), "bf16": str(self.bf16)}
+        save_checkpoint(self.out, self.parameters, self.average, self.optimizer.optimizer, metadata)
 
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder, if there is one; later log lines are dropped."""
-        from safetensors import safe_open
-
-        path = self.out / CHECKPOINT
-        if path.is_file():
-            with safe_open(path, framework="pt") as file:
-                self.step = int(file.metadata()["step"])
-                self.bf16 = file.metadata().get("bf16", str(self.bf16)) == "True"  # not timed anew
-                for name, parameter in self.parameters.items():
-                    parameter.data.copy_(file.get_tensor(f"parameter/{name}"))
-                    keys = ("step", "exp_avg", "exp_avg_sq")
-                    self._inner_optimizer.state[parameter] = {key: file.get_tensor(f"{key}/{name}") for key in keys}
-            for _ in range(self.step):
-                self.schedule.step()
-        if (self.out / LOG).is_file():
+        kept = load_checkpoint(self.out, self.parameters, self.average, self.optimizer.optimizer)
+        self._go_on_from(int(kept.get("step", 0)))
+        self.bf16 = kept.get("bf16", str(self.bf16)) == "True"  # not timed anew
+        if self.is_main and (self.out / LOG).is_file():
             lines = (self.out / LOG).read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
-            (self.out / LOG).write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    @property
-    def _inner_optimizer(self) -> torch.optim.Optimizer:
-        return self.optimizer.optimizer  # type: ignore[no-any-return]
+            before = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
+            (self.out / LOG).write_text("".join(f"{line}\n" for line in before), encoding="utf-8")
 
     def _log(self, record: dict[str, Any]) -> None:
         with (self.out / LOG).open("a", encoding="utf-8") as file:

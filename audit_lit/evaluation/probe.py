@@ -1,0 +1,49 @@
+"""The control ``probe``: a ridge classifier on the same activations, where there are labels to fit it to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit_lit.activations import Activations
+from audit_lit.evaluation.statistics import Values
+
+RIDGE = 1.0
+"""Penalty in units of the mean squared length of a standardised row."""
+
+
+class Probe:
+    """Ridge regression onto one indicator per class, in its dual form: more features than examples."""
+
+    def __init__(self, activations: Activations, labels: Sequence[str]) -> None:
+        """Fit to the training split's activations."""
+        self.classes = sorted(set(labels))
+        features = probe_features(activations)
+        self.mean, self.std = features.mean(0), features.std(0).clamp_min(1e-6)
+        self.rows = (features - self.mean) / self.std
+        onto = torch.tensor([[float(label == one) for one in self.classes] for label in labels]).to(features)
+        self.centre = onto.mean(0)
+        kernel = self.rows @ self.rows.T
+        penalty = RIDGE * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
+        self.dual = torch.linalg.solve(kernel + penalty, onto - self.centre)
+
+    def scores(self, activations: Activations) -> Values:
+        """Return one score per row and class, in the order of ``classes``."""
+        rows = (probe_features(activations) - self.mean) / self.std
+        found: Values = (rows @ self.rows.T @ self.dual + self.centre).cpu().numpy()
+        return found
+
+    def predict(self, activations: Activations) -> list[str]:
+        """Return the likeliest class of each row."""
+        return [self.classes[best] for best in np.argmax(self.scores(activations), axis=1)]
+
+
+def probe_features(activations: Activations) -> Tensor:
+    """Return the first, last and mean read position of every layer, side by side."""
+    resid, counts = activations.resid.double(), activations.mask.sum(1)
+    last = resid[torch.arange(len(resid)), :, counts - 1]
+    mean = resid.sum(2) / counts[:, None, None]
+    return torch.cat([resid[:, :, 0], last, mean], dim=-1).flatten(1)

@@ -1,0 +1,95 @@
+"""Batches of a training run: drawn, read from the target, and sorted by length, for one of several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from audit_lit.activations import Activations
+from audit_lit.controls import null_activations
+from audit_lit.data import Example
+from audit_lit.decoder import Decoder
+from audit_lit.dialog import render
+from audit_lit.errors import RecipeError
+from audit_lit.evaluation.dialogs import read_dialogs
+from audit_lit.target import Target
+from audit_lit.training.recipe import Recipe
+from audit_lit.training.sources import Mixture
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples, and what the decoder is given about them: activations, or texts for one that reads text."""
+
+    given: Activations | list[str]
+    questions: list[str]
+    answers: list[str]
+
+
+class Batches:
+    """The steps of a run, in an order that depends on the recipe alone."""
+
+    def __init__(self, mixture: Mixture, target: Target, decoder: Decoder, *, rank: int = 0, world: int = 1) -> None:
+        """Deal each step's examples out to ``world`` processes; this one is number ``rank``.
+
+        Raises:
+            RecipeError: If a step cannot be dealt out evenly.
+        """
+        self.mixture, self.target, self.decoder, self.rank, self.world = mixture, target, decoder, rank, world
+        self.recipe: Recipe = mixture.recipe
+        if self.recipe.batch_size % (world * self.recipe.accumulate):
+            raise RecipeError(
+                f"batch_size={self.recipe.batch_size} cannot be split over {world} processes and "
+                f"{self.recipe.accumulate} parts (accumulate); choose a multiple of {world * self.recipe.accumulate}."
+            )
+
+    def steps(self, first: int) -> Iterator[list[Batch]]:
+        """Yield the parts of each step from ``first`` on.
+
+        The examples of several steps are drawn at once and sorted by length: little padding, same sum.
+        """
+        size, n_steps, step = self.recipe.batch_size, self.recipe.n_steps, first
+        while step < n_steps:
+            bucket, skipped = divmod(step, self.recipe.buckets)
+            groups = self._groups(bucket)[skipped:][: n_steps - step]
+            mine = [example for group in groups for example in group[self.rank :: self.world]]
+            given = self._given(mine)
+            share = size // self.world
+            for number in range(len(groups)):
+                step += 1
+                yield [self._part(mine, given, number * share + part) for part in self._parts(share)]
+
+    def _groups(self, bucket: int) -> list[list[Example]]:
+        size, n = self.recipe.batch_size, self.recipe.buckets
+        examples = [self.mixture.draw(index) for index in range(bucket * n * size, (bucket + 1) * n * size)]
+        examples.sort(key=self._length)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(bucket)).tolist()
+        return [examples[group * size : (group + 1) * size] for group in order]
+
+    def _length(self, example: Example) -> int:
+        """Return about how long the decoder's input will be, in characters."""
+        text = example.dialog if self.decoder.protocol.reads == "text" else ()
+        return len(example.question) + len(example.answer) + sum(len(message["content"]) for message in text)
+
+    def _parts(self, share: int) -> range:
+        return range(0, share, share // self.recipe.accumulate)
+
+    def _part(self, examples: list[Example], given: Activations | list[str], start: int) -> Batch:
+        rows = range(start, start + self.recipe.batch_size // self.world // self.recipe.accumulate)
+        chosen = [examples[row] for row in rows]
+        part = [given[row] for row in rows] if isinstance(given, list) else given.rows(rows)
+        return Batch(part, [example.question for example in chosen], [example.answer for example in chosen])
+
+    @torch.no_grad()
+    def _given(self, examples: list[Example]) -> Activations | list[str]:
+        if self.decoder.protocol.reads == "text":
+            return [render(example.dialog, self.target.tokenizer).visible_text for example in examples]
+        # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
+        found = read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
+        for row, example in enumerate(examples):
+            if example.null is not None:
+                noise = null_activations(found.rows([row]), self.decoder.write, seed=example.null)
+                found.resid[row] = noise.resid[0]
+        return found
