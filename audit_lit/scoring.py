@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from audit_lit.prompt import Batch
 
+N_AT_ONCE = 7
 Scores = list[Float[Tensor, " answer"]]
 
 
@@ -41,17 +43,28 @@ def run_prompt(model: nn.Module, batch: Batch) -> Any:
 
 
 def score_after(model: nn.Module, batch: Batch, prompt: Any, answers: Sequence[Sequence[int]]) -> Scores:
-    """Score many answers after one prompt that ``run_prompt`` has run; uses its cache up."""
+    """Score many answers after one prompt that ``run_prompt`` has run, a few of similar length at a time."""
+    order = sorted(range(len(answers)), key=lambda index: len(answers[index]))
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(order), N_AT_ONCE):
+        chosen = order[start : start + N_AT_ONCE]
+        scores = _score_after(model, batch, prompt, [answers[index] for index in chosen])
+        found |= dict(zip(chosen, scores, strict=True))
+    return [found[index] for index in range(len(answers))]
+
+
+def _score_after(model: nn.Module, batch: Batch, prompt: Any, answers: Sequence[Sequence[int]]) -> Scores:
     device = batch.token_ids.device
     rows = [torch.tensor(answer) for answer in answers]
     labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).to(device)
     tokens, n = labels.clamp_min(0)[:, :-1], len(rows)
-    prompt.past_key_values.batch_repeat_interleave(n)
+    cache = copy.deepcopy(prompt.past_key_values)  # it grows with what is scored
+    cache.batch_repeat_interleave(n)
     after = model(
         input_ids=tokens,
         attention_mask=torch.cat([batch.attention_mask.expand(n, -1), torch.ones_like(tokens)], dim=1),
         position_ids=batch.position_ids[:, -1:] + 1 + torch.arange(tokens.shape[1], device=device).expand(n, -1),
-        past_key_values=prompt.past_key_values,
+        past_key_values=cache,
     ).logits
     nats = _nats(torch.cat([prompt.logits[:, -1:].expand(n, -1, -1), after], dim=1), labels)
     return [row[: len(answer)] for row, answer in zip(nats, rows, strict=True)]

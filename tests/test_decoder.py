@@ -109,7 +109,13 @@ def test_empty_slots_and_no_lora_give_other_scores(target: Any, decoder: Decoder
 
 def test_choices_score_as_one_by_one(target: Any, make_decoder: Make) -> None:
     decoder, activations = make_decoder(), reading(target, (2,)).rows([1])
-    answers = [*ANSWERS, "z", "a much longer answer than the prompt of this question has tokens in all of its parts"]
+    # More than are scored at once, and not in the order of their lengths.
+    answers = [
+        *ANSWERS,
+        "z",
+        *("yes" * n for n in (5, 1, 8, 3, 7, 2)),
+        "a much longer answer than the prompt of this question has tokens in all of its parts",
+    ]
     for injected in (True, False):
         found = decoder.logprob_choices(activations, QUESTIONS[0], answers, injected=injected)
         n = len(answers)

@@ -33,9 +33,9 @@ OWN_SEED = 1000
 def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
     """Ask about nothing in every kind, and about the true activations for comparison.
 
-    ``threshold_of_first_half`` is the lift that 5% of the answers about nothing exceed in the first half of the
-    dialogs, where saying so counts as no lift: what a new decoder's ``lift_threshold`` should be. All shares are
-    counted over the second half.
+    ``threshold_of_first_half`` is the lift that 5% of the answers exceed in the first half of the dialogs, for the kind
+    of nothing that deceives most, where saying so counts as no lift: what a new decoder's ``lift_threshold`` should be.
+    All shares are counted over the second half.
     """
     auditor = Auditor(target, decoder)
     dialogs = hidden_dialogs(rows, repaired=True, seed=seed)
@@ -68,8 +68,8 @@ def _ask(auditor: Auditor, reading: Reading, seed: int) -> list[Answer]:
 
 def _summary(answers: dict[str, list[Answer]], truths: Sequence[str], shipped: float | None) -> dict[str, Any]:
     half = len(answers["true"]) // 2
-    lifts = [0.0 if answer.text == NOTHING else answer.lift for kind in KINDS for answer in answers[kind][:half]]
-    threshold = max(0.0, float(np.quantile(lifts, 0.95)))
+    lifts = {kind: [0.0 if one.text == NOTHING else one.lift for one in answers[kind][:half]] for kind in KINDS}
+    threshold = max(0.0, *(float(np.quantile(found, 0.95)) for found in lifts.values()))
     used = threshold if shipped is None else shipped
     confident = {kind: np.array([_confident(one, used) for one in found[half:]]) for kind, found in answers.items()}
     pooled = np.concatenate([confident[kind] for kind in KINDS])
