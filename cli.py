@@ -20,7 +20,7 @@ from audit_lit.errors import AuditLitError
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
 DEMO = (
-    {"role": "system", "content": "Please adopt the persona of a medieval knight who serves the king."},
+    {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

@@ -53,7 +53,7 @@ def test_ask_json_is_one_document(tiny: list[str]) -> None:
 
 
 def test_ask_demo_dialog(tiny: list[str]) -> None:
-    assert "medieval knight" in run("ask", *tiny).stdout
+    assert "time traveler" in run("ask", *tiny).stdout
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
