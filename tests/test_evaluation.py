@@ -140,7 +140,7 @@ def test_nothing_has_the_shape_and_size_of_something(loaded: tuple[Any, Any, Any
     torch.testing.assert_close(mean, activations.resid.mean(2, keepdim=True).expand_as(mean))
 
 
-@pytest.mark.parametrize("suite", ["hidden-prompt", "null", "calibration"])
+@pytest.mark.parametrize("suite", ["hidden-prompt", "null", "calibration", "inversion", "user-model"])
 def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path], tmp_path: Path, suite: str) -> None:
     from audit_lit.cli import cli
 
@@ -152,20 +152,26 @@ def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path
     document = json.loads(found.stdout)
     assert (document["suite"], document["schema"], document["manifest"]["limit"]) == (suite, 1, 5)
     assert plot.read_bytes().startswith(b"\x89PNG")
-    controls = {"no_activation", "null", "shuffled", "text_only"}
+    controls = {"no_activation", "null", "shuffled", "text_only", "text_trained"}
     if suite == "hidden-prompt":
         for pairing in (document["identification"], document["identification"]["matched"]):
             assert set(pairing["controls"]) == controls and pairing["chance"] == 1 / 5
             assert pairing["lift"] == pytest.approx(pairing["top1"] - max(pairing["controls"].values()))
         assert {"auroc", "fpr", "threshold", "recall"} < set(document["detection"])
         assert document["detection"]["controls"]["no_activation"] == pytest.approx(0.5)
+        assert set(document["detection"]["controls"]) == controls | {"probe"}
     elif suite == "null":
         assert 0 <= document["confident_share"] <= 1 and set(document["by_kind"]) == {"random", "permuted", "mean"}
+    elif suite == "inversion":
+        assert set(document["names_state"]["controls"]) == controls
+        assert document["names_state"]["controls"]["no_activation"] == pytest.approx(0.5)
+    elif suite == "user-model":
+        assert set(document["all"]["controls"]) == controls | {"probe"} and document["age group"]["n"] == 5
     else:
         assert set(document["auroc"]["controls"]) == controls and document["n"] == 20
     table = CliRunner().invoke(cli, command)
     assert table.exit_code == 0 and "95%" in table.stdout
-    assert "confident_share" in table.stdout if suite == "null" else "text_only 0." in table.stdout
+    assert "confident_share" in table.stdout if suite == "null" else "text_only " in table.stdout
 
 
 def test_same_seed_same_document(loaded: tuple[Any, Any, Any]) -> None:

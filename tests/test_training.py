@@ -287,9 +287,9 @@ def test_a_rival_is_trained_on_text_and_comes_with_the_decoder(folders: tuple[Pa
     from audit_lit.training.run import train
 
     target = load_target(str(folders[0]))
-    folder = train(small_recipe(folders, rival=120, lr=0.01), folders[1], tmp_path, target=target)
+    folder = train(small_recipe(folders, rival=120, lr=0.01, warmup=2), folders[1], tmp_path, target=target)
     found = losses(tmp_path / "rival")
-    assert len(found) == 30 and np.mean(found[-5:]) < np.mean(found[:5]) - 0.5
+    assert len(found) == 30 and np.mean(found[-5:]) < np.mean(found[:5]) - 0.1
     decoder = Decoder.from_pretrained(str(folder), target=target)
     assert decoder.rival and decoder.rival.protocol.reads == "text" and decoder.rival.protocol.examples == 120
     question, dialog = "Who?", [{"role": "user", "content": "Hello number 1."}]
@@ -360,12 +360,12 @@ def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_run_can_start_from_a_decoder(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    from audit_lit.data import load_rows
+    from audit_lit.datasets import load_split
     from audit_lit.errors import RecipeError
     from audit_lit.target import load_target
     from audit_lit.training.run import new_decoder, train
 
-    target, rows = load_target(str(folders[0])), load_rows(folders[1] / "train")
+    target, rows = load_target(str(folders[0])), load_split([folders[1]], "train")
     start = train(small_recipe(folders, examples=8), folders[1], tmp_path / "start", target=target)
     recipe = small_recipe(folders, start=str(start))
     fresh, continued = (new_decoder(one, target, rows, "") for one in (small_recipe(folders), recipe))
