@@ -160,13 +160,16 @@ def evaluate(suite: str, data: tuple[Path, ...], split: str, plot: Path | None, 
     Hernandez et al.
     """
     from audit_lit import Decoder, load_target
-    from audit_lit.datasets import load_split
+    from audit_lit.datasets import has_split, load_split
+    from audit_lit.evaluation import SUITES
     from audit_lit.evaluation import evaluate as run_suite
     from audit_lit.evaluation.figures import plot as draw
     from audit_lit.show import evaluation_table
 
     quiet_libraries()
-    rows, train_rows = load_split(data, split), load_split(data, "train") if split != "train" else []
+    rows = load_split(data, split)
+    probes = suite in SUITES and SUITES[suite].probes and split != "train" and has_split(data, "train")
+    train_rows = load_split(data, "train") if probes else []
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("measuring ...")

@@ -24,7 +24,7 @@ from audit_lit.decoys import decoy_dialogs, same_place
 from audit_lit.dialog import Dialog, Rendered, Reveal, render
 from audit_lit.errors import DialogError
 from audit_lit.target import Target
-from audit_lit.text_only import TextReader
+from audit_lit.text_only import text_readers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -194,14 +194,9 @@ class Auditor:
             "no_activation": self._score(reading.activations, question, text, injected=False),
             "null": self._score(null_activations(reading.activations, self.decoder.write, seed=seed), question, text),
             "shuffled": self._score(reading.decoys, question, text),
-            "text_only": self._best(
-                TextReader(self.decoder).logprob([reading.rendered.visible_text], [question], [text])
-            ),
         }
-        if self.decoder.rival:
-            controls["text_trained"] = self._best(
-                TextReader(self.decoder.rival).logprob([reading.rendered.visible_text], [question], [text])
-            )
+        for name, reader in text_readers(self.decoder).items():
+            controls[name] = self._best(reader.logprob([reading.rendered.visible_text], [question], [text]))
         strongest = max(controls.values(), key=lambda scores: scores.mean())
         positions = reading.activations.positions[0].tolist()
         tokens = self.target.tokenizer.convert_ids_to_tokens(reading.activations.token_ids[0].tolist())

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CONTROLS = ("no_activation", "null", "shuffled", "text_only")
 """Those of every decoder; one with a rival has ``text_trained``, too."""
 N_NULL = 4
+NOTHINGS = ("random", "permuted", "mean")
+"""Kinds of activations that say nothing about their dialog."""
 
 
 def controls_of(decoder: Decoder) -> tuple[str, ...]:
@@ -46,6 +48,26 @@ def null_activations(activations: Activations, write: nn.Module, *, seed: int = 
     else:
         resid = _with_norm_of(noise, rows.resid)
     return replace(rows, resid=(resid * rows.mask[:, None, :, None]).to(activations.resid.dtype))
+
+
+def nothing(kind: str, activations: Activations, write: nn.Module, *, seed: int = 0) -> Activations:
+    """Return activations that say nothing, in the shape of real ones and row for row.
+
+    Args:
+        kind: ``random`` (the spread and norms of real ones), ``permuted`` (each vector's entries in random order) or
+            ``mean`` (of all rows, place by place: what is the same after every hidden prompt and line).
+        activations: Real ones.
+        write: The decoder's write operation.
+        seed: Of what is random.
+    """
+    if kind == "random":
+        return null_activations(activations, write, seed=seed).rows(range(0, N_NULL * len(activations), N_NULL))
+    resid, mask = activations.resid, activations.mask[:, None, :, None]
+    if kind == "permuted":
+        keys = torch.rand(resid.shape, generator=torch.Generator().manual_seed(seed))
+        return replace(activations, resid=resid.gather(-1, keys.argsort(-1).to(resid.device)))
+    mean = (resid * mask).sum(0, keepdim=True) / mask.sum(0, keepdim=True).clamp_min(1)
+    return replace(activations, resid=(mean * mask).to(resid.dtype))
 
 
 def _with_norm_of(noise: Tensor, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ control is hidden from the decoder; it sees the stimulus.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,14 +69,17 @@ class Example:
         question: What the decoder is asked.
         answer: What it should say.
         label: Of the hidden prompt; ``none`` without one.
-        null: Seed of random activations that take the place of the dialog's; None for the true ones.
+        null: Kind and seed of the nothing (``controls.nothing``) that takes the place of the dialog's activations; None
+            for the true ones.
+        last_of_text: Whether the last token of the text is read alone.
     """
 
     dialog: tuple[dict[str, Any], ...]
     question: str
     answer: str
     label: str
-    null: int | None = None
+    null: tuple[str, int] | None = None
+    last_of_text: bool = False
 
 
 def load_rows(folder: Path) -> list[Row]:
@@ -95,6 +99,11 @@ def load_rows(folder: Path) -> list[Row]:
         for index, record in enumerate(_read(path) if path.is_file() else []):
             rows.append(_row(record, qa, f"{path}[{index}]"))
     return rows
+
+
+def held_out(text: str, one_in: int) -> bool:
+    """Return whether a text belongs to the dev split, as one in so many does: the same ones on every machine."""
+    return hashlib.sha256(text.encode()).digest()[0] % one_in == 0
 
 
 def measurable(rows: Sequence[Row], where: object = "the data") -> list[Row]:

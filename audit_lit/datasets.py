@@ -15,14 +15,20 @@ def load_split(folders: Sequence[Path], split: str) -> list[Row]:
     """Return the rows of one split of all folders.
 
     Args:
-        folders: Of known layouts: LatentQA's has a folder per split, TalkTuner's files, which may lie beside those, are
-            split here.
-        split: ``train`` or ``dev``; LatentQA's layout may have others, and relations have none.
+        folders: Of known layouts, which may lie beside each other: LatentQA's has a folder per split; TalkTuner's files
+            and relations are split here.
+        split: ``train`` or ``dev``; LatentQA's layout may have others.
 
     Raises:
         RecipeError: If a layout is unknown, or a file malformed.
     """
     return [row for folder in folders for row in _load(folder, split)]
+
+
+def has_split(folders: Sequence[Path], split: str) -> bool:
+    """Return whether any of the folders has files of a split."""
+    own = [*map(user_files, folders), *map(relation_files, folders)]
+    return any((folder / split).is_dir() for folder in folders) or (split in SPLITS and any(own))
 
 
 def split_hash(folders: Sequence[Path], split: str) -> str:
@@ -33,15 +39,14 @@ def split_hash(folders: Sequence[Path], split: str) -> str:
 
 def _load(folder: Path, split: str) -> list[Row]:
     users = load_users(folder, split) if user_files(folder) and split in SPLITS else []
+    relations = load_relations(folder, split) if relation_files(folder) and split in SPLITS else []
     if (folder / split).is_dir():
-        return [*load_rows(folder / split), *users]
-    if not users and relation_files(folder):
-        return load_relations(folder)
-    return users or load_rows(folder / split)  # which says what is missing
+        return [*load_rows(folder / split), *users, *relations]
+    return [*users, *relations] or load_rows(folder / split)  # which says what is missing
 
 
 def _files(folder: Path, split: str) -> list[Path]:
-    return [*sorted((folder / split).glob("*.json")), *user_files(folder)] or relation_files(folder)
+    return [*sorted((folder / split).glob("*.json")), *user_files(folder), *relation_files(folder)]
 
 
 def _hash(files: Sequence[Path]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 
 from audit_lit.data import Row
@@ -11,31 +12,54 @@ from audit_lit.errors import RecipeError
 KIND = "relation"
 SUBJECT = "Tell me about {}"
 QUESTION = 'These activations are about X. Complete the sentence: "{}"'
+DEV_SHARE, FIRST_DEV = 5, 2
+"""The third of every five relations of a folder, by name, belongs to the dev split."""
+
+
+LATENTQA = ("train", "dev", "eval", "controls")
+"""Folders of another layout, which may lie beside these."""
 
 
 def relation_files(folder: Path) -> list[Path]:
     """Return the files of this layout in a folder: one level of folders, such as ``factual``."""
-    return sorted(path for path in folder.glob("*/*.json") if path.parent.name not in ("train", "dev", "eval"))
+    return sorted(path for path in folder.glob("*/*.json") if path.parent.name not in LATENTQA)
 
 
-def load_relations(folder: Path) -> list[Row]:
-    """Return a row per pair: a line that ends in the subject, and the relation's first template as a question.
+def load_relations(folder: Path, split: str) -> list[Row]:
+    """Return a row per pair: a line that ends in the subject, and each template of its relation as a question.
+
+    The split goes by relation, and no subject of the dev split is in the training split, under whatever relation.
 
     Raises:
-        RecipeError: If a file is malformed.
+        RecipeError: If the split is neither ``train`` nor ``dev``, or a file is malformed.
     """
-    rows = []
-    for path in relation_files(folder):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            template = content["prompt_templates"][0].format("X")
-            pairs = [(sample["subject"], sample["object"]) for sample in content["samples"]]
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as err:
-            raise RecipeError(
-                f"{path} is malformed ({err!r}); expected prompt_templates and samples of subject and object."
-            ) from err
-        label = f"{KIND}-{path.parent.name}-{path.stem}"
-        for subject, answer in pairs:
-            message = {"role": "user", "content": SUBJECT.format(subject)}
-            rows.append(Row(label, (message,), ((QUESTION.format(template), answer),)))
-    return rows
+    if split not in ("train", "dev"):
+        raise RecipeError(f"{folder} has no split {split!r}; expected train or dev.")
+    by_folder = groupby(relation_files(folder), key=lambda path: path.parent)
+    files = [(path, rank % DEV_SHARE == FIRST_DEV) for _, paths in by_folder for rank, path in enumerate(paths)]
+    dev = [row for path, is_dev in files if is_dev for row in _rows(path)]
+    if split == "dev":
+        return dev
+    lines = {row.messages[0]["content"] for row in dev}
+    rows = [row for path, is_dev in files if not is_dev for row in _rows(path)]
+    return [row for row in rows if row.messages[0]["content"] not in lines]
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        questions = [QUESTION.format(template.format("X")) for template in content["prompt_templates"]]
+        pairs = [(str(sample["subject"]), str(sample["object"])) for sample in content["samples"] if questions]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as err:
+        raise RecipeError(
+            f"{path} is malformed ({err!r}); expected prompt_templates and samples of subject and object."
+        ) from err
+    label = f"{KIND}-{path.parent.name}-{path.stem}"
+    return [
+        Row(
+            label,
+            ({"role": "user", "content": SUBJECT.format(subject)},),
+            tuple((question, answer) for question in questions),
+        )
+        for subject, answer in pairs
+    ]

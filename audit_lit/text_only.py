@@ -19,6 +19,12 @@ def text_prompt(visible_text: str, question: str) -> str:
     return f"Here is a conversation with an AI assistant:\n\n{visible_text}\n\n{question}"
 
 
+def text_readers(decoder: Decoder) -> dict[str, TextReader]:
+    """Return the controls of a decoder that read text, by name."""
+    readers = {"text_only": TextReader(decoder)}
+    return readers | {"text_trained": TextReader(decoder.rival)} if decoder.rival else readers
+
+
 class TextReader:
     """Answers questions about visible text, and scores given answers: the rival of every decoder."""
 
@@ -28,18 +34,12 @@ class TextReader:
 
     def loss(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per answer token."""
-        return -torch.cat(self._logprob(texts, questions, answers)).mean()
+        return -torch.cat(self.logprob(texts, questions, answers)).mean()
 
-    @torch.no_grad()
     def logprob(
         self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
     ) -> list[Float[Tensor, " answer"]]:
         """Return the log-probability in nats of each token of each given answer, its end token included."""
-        return self._logprob(texts, questions, answers)
-
-    def _logprob(
-        self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
-    ) -> list[Float[Tensor, " answer"]]:
         batch = self._batch(texts, questions, [self.decoder.answer_ids(answer) for answer in answers])
         with self._reading():
             return score(self.decoder.model, batch)

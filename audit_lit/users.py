@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import re
 import zlib
@@ -11,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from audit_lit.data import Row
+from audit_lit.data import Row, held_out
 from audit_lit.errors import RecipeError
 
 KIND = "user"
@@ -50,7 +49,7 @@ def load_users(folder: Path, split: str) -> list[Row]:
     for path in user_files(folder):
         for number, line in enumerate(_text(path).splitlines(), start=1):
             rows += _rows(line, f"{path}, line {number}")
-    return [row for row in rows if _is_dev(row.messages[0]["content"]) == (split == "dev")]
+    return [row for row in rows if held_out(row.messages[0]["content"], DEV_SHARE) == (split == "dev")]
 
 
 def attribute_of(row: Row) -> str:
@@ -97,7 +96,3 @@ def _messages(text: str) -> tuple[dict[str, Any], ...]:
             break
         messages.append({"role": role, "content": content})
     return tuple(messages)
-
-
-def _is_dev(opening: str) -> bool:
-    return hashlib.sha256(opening.encode()).digest()[0] % DEV_SHARE == 0

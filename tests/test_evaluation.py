@@ -125,22 +125,24 @@ def test_repairing_deals_the_lines_out_anew(loaded: tuple[Any, Any, Any]) -> Non
 
 
 def test_nothing_has_the_shape_and_size_of_something(loaded: tuple[Any, Any, Any]) -> None:
+    from audit_lit.controls import NOTHINGS, nothing
     from audit_lit.evaluation.dialogs import read_dialogs
-    from audit_lit.evaluation.null import KINDS, nothing
 
     decoder, target, rows = loaded
-    activations = read_dialogs(target, decoder.protocol, [rows[0].messages])
-    assert nothing("true", activations, decoder, 0) is activations
-    for kind in KINDS:
-        found = nothing(kind, activations, decoder, 0)
-        assert found.resid.shape == activations.resid.shape and not torch.allclose(found.resid, activations.resid)
-    permuted = nothing("permuted", activations, decoder, 0).resid
+    system = [row.messages for row in rows if row.system][:3]
+    activations = read_dialogs(target, decoder.protocol, system, [False, False, True])  # the last has one position
+    for kind in NOTHINGS:
+        found = nothing(kind, activations, decoder.write).resid
+        assert found.shape == activations.resid.shape and not torch.allclose(found, activations.resid)
+        assert not found[2, :, 1:].any()
+    permuted = nothing("permuted", activations, decoder.write).resid
     torch.testing.assert_close(permuted.sort(-1).values, activations.resid.sort(-1).values)
-    mean = nothing("mean", activations, decoder, 0).resid
-    torch.testing.assert_close(mean, activations.resid.mean(2, keepdim=True).expand_as(mean))
+    mean = nothing("mean", activations, decoder.write).resid
+    torch.testing.assert_close(mean[1, :, 0], activations.resid[:, :, 0].mean(0))
+    torch.testing.assert_close(mean[0, :, 1:], activations.resid[:2, :, 1:].mean(0))
 
 
-@pytest.mark.parametrize("suite", ["hidden-prompt", "null", "calibration", "inversion", "user-model"])
+@pytest.mark.parametrize("suite", ["hidden-prompt", "null", "calibration", "inversion", "user-model", "relations"])
 def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path], tmp_path: Path, suite: str) -> None:
     from audit_lit.cli import cli
 
@@ -167,6 +169,8 @@ def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path
         assert document["names_state"]["controls"]["no_activation"] == pytest.approx(0.5)
     elif suite == "user-model":
         assert set(document["all"]["controls"]) == controls | {"probe"} and document["age group"]["n"] == 5
+    elif suite == "relations":
+        assert set(document["all"]["controls"]) == controls and document["factual"]["n"] == 5
     else:
         assert set(document["auroc"]["controls"]) == controls and document["n"] == 20
     table = CliRunner().invoke(cli, command)
@@ -192,3 +196,16 @@ def test_what_cannot_be_measured_is_refused(loaded: tuple[Any, Any, Any], small:
         evaluate("null", *loaded[:2], loaded[2][:2])
     result = CliRunner().invoke(cli, ["eval", "null", "--data", str(small[0]), "--split", "none"])
     assert result.exit_code == 2 and "has no system.json" in result.output
+
+
+def test_data_without_a_training_split_can_be_measured(small: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    from audit_lit.cli import cli
+
+    shutil.copytree(small[0] / "dev", tmp_path / "dev")
+    pair = ["--target", str(small[0].parent / "tiny-llama"), "--decoder", str(small[1])]
+    found = CliRunner().invoke(cli, ["eval", "inversion", "--data", str(tmp_path), *pair, "--json"])
+    assert found.exit_code == 0, found.output
+    found = CliRunner().invoke(cli, ["eval", "hidden-prompt", "--data", str(tmp_path), *pair, "--limit", "4", "--json"])
+    assert found.exit_code == 0 and "probe" not in json.loads(found.stdout)["detection"]["controls"]

@@ -24,7 +24,9 @@ def rows() -> list[Any]:
         {"role": "user", "content": "?"},
     )
     users = [Row(f"user-{value}", turns) for value in ("age-child", "education-highschool")]
-    return users + [
+    about = ({"role": "user", "content": "Tell me about France"},)
+    capital = Row("relation-factual-capital", about, (("X's capital?", "Paris"), ("Capital of X?", "Paris")))
+    return [*users, capital] + [
         Row(
             label,
             (
@@ -133,9 +135,10 @@ def test_neutral_and_null_are_answered_by_abstention() -> None:
     assert {example.answer for example in neutral} == {NO_INSTRUCTION}
     lengths = {len(system_of(example).split(". ")) if system_of(example) else 0 for example in neutral}
     assert lengths >= {0, 1, 2, 3}
-    null = only("null", 20)
+    null = only("null", 40)
     assert {example.answer for example in null} == {NOTHING}
-    assert len({example.null for example in null}) == 20
+    assert len({example.null for example in null}) == 40
+    assert {example.null[0] for example in null} == {"random", "mean"}  # permuted is kept for measuring
 
 
 def test_users_are_asked_about_in_the_words_of_their_attribute() -> None:
@@ -144,6 +147,25 @@ def test_users_are_asked_about_in_the_words_of_their_attribute() -> None:
     assert any(len(example.dialog) == 3 for example in only("neutral")) and all(
         example.answer == "There is no hidden instruction." for example in only("neutral") if len(example.dialog) == 3
     )
+
+
+def test_relations_are_read_at_their_last_token_and_are_no_qa() -> None:
+    examples = only("relation", 30)
+    assert {(e.question, e.answer, e.last_of_text) for e in examples} == {
+        (question, "Paris", True) for question in ("X's capital?", "Capital of X?")
+    }
+    assert not any("relation" in example.label for example in only("qa", 60))
+
+
+def test_texts_are_read_back_and_foretold() -> None:
+    from audit_lit.training.sources import N_WORDS, _opening
+
+    back = only("previous_text", 60, repaired=0.0)
+    assert all(example.dialog[-1]["content"] == example.answer for example in back)
+    assert all("persona of" not in example.answer for example in back)
+    following = only("next_text", 20)
+    assert {(len(example.dialog), example.answer) for example in following} == {(1, "ho")}  # up to the reply
+    assert _opening("word " * 50).split() == ["word"] * N_WORDS
 
 
 def test_what_the_data_cannot_serve_is_refused() -> None:

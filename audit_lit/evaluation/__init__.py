@@ -26,10 +26,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Suite:
-    """A way to measure, and the rows that it can use: hidden prompts, or those whose labels start with ``kind``."""
+    """A way to measure.
+
+    Attributes:
+        run: What measures.
+        kind: First word of the labels of the rows that it can use; None uses hidden prompts.
+        probes: Whether it fits the control ``probe`` to training rows.
+    """
 
     run: Callable[..., dict[str, Any]]
     kind: str | None = None
+    probes: bool = False
 
     def usable(self, rows: Sequence[Row]) -> list[Row]:
         """Return the rows that can be measured.
@@ -49,11 +56,11 @@ class Suite:
 
 
 SUITES = {
-    "hidden-prompt": Suite(hidden_prompt),
+    "hidden-prompt": Suite(hidden_prompt, probes=True),
     "null": Suite(null),
     "calibration": Suite(calibration),
     "inversion": Suite(inversion),
-    "user-model": Suite(user_model, USER),
+    "user-model": Suite(user_model, USER, probes=True),
     "relations": Suite(relations, RELATION),
 }
 
@@ -87,10 +94,11 @@ def evaluate(
     rows = SUITES[suite].usable(rows)
     if limit is not None and limit < len(rows):
         rows = random.Random(seed).sample(rows, max(limit, MIN_ROWS))
+    known = {"train_rows": train_rows} if SUITES[suite].probes else {}
     return {
         "schema": SCHEMA,
         "suite": suite,
-        **SUITES[suite].run(decoder, target, rows, seed=seed, train_rows=train_rows),
+        **SUITES[suite].run(decoder, target, rows, seed=seed, **known),
         "manifest": {
             "audit_lit": __version__,
             "decoder": decoder.protocol.name,

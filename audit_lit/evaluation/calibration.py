@@ -18,13 +18,14 @@ from audit_lit.auditor import Auditor
 from audit_lit.claims import QUESTIONS, fit_scale, likelihood, probability
 from audit_lit.data import Row
 from audit_lit.decoder import Decoder
-from audit_lit.evaluation.conditions import READ, TEXT, Conditions, beside
+from audit_lit.evaluation.conditions import READ, Conditions, beside
 from audit_lit.evaluation.dialogs import everyones_other, hidden_dialogs
 from audit_lit.evaluation.statistics import Values, auroc, auroc_interval, brier, expected_calibration_error
 from audit_lit.target import Target
+from audit_lit.text_only import text_readers
 
 
-def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
+def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
     """Weigh four claims about each dialog: its label and its instruction, each beside another's.
 
     ``claim_scale`` is the scale fitted to all dialogs: what a decoder's protocol should say.
@@ -69,7 +70,8 @@ def cross_fitted(evidence: Values, right: Values) -> Values:
 def _evidence(conditions: Conditions, claims: Sequence[list[str]], decoys: Values, seed: int) -> dict[str, Values]:
     """Return nats per dialog and claim under every condition: relative to the decoys, or to another dialog's text."""
     others = everyones_other(len(claims), seed + 1)
-    elsewhere = {name: _likelihood(conditions, name, claims, others) for name in conditions.names if name in TEXT}
+    texts = text_readers(conditions.decoder)
+    elsewhere = {name: _likelihood(conditions, name, claims, others) for name in texts}
     return {name: _likelihood(conditions, name, claims) - elsewhere.get(name, decoys) for name in conditions.names}
 
 
@@ -78,7 +80,7 @@ def _likelihood(
 ) -> Values:
     scores = [
         [
-            [float(score.sum()) for score in conditions.scores(name, row, question, some)]
+            conditions.totals(name, row, question, some)
             for row, some in zip(rows or range(len(claims)), claims, strict=True)
         ]
         for question in QUESTIONS

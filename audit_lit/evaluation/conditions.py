@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from audit_lit.activations import Activations, read_many
+from audit_lit.activations import Activations
 from audit_lit.answer import bootstrap_interval
-from audit_lit.controls import N_NULL, controls_of, null_activations
+from audit_lit.controls import controls_of, nothing
 from audit_lit.decoder import Decoder
 from audit_lit.dialog import render
 from audit_lit.evaluation.dialogs import Messages, everyones_other, read_rendered
 from audit_lit.evaluation.statistics import Values
 from audit_lit.target import Target
-from audit_lit.text_only import TextReader
+from audit_lit.text_only import text_readers
 
-READ, TEXT = "activations", ("text_only", "text_trained")
+READ = "activations"
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,11 @@ class Conditions:
     ) -> Conditions:
         """Read the dialogs once: where the protocol reads, or the last token of each text alone."""
         rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
-        if last_of_text:
-            ends = [(dialog.turns[-1].text_end - 1,) for dialog in rendered]
-            activations = read_many(target, rendered, ends, decoder.protocol.read_layers)
-        else:
-            activations = read_rendered(target, decoder.protocol, rendered)
-        noise = null_activations(activations, decoder.write, seed=seed)
+        activations = read_rendered(target, decoder.protocol, rendered, [last_of_text] * len(rendered))
         return cls(
             decoder,
             activations,
-            noise.rows(range(0, N_NULL * len(dialogs), N_NULL)),
+            nothing("random", activations, decoder.write, seed=seed),
             activations.rows(everyones_other(len(dialogs), seed + 1)),  # not always the owner of the line
             tuple(dialog.visible_text for dialog in rendered),
         )
@@ -74,29 +70,39 @@ class Conditions:
 
     def scores(self, condition: str, row: int, question: str, answers: Sequence[str]) -> list[Tensor]:
         """Return the log-probability in nats of each token of each answer to a question about one dialog."""
-        if condition in TEXT:
-            return self._reader(condition).logprob_choices(self.texts[row], question, answers)
+        if reader := text_readers(self.decoder).get(condition):
+            return reader.logprob_choices(self.texts[row], question, answers)
         given = self._given(condition).rows([row])
         return self.decoder.logprob_choices(given, question, answers, injected=condition != "no_activation")
+
+    def totals(self, condition: str, row: int, question: str, answers: Sequence[str]) -> Values:
+        """Return the log-probability in nats of each answer as a whole."""
+        return np.array([float(score.sum()) for score in self.scores(condition, row, question, answers)])
+
+    def evidence(self, condition: str, question: str, answers: Sequence[str]) -> Values:
+        """Return the nats for each answer (columns) to one question about each dialog (rows).
+
+        They are less the answer's mean over the dialogs: what is said of all of them tells none from another.
+        """
+        raw = np.stack([self.totals(condition, row, question, answers) for row in range(len(self.texts))])
+        return np.asarray(raw - raw.mean(axis=0))
 
     def answers(
         self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = 16
     ) -> list[str]:
         """Return the likeliest answers, to one question about each dialog."""
         found: list[str] = []
+        reader = text_readers(self.decoder).get(condition)
         for start in range(0, len(questions), batch_size):
             rows = range(start, min(start + batch_size, len(questions)))
             asked = [questions[row] for row in rows]
-            if condition in TEXT:
+            if reader:
                 texts = [self.texts[row] for row in rows]
-                found += self._reader(condition).answer(texts, asked, max_new_tokens=max_new_tokens)
+                found += reader.answer(texts, asked, max_new_tokens=max_new_tokens)
                 continue
             given, injected = self._given(condition).rows(rows), condition != "no_activation"
             found += self.decoder.answer(given, asked, max_new_tokens=max_new_tokens, injected=injected)
         return found
-
-    def _reader(self, condition: str) -> TextReader:
-        return TextReader((condition == "text_trained" and self.decoder.rival) or self.decoder)
 
     def _given(self, condition: str) -> Activations:
         return {"null": self.null, "shuffled": self.shuffled}.get(condition, self.activations)
@@ -104,7 +110,7 @@ class Conditions:
 
 def beside(values: dict[str, Values], name: str = "value") -> dict[str, Any]:
     """Return the mean of ``activations``, under a name, beside its controls' and with the lift over the strongest."""
-    controls = [name for name in values if name != READ]
+    controls = [control for control in values if control != READ]
     strongest = max(controls, key=lambda control: float(values[control].mean()))
     lift = values[READ] - values[strongest]
     return {

@@ -68,13 +68,32 @@ def neutral_twin(dialog: Messages, rng: random.Random) -> Messages:
     return ({**dialog[0], "content": text}, *dialog[1:])
 
 
-def read_dialogs(target: Target, protocol: Protocol, dialogs: Sequence[Sequence[dict[str, Any]]]) -> Activations:
-    """Read each dialog's last visible turn where the protocol wants it read."""
-    return read_rendered(target, protocol, [render(dialog, target.tokenizer) for dialog in dialogs])
+def read_dialogs(
+    target: Target,
+    protocol: Protocol,
+    dialogs: Sequence[Sequence[dict[str, Any]]],
+    last_of_text: Sequence[bool] | None = None,
+) -> Activations:
+    """Read each dialog's last visible turn where the protocol wants it read.
+
+    Args:
+        target: The model to read.
+        protocol: Of the decoder.
+        dialogs: What the target reads.
+        last_of_text: Of which dialogs the last token of the text is read alone; None for none of them.
+    """
+    return read_rendered(target, protocol, [render(dialog, target.tokenizer) for dialog in dialogs], last_of_text)
 
 
-def read_rendered(target: Target, protocol: Protocol, rendered: Sequence[Rendered]) -> Activations:
+def read_rendered(
+    target: Target, protocol: Protocol, rendered: Sequence[Rendered], last_of_text: Sequence[bool] | None = None
+) -> Activations:
     """Read dialogs that are rendered already, as ``read_dialogs`` does."""
-    last = [next(turn.role for turn in reversed(dialog.turns) if not turn.hidden) for dialog in rendered]
-    positions = [protocol.select(dialog, role) for dialog, role in zip(rendered, last, strict=True)]
+    ends = last_of_text or [False] * len(rendered)
+    positions = [_places(protocol, dialog, end) for dialog, end in zip(rendered, ends, strict=True)]
     return read_many(target, rendered, positions, protocol.read_layers)
+
+
+def _places(protocol: Protocol, dialog: Rendered, last_of_text: bool) -> tuple[int, ...]:
+    last = next(turn for turn in reversed(dialog.turns) if not turn.hidden)
+    return (last.text_end - 1,) if last_of_text else protocol.select(dialog, last.role)

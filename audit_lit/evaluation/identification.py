@@ -52,14 +52,9 @@ def _ranked(
     Without activations nothing depends on the dialog: there a prompt's likelihood alone ranks it.
     """
     if name == "no_activation":
-        alone = [float(value.sum()) for value in conditions.scores(name, 0, question, candidates)]
-        return [np.array([alone[one] for one in row]) for row in chosen]
-    raw = [
-        np.array(
-            [float(value.sum()) for value in conditions.scores(name, row, question, [candidates[c] for c in those])]
-        )
-        for row, those in enumerate(chosen)
-    ]
+        alone = conditions.totals(name, 0, question, candidates)
+        return [alone[row] for row in chosen]
+    raw = [conditions.totals(name, row, question, [candidates[c] for c in those]) for row, those in enumerate(chosen)]
     return less_reference(raw, chosen)
 
 

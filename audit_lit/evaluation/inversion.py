@@ -20,7 +20,7 @@ from audit_lit.questions import LABEL_QUESTION
 from audit_lit.target import Target
 
 
-def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
+def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
     """Compare the likelihood of the hidden prompt's label with that of the line's, each less its mean over dialogs."""
     conditions = Conditions.of(decoder, target, hidden_dialogs(rows, repaired=True, seed=seed), seed=seed)
     labels, of_line = [row.label_words for row in rows], everyones_other(len(rows), seed)
@@ -29,13 +29,7 @@ def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: in
 
 
 def _names_state(conditions: Conditions, name: str, labels: Sequence[str], of_line: Sequence[int]) -> Values:
-    raw = np.array(
-        [
-            [float(score.sum()) for score in conditions.scores(name, row, LABEL_QUESTION, labels)]
-            for row in range(len(labels))
-        ]
-    )
-    evidence = raw - raw.mean(axis=0)
+    evidence = conditions.evidence(name, LABEL_QUESTION, labels)
     rows = np.arange(len(labels))
     difference = evidence[rows, rows] - evidence[rows, of_line]
     return np.asarray((np.sign(np.round(difference, 6)) + 1) / 2)  # a tie counts half

@@ -1,8 +1,7 @@
 """Suite ``null``: how often does an answer about nothing look believable?
 
-Three kinds of nothing, each in the shape of a dialog's activations: ``random`` (the spread and norms of real ones),
-``permuted`` (each vector's entries in random order) and ``mean`` (the same vector everywhere, the mean of them all).
-An answer is confident if ``Answer.supported`` says so and it does not itself say that there is nothing.
+Every kind of ``controls.nothing``: random activations, permuted ones, and the mean over all dialogs. An answer is
+confident if ``Answer.supported`` says so and it does not itself say that there is nothing.
 """
 
 from __future__ import annotations
@@ -12,25 +11,23 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from audit_lit.activations import Activations
 from audit_lit.answer import Answer, bootstrap_interval, token_f1
 from audit_lit.auditor import Auditor, Reading
-from audit_lit.controls import null_activations
+from audit_lit.controls import NOTHINGS, nothing
 from audit_lit.data import NOTHING, Row
 from audit_lit.decoder import Decoder
 from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.questions import LABEL_QUESTION
 from audit_lit.target import Target
 
-KINDS = ("random", "permuted", "mean")
 OWN_SEED = 1000
 """Added to the seed, so that no draw is one of the control's own."""
 
 
-def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
+def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
     """Ask about nothing in every kind, and about the true activations for comparison.
 
     ``threshold_of_first_half`` is the lift that 5% of the answers exceed in the first half of the dialogs, for the kind
@@ -38,28 +35,14 @@ def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0
     All shares are counted over the second half.
     """
     auditor = Auditor(target, decoder)
-    dialogs = hidden_dialogs(rows, repaired=True, seed=seed)
-    answers: dict[str, list[Answer]] = {kind: [] for kind in ("true", *KINDS)}
-    for index, dialog in enumerate(tqdm(dialogs, desc="null", leave=False)):
-        reading = auditor.read(dialog)
+    readings = [auditor.read(dialog) for dialog in hidden_dialogs(rows, repaired=True, seed=seed)]
+    true = Activations.cat([reading.activations for reading in readings])
+    given = {kind: nothing(kind, true, decoder.write, seed=seed + OWN_SEED) for kind in NOTHINGS} | {"true": true}
+    answers: dict[str, list[Answer]] = {kind: [] for kind in given}
+    for index, reading in enumerate(tqdm(readings, desc="null", leave=False)):
         for kind, found in answers.items():
-            given = nothing(kind, reading.activations, decoder, seed + OWN_SEED + index)
-            found += _ask(auditor, replace(reading, activations=given), seed)
+            found += _ask(auditor, replace(reading, activations=given[kind].rows([index])), seed)
     return _summary(answers, [row.label_words for row in rows], decoder.protocol.lift_threshold)
-
-
-def nothing(kind: str, activations: Activations, decoder: Decoder, seed: int) -> Activations:
-    """Return activations that say nothing, of a kind from ``KINDS``; unchanged for ``true``."""
-    if kind == "true":
-        return activations
-    if kind == "random":
-        return null_activations(activations, decoder.write, seed=seed).rows([0])
-    resid, mask = activations.resid, activations.mask[:, None, :, None]
-    if kind == "permuted":
-        keys = torch.rand(resid.shape, generator=torch.Generator().manual_seed(seed))
-        return replace(activations, resid=resid.gather(-1, keys.argsort(-1).to(resid.device)))
-    mean = (resid * mask).sum(2, keepdim=True) / mask.sum(2, keepdim=True)
-    return replace(activations, resid=mean * mask)
 
 
 def _ask(auditor: Auditor, reading: Reading, seed: int) -> list[Answer]:
@@ -68,15 +51,15 @@ def _ask(auditor: Auditor, reading: Reading, seed: int) -> list[Answer]:
 
 def _summary(answers: dict[str, list[Answer]], truths: Sequence[str], shipped: float | None) -> dict[str, Any]:
     half = len(answers["true"]) // 2
-    lifts = {kind: [0.0 if one.text == NOTHING else one.lift for one in answers[kind][:half]] for kind in KINDS}
+    lifts = {kind: [0.0 if one.text == NOTHING else one.lift for one in answers[kind][:half]] for kind in NOTHINGS}
     threshold = max(0.0, *(float(np.quantile(found, 0.95)) for found in lifts.values()))
     used = threshold if shipped is None else shipped
     confident = {kind: np.array([_confident(one, used) for one in found[half:]]) for kind, found in answers.items()}
-    pooled = np.concatenate([confident[kind] for kind in KINDS])
+    pooled = np.concatenate([confident[kind] for kind in NOTHINGS])
     return {
         "confident_share": float(pooled.mean()),
         "interval": bootstrap_interval(pooled),
-        "by_kind": {kind: float(confident[kind].mean()) for kind in KINDS},
+        "by_kind": {kind: float(confident[kind].mean()) for kind in NOTHINGS},
         "says_nothing": {kind: float(np.mean([a.text == NOTHING for a in found])) for kind, found in answers.items()},
         "true_confident_share": float(confident["true"].mean()),
         "true_f1": _overlap(answers["true"], truths, used),

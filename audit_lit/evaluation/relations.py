@@ -20,7 +20,7 @@ from audit_lit.target import Target
 PER_RELATION, MAX_NEW_TOKENS = 8, 20
 
 
-def relations(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, **_: Any) -> dict[str, Any]:
+def relations(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
     """Complete up to eight sentences of each relation; figures for all, and by folder."""
     chosen = _drawn(rows, seed)
     dialogs = [row.messages for row in chosen]

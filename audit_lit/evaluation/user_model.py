@@ -32,9 +32,10 @@ def user_model(
     results, pooled = {}, []
     for attribute in sorted({attribute_of(row) for row in rows}):
         chosen = drawn(rows, attribute, PER_ATTRIBUTE, seed)
-        hits = _hits(decoder, target, chosen, attribute, seed)
+        conditions = Conditions.of(decoder, target, [row.messages for row in chosen], seed=seed)
+        hits = _hits(conditions, chosen, attribute)
         if known := drawn(train_rows, attribute, FOR_PROBE, seed):
-            hits["probe"] = _probed(decoder, target, known, chosen)
+            hits["probe"] = _probed(conditions, target, known, chosen)
         majority = max(np.mean([value_of(row) == value for row in chosen]) for value in map(value_of, chosen))
         results[attribute] = {**beside(hits, "accuracy"), "majority": float(majority), "n": len(chosen)}
         pooled.append(hits)
@@ -48,23 +49,15 @@ def drawn(rows: Sequence[Row], attribute: str, n: int, seed: int) -> list[Row]:
     return random.Random(seed).sample(about, min(n, len(about)))
 
 
-def _hits(decoder: Decoder, target: Target, rows: Sequence[Row], attribute: str, seed: int) -> dict[str, Values]:
-    conditions = Conditions.of(decoder, target, [row.messages for row in rows], seed=seed)
+def _hits(conditions: Conditions, rows: Sequence[Row], attribute: str) -> dict[str, Values]:
     values = sorted({value_of(row) for row in rows})
     truth = np.array([values.index(value_of(row)) for row in rows])
     question, options = QUESTION.format(attribute=attribute), [f"{value.capitalize()}." for value in values]
-    hits = {}
-    for name in conditions.names:
-        raw = [
-            [float(one.sum()) for one in conditions.scores(name, row, question, options)] for row in range(len(rows))
-        ]
-        # Less each option's mean over the dialogs: what is said of everyone is no belief about this user.
-        scores = np.array(raw) - np.mean(raw, axis=0)
-        hits[name] = (scores.argmax(1) == truth).astype(float)
-    return hits
+    chosen = {name: conditions.evidence(name, question, options).argmax(1) for name in conditions.names}
+    return {name: (option == truth).astype(float) for name, option in chosen.items()}
 
 
-def _probed(decoder: Decoder, target: Target, known: Sequence[Row], rows: Sequence[Row]) -> Values:
-    read = [read_dialogs(target, decoder.protocol, [row.messages for row in some]) for some in (known, rows)]
-    found = Probe(read[0], [value_of(row) for row in known]).predict(read[1])
+def _probed(conditions: Conditions, target: Target, known: Sequence[Row], rows: Sequence[Row]) -> Values:
+    read = read_dialogs(target, conditions.decoder.protocol, [row.messages for row in known])
+    found = Probe(read, [value_of(row) for row in known]).predict(conditions.activations)
     return np.array([said == value_of(row) for said, row in zip(found, rows, strict=True)], dtype=float)

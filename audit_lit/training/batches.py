@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from audit_lit.activations import Activations
-from audit_lit.controls import null_activations
+from audit_lit.controls import nothing
 from audit_lit.data import Example
 from audit_lit.decoder import Decoder
 from audit_lit.dialog import render
@@ -87,9 +87,11 @@ class Batches:
         if self.decoder.protocol.reads == "text":
             return [render(example.dialog, self.target.tokenizer).visible_text for example in examples]
         # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
-        found = read_dialogs(self.target, self.decoder.protocol, [example.dialog for example in examples])
+        dialogs, ends = [example.dialog for example in examples], [example.last_of_text for example in examples]
+        found = read_dialogs(self.target, self.decoder.protocol, dialogs, ends)
+        resid = found.resid.clone()
         for row, example in enumerate(examples):
-            if example.null is not None:
-                noise = null_activations(found.rows([row]), self.decoder.write, seed=example.null)
-                found.resid[row] = noise.resid[0]
-        return found
+            if example.null:
+                kind, seed = example.null
+                resid[row] = nothing(kind, found, self.decoder.write, seed=seed).resid[row]
+        return replace(found, resid=resid)

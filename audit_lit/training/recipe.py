@@ -46,13 +46,26 @@ class Share(_Strict):
     Attributes:
         source: One of ``training/sources.py``.
         weight: Relative share.
-        questions: One is drawn for each example; ``qa`` brings its own, those of ``yes_no`` hold ``{claim}``,
-            those of ``user`` ``{attribute}``.
+        questions: One is drawn for each example; ``qa`` and ``relation`` bring their own, those of ``yes_no`` hold
+            ``{claim}``, those of ``user`` ``{attribute}``.
         neutral_prompts: Sentences that instruct nothing in particular, for ``neutral`` and the dialogs without a
             hidden prompt in ``yes_no``.
     """
 
-    source: Literal["label", "instruction", "system", "qa", "kind", "yes_no", "user", "neutral", "null"]
+    source: Literal[
+        "label",
+        "instruction",
+        "system",
+        "qa",
+        "kind",
+        "yes_no",
+        "user",
+        "relation",
+        "previous_text",
+        "next_text",
+        "neutral",
+        "null",
+    ]
     weight: float = Field(gt=0)
     questions: tuple[str, ...] = ()
     neutral_prompts: tuple[str, ...] = ()
@@ -117,7 +130,8 @@ class Recipe(_Strict):
     def for_rival(self) -> Recipe:
         """Return the recipe of the control ``text_trained``: the same LoRA and questions, given the visible text.
 
-        Each hidden prompt keeps its own user line, the only place where the text may give it away.
+        Each hidden prompt keeps its own user line, the only place where the text may give it away; no text is random,
+        and none needs to be read back.
         """
         changes = {
             "name": f"{self.name}-text",
@@ -126,7 +140,7 @@ class Recipe(_Strict):
             "repaired": 0.0,
             "examples": self.rival,
             "rival": 0,
-            "mixture": tuple(share for share in self.mixture if share.source != "null"),  # no text is random
+            "mixture": tuple(share for share in self.mixture if share.source not in ("null", "previous_text")),
             "wire": self.wire.model_copy(update={"write": "replace"}),  # nothing is written
         }
         return self.model_copy(update=changes)

@@ -50,12 +50,14 @@ def train(
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(dev_rows, "the dev split")  # before hours of training
     target = target or load_target(recipe.target, device=device)
-    decoder = new_decoder(recipe, target, rows, split_hash(folders, "train"))
+    digest = split_hash(folders, "train")
+    decoder = new_decoder(recipe, target, rows, digest)
     trainer = Trainer(recipe, target, decoder, out)
     trainer.train(rows, dev_rows)
     if recipe.rival:
-        decoder.rival = new_decoder(recipe.for_rival(), target, rows, split_hash(folders, "train"))
-        Trainer(recipe.for_rival(), target, decoder.rival, out / RIVAL).train(rows, dev_rows)
+        for_rival = recipe.for_rival()
+        decoder.rival = new_decoder(for_rival, target, rows, digest)
+        Trainer(for_rival, target, decoder.rival, out / RIVAL).train(rows, dev_rows)
     if trainer.is_main:
         publish(decoder, target, recipe, (rows, dev_rows), out)
     trainer.accelerator.wait_for_everyone()
@@ -72,7 +74,7 @@ def publish(decoder: Decoder, target: Target, recipe: Recipe, splits: tuple[list
     if decoder.protocol.reads == "activations":
         results = measure(decoder, target, dev_rows, rows)
         decoder.protocol = calibrated(decoder.protocol, results)
-        decoder.save(folder)
+        decoder.protocol.save(folder)
         write_card(folder, decoder, recipe, results, out / LOG)
 
 

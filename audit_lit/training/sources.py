@@ -12,6 +12,7 @@ from typing import Any
 
 from audit_lit.data import NO, NO_INSTRUCTION, NOTHING, YES, Example, Row
 from audit_lit.errors import RecipeError
+from audit_lit.relations import KIND as RELATION
 from audit_lit.reword import reword
 from audit_lit.training.recipe import Recipe, Share
 from audit_lit.users import KIND as USER
@@ -21,6 +22,10 @@ Messages = tuple[dict[str, Any], ...]
 
 USER_DIALOGS = 0.15
 """Share of dialogs without a hidden prompt that have several turns, if there are any."""
+NULL_KINDS = ("random", "mean")
+"""Of ``controls.NOTHINGS``; ``permuted`` is kept for measuring."""
+N_WORDS = 12
+"""Length of the texts that are read back or foretold."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Pool:
         system: Dialogs under a hidden system prompt.
         qa: Dialogs with questions and answers of their own.
         users: Dialogs labelled with an attribute of their user.
+        relations: Lines that end in a subject, with sentences to complete about it.
+        replied: Dialogs in which the assistant has said something.
         lines: User lines, to pair system prompts with.
         recipe: Says how often to re-pair and to reword.
     """
@@ -38,6 +45,8 @@ class Pool:
     system: tuple[Row, ...]
     qa: tuple[Row, ...]
     users: tuple[Row, ...]
+    relations: tuple[Row, ...]
+    replied: tuple[Row, ...]
     lines: tuple[str, ...]
     recipe: Recipe
 
@@ -46,9 +55,12 @@ class Pool:
         """Sort rows by what they can serve."""
         system = tuple(row for row in rows if row.system)
         users = tuple(row for row in rows if row.family[0] == USER)
+        relations = tuple(row for row in rows if row.family[0] == RELATION)
+        replied = tuple(row for row in rows if any(map(_is_reply, row.messages)))
         openings = [*(row.messages[1:2] for row in system), *(row.messages[:1] for row in users)]
         lines = tuple(message["content"] for opening in openings for message in opening)
-        return cls(system, tuple(row for row in rows if row.qa), users, lines, recipe)
+        qa = tuple(row for row in rows if row.qa and row.family[0] != RELATION)
+        return cls(system, qa, users, relations, replied, lines, recipe)
 
     def dialog(self, row: Row, rng: random.Random) -> Messages:
         """Return the row's dialog: its system prompt mostly with a random user line, and sometimes in other words."""
@@ -120,20 +132,48 @@ def user(pool: Pool, share: Share, rng: random.Random) -> Example:
     return Example(row.messages, question, f"{value_of(row).capitalize()}.", row.label)
 
 
+def relation(pool: Pool, _share: Share, rng: random.Random) -> Example:
+    """Complete a sentence about a subject from the activation of its last token alone."""
+    row = rng.choice(pool.relations)
+    question, answer = rng.choice(row.qa)
+    return Example(row.messages, question, answer, row.label, last_of_text=True)
+
+
+def previous_text(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Ask for the beginning of the line that was read: needs no labels (as activation oracles are trained)."""
+    dialog = pool.dialog(rng.choice(pool.system), rng)
+    return Example(dialog, rng.choice(share.questions), _opening(dialog[-1]["content"]), "none")
+
+
+def next_text(pool: Pool, share: Share, rng: random.Random) -> Example:
+    """Ask for the beginning of the reply that follows in the data."""
+    row = rng.choice(pool.replied)
+    at = rng.choice([place for place, message in enumerate(row.messages) if _is_reply(message)])
+    return Example(row.messages[:at], rng.choice(share.questions), _opening(row.messages[at]["content"]), row.label)
+
+
 def neutral(pool: Pool, share: Share, rng: random.Random) -> Example:
     """Ask about a dialog that nothing controls; the answer says so."""
     return Example(pool.neutral(share, rng), rng.choice(share.questions), NO_INSTRUCTION, "none")
 
 
 def null(pool: Pool, share: Share, rng: random.Random) -> Example:
-    """Ask about random activations; the answer says that there is nothing."""
-    row = rng.choice(pool.system)
-    return Example(pool.dialog(row, rng), rng.choice(share.questions), NOTHING, "none", null=rng.randrange(2**31))
+    """Ask about random or mean activations; the answer says that there is nothing."""
+    row, kind = rng.choice(pool.system), rng.choice(NULL_KINDS)
+    given = (kind, rng.randrange(2**31))
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), NOTHING, "none", null=given)
 
 
-SOURCES: dict[str, Source] = {
-    source.__name__: source for source in (label, instruction, system, qa, kind, yes_no, user, neutral, null)
-}
+ALL = (label, instruction, system, qa, kind, yes_no, user, relation, previous_text, next_text, neutral, null)
+SOURCES: dict[str, Source] = {source.__name__: source for source in ALL}
+
+
+def _is_reply(message: dict[str, Any]) -> bool:
+    return message["role"] == "assistant" and not message.get("hidden")
+
+
+def _opening(text: str) -> str:
+    return " ".join(text.split()[:N_WORDS])
 
 
 def _claim(row: Row, share: Share, rng: random.Random) -> str:
@@ -159,10 +199,12 @@ class Mixture:
             RecipeError: If a source of the mixture has no rows or no questions.
         """
         self.recipe, self._pool = recipe, Pool.of(rows, recipe)
+        pool = self._pool
+        pools = {"qa": pool.qa, "user": pool.users, "relation": pool.relations, "next_text": pool.replied}
         for share in recipe.mixture:
-            if not {"qa": self._pool.qa, "user": self._pool.users}.get(share.source, self._pool.system):
+            if not pools.get(share.source, self._pool.system):
                 raise RecipeError(f"the mixture wants {share.source!r} examples, but the data has no row for them.")
-            if not share.questions and share.source != "qa":
+            if not share.questions and share.source not in ("qa", "relation"):
                 raise RecipeError(
                     f"source {share.source!r} needs questions; add 'questions: [...]' to it in the recipe."
                 )
