@@ -68,6 +68,7 @@ def cli() -> None:
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
 @click.option("--dialog", type=click.File(encoding="utf-8"), help="JSON file with a list of messages; '-' is stdin.")
 @click.option("--reveal", default="user", help="Whose activations are read: user, assistant, last:K, or 3,4,5.")
+@click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Further answers, for the agreement.")
 @click.option("--max-new-tokens", default=60, type=click.IntRange(1), help="Longest answer.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of samples and the random control.")
@@ -94,7 +95,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("reading activations and asking ...")
-    auditor, reveal = Auditor(target, decoder), _reveal(options["reveal"])
+    auditor, reveal = Auditor(target, decoder, layer=options["layer"]), _reveal(options["reveal"])
     settings = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     answers = auditor.ask(dialog, questions, reveal=reveal, **settings) if questions else []
     weighed = auditor.weigh(dialog, claims, reveal=reveal) if claims else []
@@ -149,6 +150,7 @@ def train(
 @click.option("--decoder", default="default", help="Model that is measured: 'default', folder or Hub id.")
 @click.option("--revision", help="Commit of a Hub decoder.")
 @click.option("--limit", type=click.IntRange(4), help="Use this many labels.")
+@click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of every draw.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the figures into this file.")
@@ -173,9 +175,8 @@ def evaluate(suite: str, data: tuple[Path, ...], split: str, plot: Path | None, 
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("measuring ...")
-    document = run_suite(
-        suite, decoder, target, rows, train_rows=train_rows, limit=options["limit"], seed=options["seed"]
-    )
+    settings = {name: options[name] for name in ("limit", "layer", "seed")}
+    document = run_suite(suite, decoder, target, rows, train_rows=train_rows, **settings)
     if plot:
         draw(document, plot)
     if as_json:

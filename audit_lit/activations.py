@@ -73,6 +73,17 @@ class Activations:
             n_hidden=self.n_hidden[at],
         )
 
+    def at(self, layer: int) -> Activations:
+        """Return one of the layers alone.
+
+        Raises:
+            ActivationError: If it was not read.
+        """
+        if layer not in self.layers:
+            raise ActivationError(f"layer {layer} was not read; these activations have layers {list(self.layers)}.")
+        index = self.layers.index(layer)
+        return replace(self, resid=self.resid[:, index : index + 1], layers=(layer,))
+
     @classmethod
     def cat(cls, parts: Sequence[Activations]) -> Activations:
         """Return the dialogs of several readings of one target as one, in order."""

@@ -17,7 +17,7 @@ import torch
 
 from audit_lit.activations import Activations, read
 from audit_lit.answer import Answer, agreement, bootstrap_interval
-from audit_lit.claims import Claim, evidence, probability
+from audit_lit.claims import Claim, weigh
 from audit_lit.controls import null_activations
 from audit_lit.decoder import Decoder
 from audit_lit.decoys import decoy_dialogs, same_place
@@ -50,7 +50,12 @@ class Auditor:
     """
 
     def __init__(
-        self, target: Target | HookedModel, decoder: Decoder, *, tokenizer: PreTrainedTokenizerBase | None = None
+        self,
+        target: Target | HookedModel,
+        decoder: Decoder,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        layer: int | None = None,
     ) -> None:
         """Bring target and decoder together.
 
@@ -59,13 +64,14 @@ class Auditor:
             decoder: From ``Decoder.from_pretrained``.
             tokenizer: The target's Hugging Face tokenizer, for a bare model; by default the decoder's, where both
                 have the same base.
+            layer: The layer to read, for a decoder that reads one of several; None takes its first.
 
         Raises:
-            DecoderMismatch: If the decoder was trained for another model.
+            DecoderMismatch: If the decoder was trained for another model, or not on that layer.
             TargetError: If the model cannot be read.
         """
         self.target = target if isinstance(target, Target) else _wrap(target, decoder, tokenizer)
-        self.decoder = decoder
+        self.decoder = decoder.at(layer)
         fingerprint = self.target.fingerprint() if decoder.protocol.target_fingerprint else None
         decoder.protocol.check_target(self.target.d_model, self.target.n_layers, self.target.name, fingerprint)
 
@@ -166,6 +172,8 @@ class Auditor:
     def weigh(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
         """Say how likely it is that each claim describes what is hidden in a dialog.
 
+        Claims are compared with what the decoder's ``reference`` makes of them, or with the decoys where it has none.
+
         Args:
             dialog: As in ``ask``.
             claims: Such as ``"persona: pirate"`` or ``"Please talk like a pirate."``
@@ -176,10 +184,8 @@ class Auditor:
         """
         if not claims or not all(claim.strip() for claim in claims):
             raise DialogError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
-        reading, scale = self.read(dialog, reveal=reveal), self.decoder.protocol.claim_scale
-        nats = evidence(self.decoder, reading.activations, reading.decoys, claims)
-        likely = [None] * len(claims) if scale is None else [float(one) for one in probability(nats, scale)]
-        return [Claim(text, float(one), p) for text, one, p in zip(claims, nats, likely, strict=True)]
+        reading = self.read(dialog, reveal=reveal)
+        return weigh(self.decoder, reading.activations, self.decoder.reference or reading.decoys, claims)
 
     def _answer(
         self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int

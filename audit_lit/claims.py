@@ -1,9 +1,9 @@
 """Claims: how likely is it that a sentence says what the activations hide?
 
-The evidence for a claim is a log-likelihood ratio in nats: of the claim as an answer under the activations, against its
-mean under decoys, which have the same visible turns after other hidden prompts. What is likely under any prompt, or
-given away by the text, is no evidence. A slope and an offset make it a log-odds (Platt 1999): fitted on held-out claims
-of which half are right, so a probability is that of a claim which was as likely right as wrong before.
+The evidence for a claim is a log-likelihood ratio in nats: of the claim as an answer under the activations, against
+its marginal, the mean of that likelihood over activations after many other hidden prompts. What is likely under any
+prompt is no evidence. A slope and an offset make it a log-odds (Platt 1999): fitted on held-out claims of which half
+are right, so a probability is that of a claim which was as likely right as wrong before.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logsumexp, softmax
 
 from audit_lit.activations import Activations
 from audit_lit.decoder import Decoder
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
 QUESTIONS = (LABEL_QUESTION, PROMPT_QUESTION)
+Nats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,55 +32,79 @@ class Claim:
         evidence: Nats in favour of the claim; below zero, against it.
         probability: That it is right, if it was as likely right as wrong before; None if the decoder's scale was not
             measured.
+        share: That it is the right one, if exactly one of the claims weighed together is; None likewise.
     """
 
     text: str
     evidence: float
     probability: float | None
+    share: float | None
 
 
-def evidence(decoder: Decoder, own: Activations, others: Activations, claims: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the nats for each claim, as an answer to the two standard questions together.
+def weigh(decoder: Decoder, own: Activations, others: Activations, claims: Sequence[str]) -> list[Claim]:
+    """Weigh claims about one row of activations.
 
     Args:
         decoder: What scores.
         own: One row, the dialog's activations.
-        others: The decoys', any number of rows.
+        others: After other hidden prompts, any number of rows.
         claims: What might be hidden.
     """
-    return likelihood(decoder, own, claims) - likelihood(decoder, others, claims)
+    nats = likelihood(decoder, own, claims)[0] - marginal(decoder, others, claims)
+    scale, choice = decoder.protocol.claim_scale, decoder.protocol.choice_scale
+    likely = [None] * len(claims) if scale is None else probability(nats, scale).tolist()
+    shares = [None] * len(claims) if choice is None else softmax(choice * nats).tolist()
+    found = zip(claims, nats, likely, shares, strict=True)
+    return [Claim(text, float(one), p, share) for text, one, p, share in found]
 
 
-def likelihood(decoder: Decoder, activations: Activations, claims: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return each claim's log-probability in nats, its mean over rows and questions."""
-    scores = [
-        [float(score.sum()) for score in decoder.logprob_choices(activations.rows([row]), question, claims)]
-        for question in QUESTIONS
-        for row in range(len(activations))
-    ]
-    return np.asarray(np.mean(scores, axis=0))
+def likelihood(decoder: Decoder, activations: Activations, claims: Sequence[str]) -> Nats:
+    """Return each row's and claim's log-likelihood in nats, as the answer to one of the two standard questions."""
+    return np.stack(
+        [
+            either(
+                [
+                    [float(score.sum()) for score in decoder.logprob_choices(activations.rows([row]), question, claims)]
+                    for question in QUESTIONS
+                ]
+            )
+            for row in range(len(activations))
+        ]
+    )
 
 
-def probability(evidence: npt.ArrayLike, scale: tuple[float, float]) -> npt.NDArray[np.float64]:
+def marginal(decoder: Decoder, others: Activations, claims: Sequence[str]) -> Nats:
+    """Return each claim's log-likelihood in nats, averaged as a probability over the rows."""
+    return either(likelihood(decoder, others, claims))
+
+
+def either(nats: npt.ArrayLike) -> Nats:
+    """Return the logarithm of the mean probability over the first dimension."""
+    found = np.asarray(nats, dtype=float)
+    return np.asarray(logsumexp(found, axis=0) - np.log(len(found)))
+
+
+def probability(evidence: npt.ArrayLike, scale: tuple[float, float]) -> Nats:
     """Return ``1 / (1 + exp(-(slope * evidence + offset)))``."""
     slope, offset = scale
-    found: npt.NDArray[np.float64] = expit(slope * np.asarray(evidence, dtype=float) + offset)
+    found: Nats = expit(slope * np.asarray(evidence, dtype=float) + offset)
     return found
 
 
-def fit_scale(evidence: npt.ArrayLike, right: npt.ArrayLike) -> tuple[float, float]:
+def fit_scale(evidence: npt.ArrayLike, right: npt.ArrayLike, *, offset: bool = True) -> tuple[float, float]:
     """Return slope and offset of the logistic regression of being right on evidence, by maximum likelihood.
 
     The slope is at least zero, and at most what a weak prior (a standard deviation of one per nat) allows: two groups
-    without overlap would have no finite one.
+    without overlap would have no finite one. Without ``offset`` it is zero: for differences between two claims.
     """
     from scipy.optimize import minimize
 
     x, y = np.asarray(evidence, dtype=float), np.asarray(right, dtype=float)
 
-    def loss(scale: npt.NDArray[np.float64]) -> float:
+    def loss(scale: Nats) -> float:
         logits = scale[0] * x + scale[1]
         return float(np.sum(np.logaddexp(0, logits) - y * logits) + scale[0] ** 2 / 2)
 
-    slope, offset = minimize(loss, [0.1, 0.0], method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
-    return float(slope), float(offset)
+    free = None if offset else 0.0
+    slope, shift = minimize(loss, [0.1, 0.0], method="L-BFGS-B", bounds=[(0, None), (free, free)]).x
+    return float(slope), float(shift)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from audit_lit import decoder_files
 from audit_lit.activations import Activations
 from audit_lit.errors import ActivationError, DecoderMismatch, DialogError
-from audit_lit.hooks import inject, writing_to
+from audit_lit.hooks import Project, inject, writing_to
 from audit_lit.prompt import Batch, build_prompt, collate
 from audit_lit.protocol import Protocol
 from audit_lit.scoring import run_prompt, score, score_after
@@ -36,6 +36,7 @@ class Decoder:
         protocol: How activations enter it.
         write: The write operation, a module with the projection's parameters if there are any.
         rival: One that was trained alike to answer from the visible text, for the control ``text_trained``; or None.
+        reference: Activations of training dialogs, which claims are compared with; or None.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Decoder:
         protocol: Protocol,
         write: nn.Module,
         rival: Decoder | None = None,
+        reference: Activations | None = None,
     ) -> None:
         """Put the parts together; see ``from_pretrained`` for a published decoder.
 
@@ -57,7 +59,8 @@ class Decoder:
                 f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)}; "
                 f"load the base that it was trained on ({protocol.base})."
             )
-        self.model, self.tokenizer, self.protocol, self.rival = model, tokenizer, protocol, rival
+        self.model, self.tokenizer, self.protocol = model, tokenizer, protocol
+        self.rival, self.reference = rival, reference
         self.write = write.to(self.device)
         self._block = blocks[protocol.write_layer]
 
@@ -89,14 +92,31 @@ class Decoder:
             fingerprint = target.fingerprint() if files.protocol.target_fingerprint else None
             files.protocol.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer, write = decoder_files.load(files, target)
-        rival = files.folder / decoder_files.RIVAL
+        rival, reference = (files.folder / name for name in (decoder_files.RIVAL, decoder_files.REFERENCE))
         return cls(
             model,
             tokenizer,
             files.protocol,
             write,
             cls.from_pretrained(str(rival), target=target) if rival.is_dir() else None,
+            Activations.load(reference) if reference.is_file() else None,
         )
+
+    def at(self, layer: int | None = None) -> Decoder:
+        """Return the decoder for one of the layers that it can read; itself, if there is nothing to choose.
+
+        Raises:
+            DecoderMismatch: If it was not trained on that layer alone.
+        """
+        if layer is None and self.protocol.layer_choice == "all":
+            return self
+        first = self.protocol.read_layers[0]
+        protocol = self.protocol.at(first if layer is None else layer)
+        (layer,) = protocol.read_layers
+        index = self.protocol.read_layers.index(layer)
+        write = self.write.at(index) if isinstance(self.write, Project) else self.write
+        reference = self.reference.at(layer) if self.reference else None
+        return Decoder(self.model, self.tokenizer, protocol, write, self.rival, reference)
 
     @property
     def device(self) -> torch.device:
@@ -114,10 +134,12 @@ class Decoder:
             raise DecoderMismatch(
                 f"{self.protocol.name!r} was trained to read text, as a control; expected a decoder of activations."
             )
-        if activations.resid.shape[-1] != self.protocol.d_model or activations.layers != self.protocol.read_layers:
+        known, got = self.protocol.read_layers, activations.layers
+        fits = len(got) == 1 and got[0] in known if self.protocol.layer_choice == "one" else got == known
+        if activations.resid.shape[-1] != self.protocol.d_model or not fits:
             raise DecoderMismatch(
-                f"decoder {self.protocol.name!r} reads layers {list(self.protocol.read_layers)} of width "
-                f"{self.protocol.d_model}; got {list(activations.layers)} of width {activations.resid.shape[-1]}. "
+                f"decoder {self.protocol.name!r} reads {self.protocol.layer_choice} of layers {list(known)}, of width "
+                f"{self.protocol.d_model}; got {list(got)} of width {activations.resid.shape[-1]}. "
                 "Read the activations with decoder.protocol.read_layers."
             )
 
@@ -198,8 +220,10 @@ class Decoder:
         return score_after(self.model, batch, prompt, [self.answer_ids(answer) for answer in answers])
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter, projection, ``protocol.json`` and the rival: what ``from_pretrained`` reads."""
+        """Write adapter, projection, ``protocol.json``, reference and rival: what ``from_pretrained`` reads."""
         decoder_files.save(self, Path(folder))
+        if self.reference:
+            self.reference.save(Path(folder) / decoder_files.REFERENCE)
         if self.rival:
             decoder_files.save(self.rival, Path(folder) / decoder_files.RIVAL)
 
@@ -211,7 +235,7 @@ class Decoder:
             )
         counts = activations.mask.sum(1).tolist()
         prompts = [
-            build_prompt(self.protocol, self.tokenizer, question, count)
+            build_prompt(self.protocol, self.tokenizer, question, count, activations.layers)
             for question, count in zip(questions, counts, strict=True)
         ]
         offsets = activations.n_hidden.tolist() if self.protocol.shift_positions else None
@@ -223,6 +247,8 @@ class Decoder:
             yield
             return
         vectors, layer_index = activations.vectors()
+        if self.protocol.layer_choice == "one":
+            layer_index = layer_index + self.protocol.read_layers.index(activations.layers[0])
         with writing_to(self._block, inject(self.write, vectors, batch.slots, layer_index)):
             yield
 

@@ -28,7 +28,7 @@ PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
 SHIPPED = {"default": Path(__file__).parent / "decoders" / "smollm2-135m"}
 RIVAL = "rival"
 """Folder in a decoder's own that holds the one trained to read text."""
-ADAPTER, PROJECTION = "adapter_model.safetensors", "projection.safetensors"
+ADAPTER, PROJECTION, REFERENCE = "adapter_model.safetensors", "projection.safetensors", "reference.safetensors"
 
 
 @dataclass(frozen=True)

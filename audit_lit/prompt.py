@@ -51,15 +51,21 @@ class Batch:
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
-def build_prompt(protocol: Protocol, tokenizer: PreTrainedTokenizerBase, question: str, n_slots: int) -> Prompt:
-    """Return the prompt for one question with ``n_slots`` slots per read layer.
+def build_prompt(
+    protocol: Protocol,
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    n_slots: int,
+    layers: Sequence[int] | None = None,
+) -> Prompt:
+    """Return the prompt for one question with ``n_slots`` slots for each layer; None stands for all read layers.
 
     Raises:
         ProtocolError: If the question is empty, or a placeholder is not exactly one token in this tokenizer.
     """
     if not question.strip():
         raise ProtocolError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
-    sections = [protocol.section.format(layer=layer, slots=MARK) for layer in protocol.read_layers]
+    sections = [protocol.section.format(layer=layer, slots=MARK) for layer in layers or protocol.read_layers]
     pieces = _wrap(protocol, tokenizer, protocol.section_separator.join(sections), question).split(MARK)
     if len(pieces) != len(sections) + 1:
         raise ProtocolError("the decoder's template drops or repeats the slots; expected each section once.")

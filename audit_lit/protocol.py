@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,8 @@ class Protocol:
         placeholder: Text of one slot; must be one token of the decoder.
         write: Operation at the slots: ``replace``, ``add`` (norm-matched) or ``project``.
         write_layer: Decoder block whose output is written.
+        layer_choice: Whether a prompt has a section for ``all`` read layers, or for ``one`` of them (the first, unless
+            the caller chooses another).
         positions: ``all`` revealed tokens, or their ``edges``: the first and last ``n_edge`` and the last of the text.
         n_edge: See ``positions``.
         reads: ``text`` is the control ``text_trained``, which is given the visible text instead of activations.
@@ -42,6 +44,8 @@ class Protocol:
         base_fingerprint: ``weights_fingerprint`` of the base, to know whether a target is that very model.
         claim_scale: Slope and offset that make a claim's evidence in nats a log-odds (see ``claims.py``); None if not
             measured.
+        choice_scale: Slope that makes the difference of two claims' evidence a log-odds, if exactly one is right; None
+            likewise.
         lift_threshold: Lift (nats per token) that one in twenty answers about nothing reaches; None if not measured.
         target_revision: Commit of the target it was trained on.
         target_fingerprint: ``Target.fingerprint()`` of that model.
@@ -61,6 +65,7 @@ class Protocol:
     placeholder: str
     write: Literal["replace", "add", "project"]
     write_layer: int
+    layer_choice: Literal["all", "one"] = "all"
     positions: Literal["all", "edges"] = "all"
     n_edge: int = 3
     reads: Literal["activations", "text"] = "activations"
@@ -72,6 +77,7 @@ class Protocol:
     base: str | None = None
     base_fingerprint: str | None = None
     claim_scale: tuple[float, float] | None = None
+    choice_scale: float | None = None
     lift_threshold: float | None = None
     target_revision: str | None = None
     target_fingerprint: str | None = None
@@ -90,8 +96,10 @@ class Protocol:
             for mark in marks:
                 if getattr(self, field).count(mark) != 1:
                     raise ProtocolError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once.")
-        if self.write not in ("replace", "add", "project") or self.positions not in ("all", "edges"):
-            raise ProtocolError(f"write={self.write!r}, positions={self.positions!r}: not a known operation or policy.")
+        known = {"write": ("replace", "add", "project"), "positions": ("all", "edges"), "layer_choice": ("all", "one")}
+        for field, options in known.items():
+            if getattr(self, field) not in options:
+                raise ProtocolError(f"{field}={getattr(self, field)!r} must be one of {', '.join(options)}.")
         if not self.read_layers or not all(0 <= layer < self.n_layers for layer in self.read_layers):
             raise ProtocolError(f"read_layers={list(self.read_layers)} must name some of 0-{self.n_layers - 1}.")
         if self.n_edge < 1:
@@ -108,6 +116,22 @@ class Protocol:
             return revealed
         text_ends = [turn.text_end - 1 for turn in rendered.turns if turn.text_end - 1 in revealed]
         return tuple(sorted({*revealed[: self.n_edge], *text_ends[-1:], *revealed[-self.n_edge :]}))
+
+    def at(self, layer: int) -> Protocol:
+        """Return the wire format for one of the read layers alone.
+
+        Raises:
+            DecoderMismatch: If the decoder was not trained on that layer alone.
+        """
+        if self.layer_choice == "one" and layer in self.read_layers:
+            return replace(self, read_layers=(layer,), layer_choice="all")
+        if self.read_layers == (layer,):
+            return self
+        several = " or ".join(map(str, self.read_layers)) if self.layer_choice == "one" else list(self.read_layers)
+        raise DecoderMismatch(
+            f"decoder {self.name!r} reads {'layer' if self.layer_choice == 'one' else 'layers'} {several}, but layer "
+            f"{layer} was asked for. Choose a layer that it was trained on, or leave the choice out."
+        )
 
     def check_target(self, d_model: int, n_layers: int, name: str, fingerprint: str | None) -> None:
         """Raise unless the decoder was trained for this target.

@@ -64,10 +64,11 @@ def claims_table(claims: Sequence[Claim]) -> None:
     """Print claims with their probability, if there are any."""
     if not claims:
         return
-    table = Table("claim", "probability", "evidence, nats", caption="if it was as likely right as wrong before")
+    table = Table("claim", "right*", "the one**", "evidence, nats")
+    table.caption = "*if it was as likely right as wrong before\n**if exactly one of these claims is right"
     for claim in claims:
-        known = "not measured" if claim.probability is None else f"{claim.probability:.2f}"
-        table.add_row(printable(claim.text), known, f"{claim.evidence:+.1f}")
+        known = ("not measured" if p is None else f"{p:.2f}" for p in (claim.probability, claim.share))
+        table.add_row(printable(claim.text), *known, f"{claim.evidence:+.1f}")
     Console().print(table)
 
 

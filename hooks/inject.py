@@ -75,6 +75,12 @@ class Project(nn.Module):
         self.register_buffer("std", std.detach().float().clone())
         self.weight = nn.Parameter(torch.eye(d_model, mean.shape[1]).repeat(mean.shape[0], 1, 1))
 
+    def at(self, index: int) -> Project:
+        """Return the operation for one of the read layers, counted from 0, with a copy of its parameters."""
+        part = Project(self.mean[index : index + 1], self.std[index : index + 1], self.weight.shape[1])
+        part.weight.data = self.weight.detach()[index : index + 1].clone()
+        return part
+
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
         """Return the slots' new residuals, in float32."""
         scaled = (vectors.float() - self.mean[layer_index]) / self.std[layer_index]

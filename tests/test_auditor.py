@@ -33,6 +33,15 @@ def test_answer_carries_everything(auditor: Any, dialog: Any) -> None:
     assert answer.layers == (2,) and len(answer.positions) == len(answer.tokens)
 
 
+def test_a_decoder_of_several_layers_reads_the_chosen_one(target: Any, make_decoder: Any, dialog: Any) -> None:
+    from audit_lit import Auditor, DecoderMismatch
+
+    several = make_decoder(write="project", read_layers=(3, 1), layer_choice="one")
+    assert [ask(Auditor(target, several, layer=layer), dialog).layers for layer in (None, 3, 1)] == [(3,), (3,), (1,)]
+    with pytest.raises(DecoderMismatch, match="layer 2 was asked for"):
+        Auditor(target, several, layer=2)
+
+
 def test_same_seed_same_answer(auditor: Any, dialog: Any) -> None:
     assert ask(auditor, dialog, seed=3).to_dict() == ask(auditor, dialog, seed=3).to_dict()
     assert ask(auditor, dialog, seed=3).samples != ask(auditor, dialog, seed=4).samples

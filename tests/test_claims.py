@@ -11,21 +11,26 @@ import pytest
 CLAIMS = ["persona: pirate", "Rhyme."]
 
 
-def test_evidence_is_a_mean_log_likelihood_ratio(make_decoder: Any, target: Any, dialog: Any) -> None:
+def test_evidence_is_the_likelihood_over_its_marginal(make_decoder: Any, target: Any, dialog: Any) -> None:
     from audit_lit import Auditor
-    from audit_lit.claims import QUESTIONS, evidence
+    from audit_lit.claims import QUESTIONS
 
     auditor = Auditor(target, make_decoder())
     reading = auditor.read(dialog)
-    found = evidence(auditor.decoder, reading.activations, reading.decoys, CLAIMS)
-    for claim, nats in zip(CLAIMS, found, strict=True):
-        ratios = []
-        for question in QUESTIONS:
-            own = auditor.decoder.logprob(reading.activations, [question], [claim])[0].sum()
-            n = len(reading.decoys)
-            decoys = [one.sum() for one in auditor.decoder.logprob(reading.decoys, [question] * n, [claim] * n)]
-            ratios.append(float(own) - float(sum(decoys)) / n)
-        assert nats == pytest.approx(np.mean(ratios), abs=1e-3)
+    for reference in (None, reading.decoys.rows([0, 3])):
+        auditor.decoder.reference = reference
+        others = reference or reading.decoys  # where there is no reference
+
+        def probability(activations: Any, claim: str) -> float:
+            n, found = len(activations), 0.0
+            for question in QUESTIONS:
+                scores = auditor.decoder.logprob(activations, [question] * n, [claim] * n)
+                found += sum(float(one.detach().double().sum().exp()) for one in scores) / n / len(QUESTIONS)
+            return found
+
+        for claim in auditor.weigh(dialog, CLAIMS):
+            ratio = probability(reading.activations, claim.text) / probability(others, claim.text)
+            assert claim.evidence == pytest.approx(np.log(ratio), abs=1e-3)
 
 
 def test_scale_is_recovered_from_planted_evidence() -> None:
@@ -36,6 +41,8 @@ def test_scale_is_recovered_from_planted_evidence() -> None:
     right = rng.random(20000) < probability(nats, (0.7, -0.4))
     assert fit_scale(nats, right) == pytest.approx((0.7, -0.4), abs=0.05)
     assert fit_scale(nats, ~right)[0] == 0.0  # evidence that misleads is worth nothing, never the reverse
+    gaps = np.where(rng.random(20000) < probability(nats, (0.7, 0.0)), nats, -nats)
+    assert fit_scale(gaps, np.ones(20000), offset=False) == (pytest.approx(0.7, abs=0.05), 0.0)
     slope, _ = fit_scale([-3.0, -2.0, 2.0, 3.0], [0, 0, 1, 1])
     assert 0 < slope < 5  # without overlap, too
 
@@ -48,7 +55,11 @@ def test_weigh_needs_a_measured_scale_for_a_probability(make_decoder: Any, targe
     assert [claim.text for claim in first] == CLAIMS and all(claim.probability is None for claim in first)
     auditor.decoder.protocol = replace(auditor.decoder.protocol, claim_scale=(2.0, 1.0))
     for claim in auditor.weigh(dialog, CLAIMS):
-        assert claim.probability == pytest.approx(1 / (1 + np.exp(-(2 * claim.evidence + 1))))
+        assert claim.probability == pytest.approx(1 / (1 + np.exp(-(2 * claim.evidence + 1)))) and claim.share is None
+    auditor.decoder.protocol = replace(auditor.decoder.protocol, choice_scale=0.5)
+    one, other = auditor.weigh(dialog, CLAIMS)
+    assert one.share == pytest.approx(1 / (1 + np.exp(0.5 * (other.evidence - one.evidence))))
+    assert one.share + other.share == pytest.approx(1) and auditor.weigh(dialog, CLAIMS[:1])[0].share == 1
 
 
 @pytest.mark.parametrize("claims", [[], [" "], ["pirate", ""]])

@@ -173,7 +173,7 @@ def test_a_saved_decoder_loads_the_same(
 @pytest.mark.parametrize(
     ("layers", "width", "error"),
     [
-        ((1,), 32, r"reads layers \[2\] of width 32; got \[1\] of width 32"),
+        ((1,), 32, r"reads all of layers \[2\], of width 32; got \[1\] of width 32"),
         ((2,), 8, r"got \[2\] of width 8"),
     ],
 )
@@ -197,3 +197,50 @@ def test_limits_are_checked_before_running(target: Any, make_decoder: Make) -> N
         decoder.answer(one, QUESTIONS)
     with pytest.raises(DecoderMismatch, match="writes at block 4, but the decoder's base has 4;"):
         Decoder(decoder.model, decoder.tokenizer, make_protocol(target, write_layer=4), decoder.write)
+
+
+SEVERAL = {"write": "project", "read_layers": (3, 1), "layer_choice": "one", "section": "Layer {layer}:{slots}"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", [3, 1])
+def test_one_of_several_layers_is_read_as_if_alone(make_decoder: Make, target: Any, layer: int) -> None:
+    several = make_decoder(**SEVERAL)
+    activations = reading(target, (layer,))
+    scores = several.logprob(activations, QUESTIONS, ANSWERS)
+    alone = several.at(layer)
+    assert alone.protocol.read_layers == (layer,) and alone.at(layer).protocol == alone.protocol
+    for one, other in zip(scores, alone.logprob(activations, QUESTIONS, ANSWERS), strict=True):
+        torch.testing.assert_close(one, other)
+    prompt = build_prompt(several.protocol, several.tokenizer, "What?", 2, activations.layers)
+    assert f"Layer {layer}:" in several.tokenizer.decode(prompt.token_ids)
+    index = several.protocol.read_layers.index(layer)
+    other = several.write.mean[1 - index].clone()
+    several.write.mean[1 - index] += 1  # of the other layer: no difference
+    torch.testing.assert_close(several.logprob(activations, QUESTIONS, ANSWERS)[0], scores[0])
+    several.write.mean[1 - index] = other
+    several.write.mean[index] += 1
+    assert not torch.allclose(several.logprob(activations, QUESTIONS, ANSWERS)[0], scores[0])
+
+
+def test_layers_that_cannot_be_chosen_are_refused(make_decoder: Make, target: Any) -> None:
+    several, single = make_decoder(**SEVERAL), make_decoder()
+    assert several.at().protocol.read_layers == (3,) and single.at() is single
+    with pytest.raises(DecoderMismatch, match=r"reads layer 3 or 1, but layer 2 was asked for"):
+        several.at(2)
+    with pytest.raises(DecoderMismatch, match=r"reads layers \[2\], but layer 1 was asked for"):
+        single.at(1)
+    with pytest.raises(DecoderMismatch, match=r"reads one of layers \[3, 1\], of width 32; got \[1, 3\]"):
+        several.logprob(reading(target, (1, 3)), QUESTIONS, ANSWERS)
+    with pytest.raises(ActivationError, match="layer 0 was not read"):
+        reading(target, (1, 3)).at(0)
+
+
+def test_a_decoder_of_several_layers_survives_saving(make_decoder: Make, target: Any, tmp_path: Path) -> None:
+    several = make_decoder(**SEVERAL)
+    several.reference = reading(target, (3, 1))
+    several.save(tmp_path)
+    loaded = Decoder.from_pretrained(str(tmp_path), target=target)
+    assert loaded.protocol == several.protocol and loaded.reference is not None
+    torch.testing.assert_close(loaded.reference.resid, several.reference.resid)
+    torch.testing.assert_close(loaded.at(1).reference.resid[:, 0], several.reference.resid[:, 1])

@@ -55,7 +55,7 @@ def test_auroc_is_the_share_of_ordered_pairs() -> None:
 
 
 def test_calibration_figures() -> None:
-    from audit_lit.evaluation.statistics import brier, expected_calibration_error
+    from audit_lit.evaluation.statistics import brier, expected_calibration_error, perfect_calibration_error
 
     p, y = np.array([0.05, 0.95, 0.95, 0.95, 0.95]), np.array([0.0, 1, 1, 1, 0])
     assert expected_calibration_error(p, y) == pytest.approx(0.2 * 0.05 + 0.8 * 0.2)
@@ -63,6 +63,9 @@ def test_calibration_figures() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(20000)
     assert expected_calibration_error(p, rng.random(20000) < p) < 0.02
+    few = rng.random(40)
+    drawn = [expected_calibration_error(few, rng.random(40) < few) for _ in range(400)]
+    assert perfect_calibration_error(few) == pytest.approx(np.mean(drawn), abs=0.01) and np.mean(drawn) > 0.1
 
 
 def test_candidates_serve_equally_often() -> None:
@@ -172,7 +175,9 @@ def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path
     elif suite == "relations":
         assert set(document["all"]["controls"]) == controls and document["factual"]["n"] == 5
     else:
-        assert set(document["auroc"]["controls"]) == controls and document["n"] == 20
+        assert document["n"] == 5 * 4 * 2 and document["ece"]["if_perfect"] > 0
+        for asked in (document, document["forced_choice"]):
+            assert set(asked["auroc"]["controls"]) == controls and 0 <= asked["ece"]["value"] <= 1
     table = CliRunner().invoke(cli, command)
     assert table.exit_code == 0 and "95%" in table.stdout
     assert "confident_share" in table.stdout if suite == "null" else "text_only " in table.stdout

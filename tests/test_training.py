@@ -192,6 +192,20 @@ def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path
     assert np.mean(spreads) < np.ptp([len(e.question) + len(e.answer) for e in drawn]) / 2
 
 
+def test_sampled_layers_are_read_in_turn_and_trained_together(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from audit_lit.training.run import train
+
+    several = {"read_layers": (2, 1), "layer_choice": "one", "section": "Layer {layer}:{slots}"}
+    recipe = small_recipe(folders, wire=small_recipe(folders).wire.model_copy(update=several))
+    parts = [batch.given for (batch,) in batches(folders, recipe).steps(0)]
+    assert [given.layers for given in parts[:4]] == [(1,), (2,), (1,), (2,)]
+    folder = train(recipe, folders[1], tmp_path)
+    weight = load_file(folder / "projection.safetensors")["weight"]
+    assert not any(torch.allclose(one, torch.eye(32)) for one in weight) and not torch.allclose(*weight)
+
+
 def test_processes_and_parts_share_a_step(folders: tuple[Path, Path]) -> None:
     from audit_lit.errors import RecipeError
 

@@ -73,6 +73,7 @@ def evaluate(
     *,
     train_rows: Sequence[Row] = (),
     limit: int | None = None,
+    layer: int | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure a decoder and return one JSON-ready document.
@@ -84,14 +85,16 @@ def evaluate(
         rows: Of ``load_split``; every suite takes those that it can use.
         train_rows: Of another split, for the control ``probe``; without them there is none.
         limit: Use this many rows, drawn with the seed; None uses all.
+        layer: The layer to read, for a decoder that reads one of several; None takes its first.
         seed: Of every draw; same seed, same document.
 
     Raises:
         RecipeError: If the suite is unknown, or too few rows are of its kind.
+        DecoderMismatch: If the decoder was not trained on that layer.
     """
     if suite not in SUITES:
         raise RecipeError(f"unknown suite {suite!r}; expected one of {', '.join(SUITES)}.")
-    rows = SUITES[suite].usable(rows)
+    rows, decoder = SUITES[suite].usable(rows), decoder.at(layer)
     if limit is not None and limit < len(rows):
         rows = random.Random(seed).sample(rows, max(limit, MIN_ROWS))
     known = {"train_rows": train_rows} if SUITES[suite].probes else {}
@@ -105,6 +108,7 @@ def evaluate(
             "decoder_training_data": decoder.protocol.training_data,
             "rival": decoder.rival.protocol.name if decoder.rival else None,
             "target": target.name,
+            "layers": list(decoder.protocol.read_layers),
             "target_fingerprint": target.fingerprint(),
             "seed": seed,
             "limit": limit,

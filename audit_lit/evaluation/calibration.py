@@ -2,7 +2,8 @@
 
 Claims about re-paired dialogs, half of them right. A wrong one names another dialog's prompt, of the same family where
 there is one. The probability of a claim comes from its evidence (``claims.py``) by a scale that is fitted to the other
-half of the dialogs, for the decoder and for every control alike.
+half of the dialogs, for the decoder and for every control alike; so does that of the right one in a forced choice
+between it and the wrong one.
 """
 
 from __future__ import annotations
@@ -15,36 +16,48 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from audit_lit.auditor import Auditor
-from audit_lit.claims import QUESTIONS, fit_scale, likelihood, probability
+from audit_lit.claims import QUESTIONS, either, fit_scale, marginal, probability
 from audit_lit.data import Row
 from audit_lit.decoder import Decoder
 from audit_lit.evaluation.conditions import READ, Conditions, beside
-from audit_lit.evaluation.dialogs import everyones_other, hidden_dialogs
-from audit_lit.evaluation.statistics import Values, auroc, auroc_interval, brier, expected_calibration_error
+from audit_lit.evaluation.dialogs import Messages, everyones_other, hidden_dialogs
+from audit_lit.evaluation.statistics import (
+    Values,
+    auroc,
+    auroc_interval,
+    brier,
+    expected_calibration_error,
+    perfect_calibration_error,
+)
 from audit_lit.target import Target
 from audit_lit.text_only import text_readers
 
+PAIRINGS = 2
+"""User lines that each prompt is weighed under."""
+
 
 def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """Weigh four claims about each dialog: its label and its instruction, each beside another's.
+    """Weigh claims about each prompt under two user lines: its label and its instruction, each beside another's.
 
-    ``claim_scale`` is the scale fitted to all dialogs: what a decoder's protocol should say.
+    ``ece.if_perfect`` is what a perfectly calibrated decoder would show on average, because bins hold few claims.
+    ``claim_scale`` and ``choice_scale`` are fitted to all dialogs: what a decoder's protocol should say.
     """
-    dialogs = hidden_dialogs(rows, repaired=True, seed=seed)
+    pairings = [hidden_dialogs(rows, repaired=True, seed=seed + place) for place in range(PAIRINGS)]
+    dialogs = [pairing[index] for index in range(len(rows)) for pairing in pairings]
+    claims = [claims_about(rows, index, seed + place) for index in range(len(rows)) for place in range(PAIRINGS)]
     conditions = Conditions.of(decoder, target, dialogs, seed=seed)
-    claims = [claims_about(rows, index, seed) for index in range(len(rows))]
     texts = [[text for text, _ in some] for some in claims]
-    auditor = Auditor(target, decoder)
-    decoys = [
-        likelihood(decoder, auditor.read(dialog).decoys, some)
-        for dialog, some in zip(tqdm(dialogs, desc="decoys", leave=False), texts, strict=True)
-    ]
-    evidence = _evidence(conditions, texts, np.array(decoys), seed)
+    evidence = _evidence(conditions, texts, _marginals(Auditor(target, decoder), dialogs, texts), seed)
     right = np.array([[is_right for _, is_right in some] for some in claims], dtype=float)
     p = {name: cross_fitted(values, right) for name, values in evidence.items()}
+    gaps = {name: values[:, ::2] - values[:, 1::2] for name, values in evidence.items()}
+    chosen = {name: cross_fitted(values, np.ones_like(values), offset=False) for name, values in gaps.items()}
+    both = {name: np.dstack([values, 1 - values]).reshape(right.shape) for name, values in chosen.items()}
     return {
         **_figures(p, right, seed),
+        "forced_choice": _figures(both, right, seed),
         "claim_scale": fit_scale(evidence[READ].ravel(), right.ravel()),
+        "choice_scale": fit_scale(gaps[READ].ravel(), np.ones(gaps[READ].size), offset=False)[0],
         "n": right.size,
     }
 
@@ -59,20 +72,32 @@ def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[tuple[str, 
     return [(text, place % 2 == 0) for place, text in enumerate(texts)]
 
 
-def cross_fitted(evidence: Values, right: Values) -> Values:
-    """Return the probability of each claim by the scale that fits the other half of the dialogs (rows)."""
-    found, half = np.empty_like(evidence), np.arange(len(evidence)) % 2 == 0
+def cross_fitted(evidence: Values, right: Values, *, offset: bool = True) -> Values:
+    """Return the probability of each claim by the scale that fits the other half of the prompts (pairs of rows)."""
+    found, half = np.empty_like(evidence), np.arange(len(evidence)) // PAIRINGS % 2 == 0
     for part in (half, ~half):
-        found[part] = probability(evidence[part], fit_scale(evidence[~part].ravel(), right[~part].ravel()))
+        scale = fit_scale(evidence[~part].ravel(), right[~part].ravel(), offset=offset)
+        found[part] = probability(evidence[part], scale)
     return found
 
 
-def _evidence(conditions: Conditions, claims: Sequence[list[str]], decoys: Values, seed: int) -> dict[str, Values]:
-    """Return nats per dialog and claim under every condition: relative to the decoys, or to another dialog's text."""
+def _marginals(auditor: Auditor, dialogs: Sequence[Messages], claims: Sequence[list[str]]) -> Values:
+    """Return the marginal of each claim (columns) about each dialog (rows), as ``Auditor.weigh`` takes it."""
+    decoder = auditor.decoder
+    if decoder.reference:
+        texts = sorted({text for some in claims for text in some})
+        known = dict(zip(texts, marginal(decoder, decoder.reference, texts), strict=True))
+        return np.array([[known[text] for text in some] for some in claims])
+    shown = zip(tqdm(dialogs, desc="decoys", leave=False), claims, strict=True)
+    return np.array([marginal(decoder, auditor.read(dialog).decoys, some) for dialog, some in shown])
+
+
+def _evidence(conditions: Conditions, claims: Sequence[list[str]], marginals: Values, seed: int) -> dict[str, Values]:
+    """Return nats per dialog and claim under every condition: relative to the marginal, or to another dialog's text."""
     others = everyones_other(len(claims), seed + 1)
     texts = text_readers(conditions.decoder)
     elsewhere = {name: _likelihood(conditions, name, claims, others) for name in texts}
-    return {name: _likelihood(conditions, name, claims) - elsewhere.get(name, decoys) for name in conditions.names}
+    return {name: _likelihood(conditions, name, claims) - elsewhere.get(name, marginals) for name in conditions.names}
 
 
 def _likelihood(
@@ -85,7 +110,7 @@ def _likelihood(
         ]
         for question in QUESTIONS
     ]
-    return np.asarray(np.mean(scores, axis=0))
+    return either(scores)
 
 
 def _figures(p: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
@@ -99,6 +124,7 @@ def _figures(p: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
         name: {"value": of(p[READ]), "controls": {control: of(p[control]) for control in p if control != READ}}
         for name, of in figures.items()
     }
+    results["ece"]["if_perfect"] = perfect_calibration_error(p[READ].ravel(), seed=seed)
     results["auroc"]["interval"] = auroc_interval(p[READ][yes], p[READ][~yes], seed=seed)
     hits = {name: ((values > 0.5) == yes).mean(axis=1) for name, values in p.items()}
     return {**results, "accuracy": beside(hits, "accuracy")}

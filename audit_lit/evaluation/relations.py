@@ -33,7 +33,10 @@ def relations(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: in
         hits[name] = np.array([truth in answer.lower() for truth, answer in zip(truths, said, strict=True)], float)
     groups = np.array([row.family[1] for row in chosen])
     by_group = {
-        str(group): beside({name: values[groups == group] for name, values in hits.items()}, "accuracy")
+        str(group): {
+            **beside({name: values[groups == group] for name, values in hits.items()}, "accuracy"),
+            "n": int(np.sum(groups == group)),
+        }
         for group in np.unique(groups)
     }
     return {"all": {**beside(hits, "accuracy"), "n": len(chosen)}, **by_group}

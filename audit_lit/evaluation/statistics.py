@@ -48,6 +48,12 @@ def expected_calibration_error(probabilities: npt.ArrayLike, outcomes: npt.Array
     return float(np.sum(gaps))
 
 
+def perfect_calibration_error(probabilities: npt.ArrayLike, *, seed: int = 0) -> float:
+    """Return the mean calibration error of outcomes drawn with these very probabilities: what chance alone leaves."""
+    rng, p = np.random.default_rng(seed), np.asarray(probabilities, dtype=float)
+    return float(np.mean([expected_calibration_error(p, rng.random(p.shape) < p) for _ in range(N_RESAMPLES)]))
+
+
 def brier(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike) -> float:
     """Return the mean squared distance of probability from outcome (Brier 1950)."""
     return float(np.mean((np.asarray(probabilities, dtype=float) - np.asarray(outcomes, dtype=float)) ** 2))

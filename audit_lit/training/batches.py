@@ -59,7 +59,7 @@ class Batches:
             share = size // self.world
             for number in range(len(groups)):
                 step += 1
-                yield [self._part(mine, given, number * share + part) for part in self._parts(share)]
+                yield [self._part(mine, given, number * share + part, step) for part in self._parts(share)]
 
     def _groups(self, bucket: int) -> list[list[Example]]:
         size, n = self.recipe.batch_size, self.recipe.buckets
@@ -76,10 +76,12 @@ class Batches:
     def _parts(self, share: int) -> range:
         return range(0, share, share // self.recipe.accumulate)
 
-    def _part(self, examples: list[Example], given: Activations | list[str], start: int) -> Batch:
+    def _part(self, examples: list[Example], given: Activations | list[str], start: int, step: int) -> Batch:
         rows = range(start, start + self.recipe.batch_size // self.world // self.recipe.accumulate)
         chosen = [examples[row] for row in rows]
         part = [given[row] for row in rows] if isinstance(given, list) else given.rows(rows)
+        if isinstance(part, Activations) and self.decoder.protocol.layer_choice == "one":
+            part = part.at(part.layers[step % len(part.layers)])  # every layer in turn
         return Batch(part, [example.question for example in chosen], [example.answer for example in chosen])
 
     @torch.no_grad()

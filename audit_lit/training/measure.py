@@ -18,6 +18,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return the gap on both kinds of answers and the document of every suite that the rows can serve."""
     results: dict[str, Any] = {}
+    decoder = decoder.at()
     for kind, question in (("instruction", PROMPT_QUESTION), ("label", LABEL_QUESTION)):
         examples = dev_examples(rows, question, as_label=kind == "label", seed=seed)
         results[f"gap_{kind}"] = measure_gap(decoder, target, examples).to_dict()

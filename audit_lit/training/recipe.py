@@ -26,6 +26,7 @@ class Wire(_Strict):
     chat: bool = False
     write: Literal["replace", "add", "project"] = "project"
     write_layer: int = 0
+    layer_choice: Literal["all", "one"] = "all"
     positions: Literal["all", "edges"] = "edges"
     n_edge: int = 4
     shift_positions: bool = False

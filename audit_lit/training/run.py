@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from audit_lit.activations import Activations
 from audit_lit.data import Row, measurable
 from audit_lit.datasets import load_split, split_hash
 from audit_lit.decoder import Decoder
 from audit_lit.decoder_files import PLAIN_WRITES, RIVAL
 from audit_lit.errors import RecipeError
-from audit_lit.evaluation.dialogs import read_dialogs
+from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.hooks import Project
 from audit_lit.lean_lora import make_lean
 from audit_lit.protocol import Protocol
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 STATISTICS_DIALOGS = 256
+N_REFERENCE = 32
+"""More make a claim's marginal surer, and a claim slower to weigh."""
 
 
 def train(
@@ -70,6 +74,8 @@ def publish(decoder: Decoder, target: Target, recipe: Recipe, splits: tuple[list
     for one in (decoder, decoder.rival):
         if one:
             make_lean(one.model.eval())
+    if decoder.protocol.reads == "activations":
+        decoder.reference = reference(recipe, target, decoder.protocol, rows)
     decoder.save(folder)
     if decoder.protocol.reads == "activations":
         results = measure(decoder, target, dev_rows, rows)
@@ -85,7 +91,18 @@ def calibrated(protocol: Protocol, results: dict[str, Any]) -> Protocol:
         protocol,
         lift_threshold=round(results["null"]["threshold_of_first_half"], 3),
         claim_scale=(round(slope, 4), round(offset, 4)),
+        choice_scale=round(results["calibration"]["choice_scale"], 4),
     )
+
+
+def reference(recipe: Recipe, target: Target, protocol: Protocol, rows: list[Row]) -> Activations:
+    """Return activations of training dialogs under as many different hidden prompts, what claims are compared with."""
+    system = [row for row in rows if row.system and len(row.messages) == 2]
+    rng = random.Random(recipe.seed)
+    labels = {row.label: row for row in rng.sample(system, len(system))}
+    chosen = rng.sample(sorted(labels.values(), key=lambda row: row.label), min(N_REFERENCE, len(labels)))
+    found = read_dialogs(target, protocol, hidden_dialogs(chosen, repaired=True, seed=recipe.seed))
+    return replace(found, resid=found.resid.bfloat16())
 
 
 def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: str) -> Decoder:

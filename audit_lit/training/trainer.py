@@ -191,7 +191,7 @@ class Trainer:
             for share in self.recipe.mixture:
                 if share.source in ("label", "instruction"):
                     examples = dev_examples(dev_rows, share.questions[0], as_label=share.source == "label")
-                    gaps[f"gap_{share.source}"] = measure_gap(self.decoder, self.target, examples).to_dict()
+                    gaps[f"gap_{share.source}"] = measure_gap(self.decoder.at(), self.target, examples).to_dict()
         return gaps
 
     def checkpoint(self) -> None:
