@@ -117,9 +117,10 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 )
 @click.option("--device", default="cpu", help="Where to train, as torch names it.")
 @click.option("--smoke", is_flag=True, help="A few steps on a tiny random model and built-in data, in under a minute.")
+@click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Log to a tracker, too; install it first.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
 def train(
-    recipe: str, data: tuple[Path, ...], out: Path | None, device: str, smoke: bool, settings: tuple[str, ...]
+    recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, settings: tuple[str, ...], **options: Any
 ) -> None:
     """Train a decoder by RECIPE, a name or a file; a killed run goes on from its last checkpoint."""
     from audit_lit.recipes import recipe_path
@@ -138,7 +139,8 @@ def train(
             "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
         )
     else:
-        folder = run_training(loaded, data, out or Path("runs") / path.stem, device=device)
+        place = {"device": options["device"], "tracker": options["track"]}
+        folder = run_training(loaded, data, out or Path("runs") / path.stem, **place)
     click.echo(folder)
 
 

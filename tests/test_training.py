@@ -206,6 +206,49 @@ def test_sampled_layers_are_read_in_turn_and_trained_together(folders: tuple[Pat
     assert not any(torch.allclose(one, torch.eye(32)) for one in weight) and not torch.allclose(*weight)
 
 
+def test_a_tracker_gets_what_the_log_gets(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    from accelerate import tracking
+    from accelerate.utils import LoggerType
+
+    from audit_lit.errors import RecipeError
+    from audit_lit.training.run import train
+
+    seen: list[Any] = []
+
+    class Recorder(tracking.GeneralTracker):
+        name, requires_logging_directory, main_process_only = "wandb", False, True
+        tracker = None
+
+        def __init__(self, run_name: str) -> None:
+            super().__init__()
+            seen.append(run_name)
+
+        def start(self) -> None: ...
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            seen.append(values)
+
+        def log(self, values: dict[str, Any], step: int | None = None) -> None:
+            seen.append((step, values))
+
+        def finish(self) -> None:
+            seen.append("end")
+
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType.WANDB])
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Recorder)
+    recipe = small_recipe(folders, examples=20)
+    train(recipe, folders[1], tmp_path / "run", tracker="wandb")
+    project, settings, *logged, end = seen
+    assert (project, settings["lora.r"], settings["lr"], end) == ("audit-lit", 16, recipe.lr, "end")
+    assert [step for step, _ in logged] == [1, 2, 3, 4, 5]
+    assert [values["loss"] for _, values in logged] == losses(tmp_path / "run")
+    assert logged[-1][1]["gap_label.gap"] == pytest.approx(
+        json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["gap_label"]["gap"]
+    )
+    with pytest.raises(RecipeError, match=r"'trackio' is not installed.*pip install trackio"):
+        train(recipe, folders[1], tmp_path / "other", tracker="trackio")
+
+
 def test_processes_and_parts_share_a_step(folders: tuple[Path, Path]) -> None:
     from audit_lit.errors import RecipeError
 

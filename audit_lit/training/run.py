@@ -36,7 +36,13 @@ N_REFERENCE = 32
 
 
 def train(
-    recipe: Recipe, data: Path | Sequence[Path], out: Path, *, device: str = "cpu", target: Target | None = None
+    recipe: Recipe,
+    data: Path | Sequence[Path],
+    out: Path,
+    *,
+    device: str = "cpu",
+    target: Target | None = None,
+    tracker: str | None = None,
 ) -> Path:
     """Train a decoder and return its folder, ``out/decoder``; a killed run goes on from its last checkpoint.
 
@@ -46,9 +52,10 @@ def train(
         out: Run folder: log, checkpoint, decoder.
         device: Where to train.
         target: The model to read, if it is loaded already.
+        tracker: Where the log goes beside its file: ``trackio``, ``wandb`` or another that accelerate knows.
 
     Raises:
-        RecipeError: If recipe or data are malformed, or ``out`` belongs to another recipe.
+        RecipeError: If recipe or data are malformed, ``out`` belongs to another recipe, or the tracker is missing.
     """
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
@@ -56,12 +63,12 @@ def train(
     target = target or load_target(recipe.target, device=device)
     digest = split_hash(folders, "train")
     decoder = new_decoder(recipe, target, rows, digest)
-    trainer = Trainer(recipe, target, decoder, out)
+    trainer = Trainer(recipe, target, decoder, out, tracker=tracker)
     trainer.train(rows, dev_rows)
     if recipe.rival:
         for_rival = recipe.for_rival()
         decoder.rival = new_decoder(for_rival, target, rows, digest)
-        Trainer(for_rival, target, decoder.rival, out / RIVAL).train(rows, dev_rows)
+        Trainer(for_rival, target, decoder.rival, out / RIVAL, tracker=tracker).train(rows, dev_rows)
     if trainer.is_main:
         publish(decoder, target, recipe, (rows, dev_rows), out)
     trainer.accelerator.wait_for_everyone()

@@ -24,6 +24,7 @@ from audit_lit.training.batches import Batch, Batches
 from audit_lit.training.checkpoint import load_checkpoint, save_checkpoint
 from audit_lit.training.recipe import Recipe
 from audit_lit.training.sources import Mixture
+from audit_lit.training.tracking import scalars, start_tracking
 
 LOG = "log.jsonl"
 
@@ -52,11 +53,13 @@ class Trainer:
         is_main: Whether this process writes, measures and shows progress.
     """
 
-    def __init__(self, recipe: Recipe, target: Target, decoder: Decoder, out: Path) -> None:
-        """Prepare optimizer and schedule.
+    def __init__(
+        self, recipe: Recipe, target: Target, decoder: Decoder, out: Path, *, tracker: str | None = None
+    ) -> None:
+        """Prepare optimizer, schedule and, if one is named, a tracker.
 
         Raises:
-            RecipeError: If the run folder belongs to another recipe.
+            RecipeError: If the run folder belongs to another recipe, or the tracker is not installed.
         """
         from accelerate import Accelerator
 
@@ -67,6 +70,7 @@ class Trainer:
             cpu=target.device.type == "cpu",
             gradient_accumulation_steps=recipe.accumulate,
             step_scheduler_with_optimizer=False,
+            log_with=tracker,
         )
         self.is_main = bool(self.accelerator.is_main_process)
         self._claim_folder()
@@ -77,6 +81,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self._go_on_from(0)
+        if tracker:
+            start_tracking(self.accelerator, tracker, recipe.model_dump())
 
     def _go_on_from(self, step: int) -> None:
         from transformers import get_linear_schedule_with_warmup
@@ -113,6 +119,7 @@ class Trainer:
                 self._keep(record, dev_rows)
                 start = time.perf_counter()
         self._swap_average()
+        self.accelerator.end_training()
 
     def batches(self, rows: list[Row]) -> Batches:
         """Return this process's share of the examples."""
@@ -212,6 +219,7 @@ class Trainer:
     def _log(self, record: dict[str, Any]) -> None:
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        self.accelerator.log(scalars(record), step=self.step)
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
