@@ -259,6 +259,8 @@ def _settings(given: tuple[str, ...]) -> dict[str, Any]:
         place = settings
         for name in outer:
             place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise click.UsageError(f"--set {setting!r} goes into {name!r}, which another --set made a value.")
         try:
             place[last] = yaml.safe_load(value)
         except yaml.YAMLError as err:

@@ -33,7 +33,7 @@ class Answer:
         agreement: Mean token overlap (F1) of the samples with ``text``, 0-1.
         layers: The target's layers that were read.
         positions: The token positions that were read.
-        tokens: The tokens at those positions.
+        tokens: The text of the tokens at those positions.
         seed: Of the samples and the random control.
         target: Name of the audited model.
         decoder: Name of the decoder.

@@ -205,7 +205,7 @@ class Auditor:
             controls[name] = self._best(reader.logprob([reading.rendered.visible_text], [question], [text]))
         strongest = max(controls.values(), key=lambda scores: scores.mean())
         positions = reading.activations.positions[0].tolist()
-        tokens = self.target.tokenizer.convert_ids_to_tokens(reading.activations.token_ids[0].tolist())
+        tokens = self.target.tokenizer.batch_decode(reading.activations.token_ids[0][:, None])
         return Answer(
             question=question,
             text=text,

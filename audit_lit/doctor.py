@@ -7,7 +7,6 @@ import platform
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from packaging.version import Version
 
@@ -75,13 +74,15 @@ def _memory() -> Check:
 def _caches() -> list[Check]:
     import shutil
 
+    from huggingface_hub import get_token
+
     folder = default_target.default_target_dir()
     here = (folder / default_target.MARKER).is_file()
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(parent).free / 2**30
     writable = os.access(parent, os.W_OK)
     room = here or free >= DISK_GIB
-    token = os.environ.get("HF_TOKEN") or Path("~/.cache/huggingface/token").expanduser().is_file()
+    token = get_token()  # of the environment or of 'hf auth login', wherever HF_HOME puts it
     return [
         Check(
             "default target",

@@ -56,7 +56,7 @@ def answers_table(answer: Answer) -> None:
         console.print(f"  samples:   agreement {answer.agreement:.2f} over {len(answer.samples)}")
         for sample in answer.samples:
             console.print(f"    [dim]- {printable(sample)}[/]")
-    where = " ".join(printable(token) for token in answer.tokens)
+    where = " ".join(printable(json.dumps(token, ensure_ascii=False)) for token in answer.tokens)
     console.print(f"  read from: layers {list(answer.layers)}, {len(answer.positions)} positions: [dim]{where}[/]")
 
 

@@ -149,6 +149,8 @@ def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedMod
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and leaves them random
         raise _broken(folder, "model", f"{len(missing)} of its weights are missing, such as {missing[0]!r}")
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("meta tensors hold no values")
         return model.to(device).eval()
     except (AssertionError, RuntimeError) as err:
         raise TargetError(f"the model could not be put on device {device!r}: {err}. Try another, such as cpu.") from err

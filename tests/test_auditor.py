@@ -31,6 +31,8 @@ def test_answer_carries_everything(auditor: Any, dialog: Any) -> None:
     assert answer.interval[0] <= answer.lift <= answer.interval[1]
     assert len(answer.samples) == 2 and 0 <= answer.agreement <= 1
     assert answer.layers == (2,) and len(answer.positions) == len(answer.tokens)
+    ids = auditor.read(dialog).activations.token_ids[0]
+    assert list(answer.tokens) == [auditor.target.tokenizer.decode([one]) for one in ids.tolist()]
 
 
 def test_a_decoder_of_several_layers_reads_the_chosen_one(target: Any, make_decoder: Any, dialog: Any) -> None:

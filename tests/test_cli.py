@@ -173,6 +173,7 @@ def test_train_smoke_leaves_a_decoder_that_answers(tmp_path: Path) -> None:
         (["smollm2-135m", "--data", "."], "LatentQA's layout"),
         (["smollm2-135m", "--smoke", "--data", "."], "brings its own data"),
         (["smollm2-135m", "--smoke", "--set", "lr=[1"], "no YAML value"),
+        (["smollm2-135m", "--smoke", "--set", "wire=1", "--set", "wire.n_edge=2"], "goes into 'wire'"),
         (["smollm2-135m", "--smoke", "--set", "wire.n_edges=2"], "did you mean 'n_edge'"),
     ],
 )

@@ -98,6 +98,7 @@ def test_broken_folder(folder: Path, breaks: Callable[[Path], Any], reason: str)
 
 def test_no_such_device(tiny_folder: Path) -> None:
     refuses(tiny_folder, "device 'nonsense'", "such as cpu", device="nonsense")
+    refuses(tiny_folder, "device 'meta'", "hold no values", device="meta")
 
 
 def test_other_objects_are_refused(target: Any) -> None:
