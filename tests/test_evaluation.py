@@ -214,3 +214,25 @@ def test_data_without_a_training_split_can_be_measured(small: tuple[Path, Path],
     assert found.exit_code == 0, found.output
     found = CliRunner().invoke(cli, ["eval", "hidden-prompt", "--data", str(tmp_path), *pair, "--limit", "4", "--json"])
     assert found.exit_code == 0 and "probe" not in json.loads(found.stdout)["detection"]["controls"]
+
+
+def test_measuring_goes_on_where_it_stopped(loaded: tuple[Any, Any, Any], tmp_path: Path, monkeypatch: Any) -> None:
+    from audit_lit.evaluation import evaluate
+    from audit_lit.training import measure
+
+    asked: list[str] = []
+
+    def counted(name: str, *args: Any, **settings: Any) -> dict[str, Any]:
+        asked.append(name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return {"suite": name} if name != "inversion" else evaluate(name, *args, **settings)
+
+    monkeypatch.setattr(measure, "evaluate", counted)
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure(*loaded, [], tmp_path)
+    results = measure.measure(*loaded, [], tmp_path)
+    assert asked == ["hidden-prompt", "null", "null", "calibration", "inversion"]
+    assert set(results) == {"gap_label", "gap_instruction", "hidden-prompt", "null", "calibration", "inversion"}
+    assert results["inversion"] == json.loads(json.dumps(evaluate("inversion", *loaded)))
+    assert results["null"] == {"suite": "null"}

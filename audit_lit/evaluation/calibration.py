@@ -93,24 +93,28 @@ def _marginals(auditor: Auditor, dialogs: Sequence[Messages], claims: Sequence[l
 
 
 def _evidence(conditions: Conditions, claims: Sequence[list[str]], marginals: Values, seed: int) -> dict[str, Values]:
-    """Return nats per dialog and claim under every condition: relative to the marginal, or to another dialog's text."""
-    others = everyones_other(len(claims), seed + 1)
-    texts = text_readers(conditions.decoder)
-    elsewhere = {name: _likelihood(conditions, name, claims, others) for name in texts}
-    return {name: _likelihood(conditions, name, claims) - elsewhere.get(name, marginals) for name in conditions.names}
+    """Return nats per dialog and claim under every condition, relative to the marginal.
+
+    That of a reader of text is the likelihood of the same claims under another dialog's text.
+    """
+    others, texts = everyones_other(len(claims), seed + 1), text_readers(conditions.decoder)
+    evidence = {}
+    for name in conditions.names:
+        asked = [[*some, *claims[other]] if name in texts else some for some, other in zip(claims, others, strict=True)]
+        nats = either([_likelihood(conditions, name, question, asked) for question in QUESTIONS])
+        elsewhere = marginals.copy()
+        if name in texts:
+            elsewhere[others] = nats[:, len(claims[0]) :]
+        evidence[name] = nats[:, : len(claims[0])] - elsewhere
+    return evidence
 
 
-def _likelihood(
-    conditions: Conditions, name: str, claims: Sequence[list[str]], rows: Sequence[int] | None = None
-) -> Values:
-    scores = [
-        [
-            conditions.totals(name, row, question, some)
-            for row, some in zip(rows or range(len(claims)), claims, strict=True)
-        ]
-        for question in QUESTIONS
-    ]
-    return either(scores)
+def _likelihood(conditions: Conditions, name: str, question: str, claims: Sequence[list[str]]) -> Values:
+    if name == "no_activation":  # which nothing depends on
+        texts = sorted({text for some in claims for text in some})
+        known = dict(zip(texts, conditions.totals(name, 0, question, texts), strict=True))
+        return np.array([[known[text] for text in some] for some in claims])
+    return np.array([conditions.totals(name, row, question, some) for row, some in enumerate(claims)])
 
 
 def _figures(p: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:

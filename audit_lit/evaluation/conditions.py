@@ -84,7 +84,10 @@ class Conditions:
 
         They are less the answer's mean over the dialogs: what is said of all of them tells none from another.
         """
-        raw = np.stack([self.totals(condition, row, question, answers) for row in range(len(self.texts))])
+        # Without activations nothing depends on the dialog: one stands for all.
+        rows = range(len(self.texts)) if condition != "no_activation" else [0] * len(self.texts)
+        known = {row: self.totals(condition, row, question, answers) for row in set(rows)}
+        raw = np.stack([known[row] for row in rows])
         return np.asarray(raw - raw.mean(axis=0))
 
     def answers(

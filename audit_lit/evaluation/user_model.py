@@ -22,13 +22,13 @@ from audit_lit.target import Target
 from audit_lit.users import attribute_of, value_of
 
 QUESTION = "What is the user's {attribute}? Answer in a few words."
-PER_ATTRIBUTE, FOR_PROBE = 50, 200
+PER_ATTRIBUTE, FOR_PROBE = 30, 80
 
 
 def user_model(
     decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, train_rows: Sequence[Row] = ()
 ) -> dict[str, Any]:
-    """Choose the value of each attribute, for up to 50 dialogs each; the probe learns from the training rows."""
+    """Choose the value of each attribute, for up to 30 dialogs each; the probe learns from the training rows."""
     results, pooled = {}, []
     for attribute in sorted({attribute_of(row) for row in rows}):
         chosen = drawn(rows, attribute, PER_ATTRIBUTE, seed)

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from audit_lit.data import Row
+from audit_lit.data import Example, Row
 from audit_lit.decoder import Decoder
 from audit_lit.evaluation import SUITES, evaluate
 from audit_lit.evaluation.gap import dev_examples, measure_gap
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.target import Target
 
+LIMITS = {"hidden-prompt": 32}
+"""Labels for a suite that takes half an hour on a CPU even so."""
+
 
 def measure(
-    decoder: Decoder, target: Target, rows: Sequence[Row], train_rows: Sequence[Row], *, seed: int = 0
+    decoder: Decoder, target: Target, rows: Sequence[Row], train_rows: Sequence[Row], folder: Path, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the gap on both kinds of answers and the document of every suite that the rows can serve."""
-    results: dict[str, Any] = {}
+    """Return the gap on both kinds of answers and the document of every suite that the rows can serve.
+
+    What ``folder`` holds from an interrupted run is not measured again.
+    """
     decoder = decoder.at()
+    tasks: dict[str, Callable[[], dict[str, Any]]] = {}
     for kind, question in (("instruction", PROMPT_QUESTION), ("label", LABEL_QUESTION)):
         examples = dev_examples(rows, question, as_label=kind == "label", seed=seed)
-        results[f"gap_{kind}"] = measure_gap(decoder, target, examples).to_dict()
-    kinds = {None, *(row.family[0] for row in rows)}
-    served = [name for name, suite in SUITES.items() if suite.kind in kinds]
-    return results | {name: evaluate(name, decoder, target, rows, train_rows=train_rows, seed=seed) for name in served}
+        tasks[f"gap_{kind}"] = partial(_gap, decoder, target, examples)
+    kinds, settings = {None, *(row.family[0] for row in rows)}, {"train_rows": train_rows, "seed": seed}
+    for name in (name for name, suite in SUITES.items() if suite.kind in kinds):
+        tasks[name] = partial(evaluate, name, decoder, target, rows, limit=LIMITS.get(name), **settings)
+    return {name: _once(folder / f"{name}.json", task) for name, task in tasks.items()}
+
+
+def _gap(decoder: Decoder, target: Target, examples: Sequence[Example]) -> dict[str, Any]:
+    return measure_gap(decoder, target, examples).to_dict()
+
+
+def _once(path: Path, task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(task(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

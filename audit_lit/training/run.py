@@ -85,7 +85,7 @@ def publish(decoder: Decoder, target: Target, recipe: Recipe, splits: tuple[list
         decoder.reference = reference(recipe, target, decoder.protocol, rows)
     decoder.save(folder)
     if decoder.protocol.reads == "activations":
-        results = measure(decoder, target, dev_rows, rows)
+        results = measure(decoder, target, dev_rows, rows, out / "measured")
         decoder.protocol = calibrated(decoder.protocol, results)
         decoder.protocol.save(folder)
         write_card(folder, decoder, recipe, results, out / LOG)
