@@ -84,8 +84,8 @@ def our_steps(trainer: Trainer, rows: list[Row], n_steps: int) -> None:
 
 
 def small(recipe: Recipe, tiny: bool) -> Recipe:
-    """Return the recipe without its start and its users, whose dialogs are in another folder."""
-    mixture = tuple(share for share in recipe.mixture if share.source not in ("user", "null"))
+    """Return the recipe without its start, its nulls, and the sources whose data are in other folders."""
+    mixture = tuple(share for share in recipe.mixture if share.source not in ("user", "relation", "null"))
     changes = {"start": None, "mixture": mixture, "precision": "fp32"}
     wire = recipe.wire.model_copy(update={"read_layers": (1,)}) if tiny else recipe.wire
     return recipe.model_copy(update={**changes, "wire": wire, **({"batch_size": 2, "buckets": 2} if tiny else {})})

@@ -163,10 +163,12 @@ def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path
             assert set(pairing["controls"]) == controls and pairing["chance"] == 1 / 5
             assert pairing["lift"] == pytest.approx(pairing["top1"] - max(pairing["controls"].values()))
         assert {"auroc", "fpr", "threshold", "recall"} < set(document["detection"])
+        assert [len(document["detection"]["scores"][name]) for name in ("hidden", "default", "neutral")] == [5, 5, 5]
         assert document["detection"]["controls"]["no_activation"] == pytest.approx(0.5)
         assert set(document["detection"]["controls"]) == controls | {"probe"}
     elif suite == "null":
         assert 0 <= document["confident_share"] <= 1 and set(document["by_kind"]) == {"random", "permuted", "mean"}
+        assert all(len(lifts) == 5 and lifts == sorted(lifts) for lifts in document["lifts"].values())
     elif suite == "inversion":
         assert set(document["names_state"]["controls"]) == controls
         assert document["names_state"]["controls"]["no_activation"] == pytest.approx(0.5)

@@ -32,7 +32,7 @@ def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0
 
     ``threshold_of_first_half`` is the lift that 5% of the answers exceed in the first half of the dialogs, for the kind
     of nothing that deceives most, where saying so counts as no lift: what a new decoder's ``lift_threshold`` should be.
-    All shares are counted over the second half.
+    All shares are counted over the second half; ``lifts`` holds those of all answers about nothing.
     """
     auditor = Auditor(target, decoder)
     readings = [auditor.read(dialog) for dialog in hidden_dialogs(rows, repaired=True, seed=seed)]
@@ -66,6 +66,7 @@ def _summary(answers: dict[str, list[Answer]], truths: Sequence[str], shipped: f
         "threshold": used,
         "threshold_of_first_half": threshold,
         "n": len(pooled),
+        "lifts": {kind: sorted(round(one.lift, 3) for one in answers[kind]) for kind in NOTHINGS},
         "answers": [[true, a.text, round(a.lift, 3)] for true, a in zip(truths, answers["true"], strict=True)],
     }
 
