@@ -58,24 +58,22 @@ def weigh(decoder: Decoder, own: Activations, others: Activations, claims: Seque
     return [Claim(text, float(one), p, share) for text, one, p, share in found]
 
 
-def likelihood(decoder: Decoder, activations: Activations, claims: Sequence[str]) -> Nats:
-    """Return each row's and claim's log-likelihood in nats, as the answer to one of the two standard questions."""
-    return np.stack(
-        [
-            either(
-                [
-                    [float(score.sum()) for score in decoder.logprob_choices(activations.rows([row]), question, claims)]
-                    for question in QUESTIONS
-                ]
-            )
-            for row in range(len(activations))
-        ]
-    )
+def likelihood(
+    decoder: Decoder, activations: Activations, claims: Sequence[str], questions: Sequence[str] = QUESTIONS
+) -> Nats:
+    """Return each row's and claim's log-likelihood in nats, as the answer to one of the questions."""
+
+    def scores(row: int, question: str) -> list[float]:
+        return [float(one.sum()) for one in decoder.logprob_choices(activations.rows([row]), question, claims)]
+
+    return np.stack([either([scores(row, question) for question in questions]) for row in range(len(activations))])
 
 
-def marginal(decoder: Decoder, others: Activations, claims: Sequence[str]) -> Nats:
+def marginal(
+    decoder: Decoder, others: Activations, claims: Sequence[str], questions: Sequence[str] = QUESTIONS
+) -> Nats:
     """Return each claim's log-likelihood in nats, averaged as a probability over the rows."""
-    return either(likelihood(decoder, others, claims))
+    return either(likelihood(decoder, others, claims, questions))
 
 
 def either(nats: npt.ArrayLike) -> Nats:

@@ -78,7 +78,7 @@ def test_candidates_serve_equally_often() -> None:
 
 
 def test_reference_takes_the_prior_away_and_leaves_the_planted_signal() -> None:
-    from audit_lit.evaluation.identification import draw_candidates, less_reference
+    from audit_lit.evaluation.identification import draw_candidates, less_others
     from audit_lit.evaluation.statistics import top_k
 
     rng = np.random.default_rng(0)
@@ -87,8 +87,25 @@ def test_reference_takes_the_prior_away_and_leaves_the_planted_signal() -> None:
     noise = [np.array([prior[one] for one in row]) + rng.normal(size=20) for row in chosen]
     planted = [row + 4 * np.eye(20)[0] for row in noise]
     assert top_k(planted, 1).mean() < 0.4  # the prior hides it
-    assert top_k(less_reference(planted, chosen), 1).mean() > 0.9
-    assert top_k(less_reference(noise, chosen), 1).mean() == pytest.approx(0.05, abs=0.04)
+    assert top_k(less_others(planted, chosen), 1).mean() > 0.9
+    assert top_k(less_others(noise, chosen), 1).mean() == pytest.approx(0.05, abs=0.04)
+
+
+def test_candidates_are_ranked_by_their_likelihood_over_its_marginal(loaded: tuple[Any, Any, Any]) -> None:
+    from audit_lit.evaluation.conditions import Conditions
+    from audit_lit.evaluation.dialogs import hidden_dialogs
+    from audit_lit.evaluation.identification import identification
+
+    decoder, target, rows = loaded
+    system = [row for row in rows if row.system]
+    conditions = Conditions.of(decoder, target, hidden_dialogs(system, repaired=True))
+    texts = [row.label_words for row in system]
+    raw = np.stack([conditions.totals("activations", row, "Who?", texts) for row in range(len(texts))])
+    for marginals in (np.zeros(len(texts)), np.linspace(0, 9, len(texts))):
+        found = identification(conditions, "Who?", texts, marginals=marginals)
+        own = (raw - marginals)[range(len(texts)), range(len(texts))]
+        assert found["top1"] == pytest.approx(np.mean(own >= (raw - marginals).max(1)))
+    assert identification(conditions, "Who?", texts)["controls"]["text_only"] == found["controls"]["text_only"]
 
 
 def test_shuffled_gives_nobody_its_own(loaded: tuple[Any, Any, Any]) -> None:

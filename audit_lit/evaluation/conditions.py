@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audit_lit.activations import Activations
 from audit_lit.answer import bootstrap_interval
+from audit_lit.claims import either
 from audit_lit.controls import controls_of, nothing
 from audit_lit.decoder import Decoder
 from audit_lit.dialog import render
@@ -82,13 +83,13 @@ class Conditions:
     def evidence(self, condition: str, question: str, answers: Sequence[str]) -> Values:
         """Return the nats for each answer (columns) to one question about each dialog (rows).
 
-        They are less the answer's mean over the dialogs: what is said of all of them tells none from another.
+        They are less the answer's marginal over the dialogs: what is said of all of them tells none from another.
         """
         # Without activations nothing depends on the dialog: one stands for all.
         rows = range(len(self.texts)) if condition != "no_activation" else [0] * len(self.texts)
         known = {row: self.totals(condition, row, question, answers) for row in set(rows)}
         raw = np.stack([known[row] for row in rows])
-        return np.asarray(raw - raw.mean(axis=0))
+        return np.asarray(raw - either(raw))
 
     def answers(
         self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = 16

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from audit_lit.answer import token_f1
+from audit_lit.claims import marginal
 from audit_lit.data import Row
 from audit_lit.decoder import Decoder
 from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.detection import detection
 from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.evaluation.identification import identification
+from audit_lit.evaluation.statistics import Values
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.target import Target
 
@@ -31,23 +33,49 @@ def hidden_prompt(
     """Run the suite on rows with a system prompt and a user line; the probe learns from training rows of that kind."""
     known = [row for row in train_rows if row.system and len(row.messages) == 2]
     known = random.Random(seed).sample(known, min(FOR_PROBE, len(known)))
-    results = _on_pairing(decoder, target, rows, known, repaired=True, seed=seed)
-    matched = _on_pairing(decoder, target, rows, known, repaired=False, seed=seed)
+    marginals = _marginals(decoder, rows)
+    results, matched = (
+        _on_pairing(decoder, target, rows, known, marginals, repaired=repaired, seed=seed) for repaired in (True, False)
+    )
     for name, values in results.items():
         values["matched"] = matched[name]
     return results
 
 
+def _candidates(rows: Sequence[Row]) -> dict[str, tuple[str, list[str]]]:
+    """Return for each way to identify a prompt the question, and what each row's answer to it would be."""
+    return {
+        "identification": (PROMPT_QUESTION, [str(row.system) for row in rows]),
+        "identification_label": (LABEL_QUESTION, [row.label_words for row in rows]),
+    }
+
+
+def _marginals(decoder: Decoder, rows: Sequence[Row]) -> dict[str, Values]:
+    if not decoder.reference:
+        return {}
+    asked = _candidates(rows).items()
+    return {name: marginal(decoder, decoder.reference, texts, [question]) for name, (question, texts) in asked}
+
+
 def _on_pairing(
-    decoder: Decoder, target: Target, rows: Sequence[Row], known: Sequence[Row], *, repaired: bool, seed: int
+    decoder: Decoder,
+    target: Target,
+    rows: Sequence[Row],
+    known: Sequence[Row],
+    marginals: dict[str, Values],
+    *,
+    repaired: bool,
+    seed: int,
 ) -> dict[str, Any]:
     dialogs = hidden_dialogs(rows, repaired=repaired, seed=seed)
     train_dialogs = hidden_dialogs(known, repaired=repaired, seed=seed)
     conditions = Conditions.of(decoder, target, dialogs, seed=seed)
-    prompts, labels = [str(row.system) for row in rows], [row.label_words for row in rows]
+    identified = {
+        name: identification(conditions, question, texts, marginals=marginals.get(name), seed=seed)
+        for name, (question, texts) in _candidates(rows).items()
+    }
     return {
-        "identification": identification(conditions, PROMPT_QUESTION, prompts, seed=seed),
-        "identification_label": identification(conditions, LABEL_QUESTION, labels, seed=seed),
+        **identified,
         "detection": detection(decoder, target, dialogs, seed=seed, train_dialogs=train_dialogs),
         "open_answers": open_answers(conditions, rows),
     }

@@ -8,25 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from audit_lit.claims import either
 from audit_lit.evaluation.conditions import READ, Conditions, beside
 from audit_lit.evaluation.statistics import Values, top_k
+from audit_lit.text_only import text_readers
 
 N_CANDIDATES = 20
 
 
 def identification(
-    conditions: Conditions, question: str, candidates: Sequence[str], *, seed: int = 0
+    conditions: Conditions, question: str, candidates: Sequence[str], *, marginals: Values | None = None, seed: int = 0
 ) -> dict[str, Any]:
-    """Rank each dialog's own prompt among 20, under the activations and under every control.
+    """Rank each dialog's own prompt among 20 by its pointwise mutual information with what is read, and with controls.
 
     Args:
         conditions: One dialog per candidate.
         question: What the candidates answer.
         candidates: The hidden prompts, or their labels.
+        marginals: Their log-likelihood under the decoder's ``reference``; None, as for what reads text, takes the mean
+            likelihood over the other dialogs at hand.
         seed: Of the other 19, drawn so that each prompt serves as often.
     """
     chosen = draw_candidates(len(candidates), seed + 2)  # another order than that of the lines
-    scores = {name: _ranked(conditions, name, question, candidates, chosen) for name in conditions.names}
+    scores = {name: _ranked(conditions, name, question, candidates, chosen, marginals) for name in conditions.names}
     hits = {name: top_k(rows, 1) for name, rows in scores.items()}
     return {
         **beside(hits, "top1"),
@@ -45,7 +49,12 @@ def draw_candidates(n: int, seed: int) -> list[list[int]]:
 
 
 def _ranked(
-    conditions: Conditions, name: str, question: str, candidates: Sequence[str], chosen: list[list[int]]
+    conditions: Conditions,
+    name: str,
+    question: str,
+    candidates: Sequence[str],
+    chosen: list[list[int]],
+    marginals: Values | None,
 ) -> list[Values]:
     """Score each dialog's candidates, its own first.
 
@@ -55,14 +64,13 @@ def _ranked(
         alone = conditions.totals(name, 0, question, candidates)
         return [alone[row] for row in chosen]
     raw = [conditions.totals(name, row, question, [candidates[c] for c in those]) for row, those in enumerate(chosen)]
-    return less_reference(raw, chosen)
+    if marginals is None or name in text_readers(conditions.decoder):
+        return less_others(raw, chosen)
+    return [values - marginals[those] for values, those in zip(raw, chosen, strict=True)]
 
 
-def less_reference(raw: Sequence[Values], chosen: Sequence[Sequence[int]]) -> list[Values]:
-    """Subtract from each score the same candidate's mean over third dialogs: neither this one nor its own.
-
-    It is the pointwise mutual information, with the mean over other dialogs in the place of the prior.
-    """
+def less_others(raw: Sequence[Values], chosen: Sequence[Sequence[int]]) -> list[Values]:
+    """Subtract from each score the same candidate's marginal over third dialogs: neither this one nor its own."""
     others: dict[int, dict[int, float]] = {}
     for row, those in enumerate(chosen):
         for candidate, value in zip(those[1:], raw[row][1:], strict=True):
@@ -70,6 +78,6 @@ def less_reference(raw: Sequence[Values], chosen: Sequence[Sequence[int]]) -> li
 
     def reference(candidate: int, row: int) -> float:
         third = [value for other, value in others.get(candidate, {}).items() if other != row]
-        return float(np.mean(third)) if third else 0.0
+        return float(either(third)) if third else 0.0
 
     return [raw[row] - np.array([reference(candidate, row) for candidate in those]) for row, those in enumerate(chosen)]
