@@ -172,7 +172,8 @@ class Auditor:
     def weigh(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
         """Say how likely it is that each claim describes what is hidden in a dialog.
 
-        Claims are compared with what the decoder's ``reference`` makes of them, or with the decoys where it has none.
+        Claims are compared with what the decoder's ``reference`` makes of them, or with the decoys where it has none or
+        something else is revealed than it holds. What the visible turns alone speak for counts, too: see ``controls``.
 
         Args:
             dialog: As in ``ask``.
@@ -185,7 +186,8 @@ class Auditor:
         if not claims or not all(claim.strip() for claim in claims):
             raise DialogError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
         reading = self.read(dialog, reveal=reveal)
-        return weigh(self.decoder, reading.activations, self.decoder.reference or reading.decoys, claims)
+        reference = self.decoder.reference if reveal == "user" else None
+        return weigh(self.decoder, reading.activations, reading.decoys, claims, reference=reference)
 
     def _answer(
         self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int

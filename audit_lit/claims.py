@@ -32,39 +32,67 @@ class Claim:
         evidence: Nats in favour of the claim; below zero, against it.
         probability: That it is right, if it was as likely right as wrong before; None if the decoder's scale was not
             measured.
-        share: That it is the right one, if exactly one of the claims weighed together is; None likewise.
+        share: That it is the right one, if exactly one of the claims weighed together is; None for one claim alone, and
+            likewise.
+        controls: The same evidence with empty slots (``no_activation``), and on average after other hidden prompts with
+            the dialog's own visible turns (``shuffled``): what the visible turns alone speak for.
     """
 
     text: str
     evidence: float
     probability: float | None
     share: float | None
+    controls: dict[str, float]
 
 
-def weigh(decoder: Decoder, own: Activations, others: Activations, claims: Sequence[str]) -> list[Claim]:
+def weigh(
+    decoder: Decoder,
+    own: Activations,
+    decoys: Activations,
+    claims: Sequence[str],
+    *,
+    reference: Activations | None = None,
+) -> list[Claim]:
     """Weigh claims about one row of activations.
 
     Args:
         decoder: What scores.
         own: One row, the dialog's activations.
-        others: After other hidden prompts, any number of rows.
+        decoys: Of the same visible turns after other hidden prompts, any number of rows.
         claims: What might be hidden.
+        reference: What the marginal is taken over; None takes the decoys. Probabilities are given only with what the
+            decoder's scale was measured with.
     """
-    nats = likelihood(decoder, own, claims)[0] - marginal(decoder, others, claims)
-    scale, choice = decoder.protocol.claim_scale, decoder.protocol.choice_scale
+    known = marginal(decoder, reference or decoys, claims)
+    nats = likelihood(decoder, own, claims)[0] - known
+    controls = {
+        "no_activation": likelihood(decoder, own, claims, injected=False)[0] - known,
+        "shuffled": marginal(decoder, decoys, claims) - known,
+    }
+    wire, measured = decoder.protocol, len(reference or ()) == decoder.protocol.n_reference
+    scale = wire.claim_scale if measured else None
+    choice = wire.choice_scale if measured and len(claims) > 1 else None
     likely = [None] * len(claims) if scale is None else probability(nats, scale).tolist()
     shares = [None] * len(claims) if choice is None else softmax(choice * nats).tolist()
-    found = zip(claims, nats, likely, shares, strict=True)
-    return [Claim(text, float(one), p, share) for text, one, p, share in found]
+    return [
+        Claim(text, float(nats[at]), likely[at], shares[at], {name: float(one[at]) for name, one in controls.items()})
+        for at, text in enumerate(claims)
+    ]
 
 
 def likelihood(
-    decoder: Decoder, activations: Activations, claims: Sequence[str], questions: Sequence[str] = QUESTIONS
+    decoder: Decoder,
+    activations: Activations,
+    claims: Sequence[str],
+    questions: Sequence[str] = QUESTIONS,
+    *,
+    injected: bool = True,
 ) -> Nats:
     """Return each row's and claim's log-likelihood in nats, as the answer to one of the questions."""
 
     def scores(row: int, question: str) -> list[float]:
-        return [float(one.sum()) for one in decoder.logprob_choices(activations.rows([row]), question, claims)]
+        given = activations.rows([row])
+        return [float(one.sum()) for one in decoder.logprob_choices(given, question, claims, injected=injected)]
 
     return np.stack([either([scores(row, question) for question in questions]) for row in range(len(activations))])
 

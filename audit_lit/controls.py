@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from audit_lit.activations import Activations
@@ -50,24 +51,42 @@ def null_activations(activations: Activations, write: nn.Module, *, seed: int = 
     return replace(rows, resid=(resid * rows.mask[:, None, :, None]).to(activations.resid.dtype))
 
 
-def nothing(kind: str, activations: Activations, write: nn.Module, *, seed: int = 0) -> Activations:
+def nothing(
+    kind: str, activations: Activations, write: nn.Module, *, others: Activations | None = None, seed: int = 0
+) -> Activations:
     """Return activations that say nothing, in the shape of real ones and row for row.
 
     Args:
         kind: ``random`` (the spread and norms of real ones), ``permuted`` (each vector's entries in random order) or
-            ``mean`` (of all rows, place by place: what is the same after every hidden prompt and line).
+            ``mean`` (over many dialogs, place by place: what is the same after every hidden prompt and line).
         activations: Real ones.
         write: The decoder's write operation.
+        others: The dialogs of ``mean``; None takes the rows themselves.
         seed: Of what is random.
+
+    Raises:
+        ValueError: If the kind is unknown.
     """
+    if kind not in NOTHINGS:
+        raise ValueError(f"unknown kind of nothing {kind!r}; expected one of {', '.join(NOTHINGS)}.")
     if kind == "random":
         return null_activations(activations, write, seed=seed).rows(range(0, N_NULL * len(activations), N_NULL))
-    resid, mask = activations.resid, activations.mask[:, None, :, None]
+    resid = activations.resid
     if kind == "permuted":
         keys = torch.rand(resid.shape, generator=torch.Generator().manual_seed(seed))
         return replace(activations, resid=resid.gather(-1, keys.argsort(-1).to(resid.device)))
-    mean = (resid * mask).sum(0, keepdim=True) / mask.sum(0, keepdim=True).clamp_min(1)
-    return replace(activations, resid=(mean * mask).to(resid.dtype))
+    mean = _mean_by_place(others or activations, resid.shape[2])
+    return replace(activations, resid=(mean * activations.mask[:, None, :, None]).to(resid.dtype))
+
+
+def _mean_by_place(activations: Activations, n_slots: int) -> Float[Tensor, "layer slot d_model"]:
+    """Return the mean at each slot; where few rows reach, one would still be read, so there it is over all slots."""
+    resid, mask = activations.resid.float(), activations.mask
+    sums, counts = resid.sum(0), mask.sum(0)
+    everywhere = (sums.sum(1) / counts.sum())[:, None]
+    means = torch.where((counts > len(activations) / 2)[:, None], sums / counts[:, None].clamp_min(1), everywhere)
+    missing = everywhere.expand(-1, max(0, n_slots - means.shape[1]), -1)
+    return torch.cat([means, missing], dim=1)[:, :n_slots]
 
 
 def _with_norm_of(noise: Tensor, like: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from audit_lit.hooks import Project, inject, writing_to
 from audit_lit.prompt import Batch, build_prompt, collate
 from audit_lit.protocol import Protocol
 from audit_lit.scoring import run_prompt, score, score_after
+from audit_lit.target import blocks_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -53,7 +54,7 @@ class Decoder:
         Raises:
             DecoderMismatch: If the protocol writes at a block that the base does not have.
         """
-        blocks = _blocks(model)
+        blocks = blocks_of(model)
         if not 0 <= protocol.write_layer < len(blocks):
             raise DecoderMismatch(
                 f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)}; "
@@ -92,15 +93,9 @@ class Decoder:
             fingerprint = target.fingerprint() if files.protocol.target_fingerprint else None
             files.protocol.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer, write = decoder_files.load(files, target)
-        rival, reference = (files.folder / name for name in (decoder_files.RIVAL, decoder_files.REFERENCE))
-        return cls(
-            model,
-            tokenizer,
-            files.protocol,
-            write,
-            cls.from_pretrained(str(rival), target=target) if rival.is_dir() else None,
-            Activations.load(reference) if reference.is_file() else None,
-        )
+        folder = files.folder / decoder_files.RIVAL
+        rival = cls.from_pretrained(str(folder), target=target) if folder.is_dir() else None
+        return cls(model, tokenizer, files.protocol, write, rival, decoder_files.load_reference(files))
 
     def at(self, layer: int | None = None) -> Decoder:
         """Return the decoder for one of the layers that it can read; itself, if there is nothing to choose.
@@ -140,7 +135,7 @@ class Decoder:
             raise DecoderMismatch(
                 f"decoder {self.protocol.name!r} reads {self.protocol.layer_choice} of layers {list(known)}, of width "
                 f"{self.protocol.d_model}; got {list(got)} of width {activations.resid.shape[-1]}. "
-                "Read the activations with decoder.protocol.read_layers."
+                "Read them with decoder.protocol.read_layers, and choose one by decoder.at(layer) where it reads one."
             )
 
     @torch.inference_mode()
@@ -303,14 +298,3 @@ class Decoder:
         """The token that fills short rows."""
         pad = self.tokenizer.pad_token_id
         return self._end if pad is None else int(pad)
-
-
-def _blocks(model: PeftModel) -> nn.ModuleList:
-    """Return the decoder's blocks, whatever the architecture calls them."""
-    n_layers = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-            return module
-    raise DecoderMismatch(
-        f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model."
-    )

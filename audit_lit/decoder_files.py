@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from audit_lit import hub, protocol, registry, target
+from audit_lit.activations import Activations
 from audit_lit.errors import DecoderMismatch, HubError, ProtocolError, TargetError
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.lean_lora import make_lean
@@ -201,6 +202,25 @@ def _check_scaling(model: PeftModel, wire: Protocol) -> None:
             f"the adapter's LoRA scaling is {sorted(found)}, but the protocol says {wire.lora_scaling}; the two files "
             "are not of one decoder. Fetch both again."
         )
+
+
+def load_reference(files: DecoderFiles) -> Activations | None:
+    """Return the activations that claims are compared with, if the decoder has any.
+
+    Raises:
+        HubError: If they are missing, or others than its scales were measured with.
+    """
+    path, wire = files.folder / REFERENCE, files.protocol
+    if not wire.n_reference and not path.is_file():
+        return None
+    found = Activations.load(path) if path.is_file() else None
+    if found is None or (len(found), found.layers) != (wire.n_reference, wire.read_layers):
+        got = f"{len(found)} dialogs at layers {list(found.layers)}" if found else "no such file"
+        raise HubError(
+            f"{path} holds {got}; expected {wire.n_reference} dialogs at layers {list(wire.read_layers)}, as "
+            f"{protocol.FILE} says. Fetch the decoder's folder again."
+        )
+    return found
 
 
 def save(decoder: Decoder, folder: Path) -> None:

@@ -46,6 +46,7 @@ class Protocol:
             measured.
         choice_scale: Slope that makes the difference of two claims' evidence a log-odds, if exactly one is right; None
             likewise.
+        n_reference: How many dialogs' activations its ``reference`` holds; 0 if claims are compared with decoys.
         lift_threshold: Lift (nats per token) that one in twenty answers about nothing reaches; None if not measured.
         target_revision: Commit of the target it was trained on.
         target_fingerprint: ``Target.fingerprint()`` of that model.
@@ -78,6 +79,7 @@ class Protocol:
     base_fingerprint: str | None = None
     claim_scale: tuple[float, float] | None = None
     choice_scale: float | None = None
+    n_reference: int = 0
     lift_threshold: float | None = None
     target_revision: str | None = None
     target_fingerprint: str | None = None
@@ -120,11 +122,15 @@ class Protocol:
     def at(self, layer: int) -> Protocol:
         """Return the wire format for one of the read layers alone.
 
+        Thresholds and scales were measured at the first, and are dropped for another.
+
         Raises:
             DecoderMismatch: If the decoder was not trained on that layer alone.
         """
         if self.layer_choice == "one" and layer in self.read_layers:
-            return replace(self, read_layers=(layer,), layer_choice="all")
+            alone = replace(self, read_layers=(layer,), layer_choice="all")
+            first = layer == self.read_layers[0]
+            return alone if first else replace(alone, lift_threshold=None, claim_scale=None, choice_scale=None)
         if self.read_layers == (layer,):
             return self
         several = " or ".join(map(str, self.read_layers)) if self.layer_choice == "one" else list(self.read_layers)

@@ -16,19 +16,20 @@ DEV_SHARE, FIRST_DEV = 5, 2
 """The third of every five relations of a folder, by name, belongs to the dev split."""
 
 
-LATENTQA = ("train", "dev", "eval", "controls")
-"""Folders of another layout, which may lie beside these."""
-
-
 def relation_files(folder: Path) -> list[Path]:
-    """Return the files of this layout in a folder: one level of folders, such as ``factual``."""
-    return sorted(path for path in folder.glob("*/*.json") if path.parent.name not in LATENTQA)
+    """Return the files of this layout in a folder: one level of folders, such as ``factual``.
+
+    Folders of LatentQA's layout, which may lie beside those, are left out.
+    """
+    others = {path.parent for name in ("system.json", "control.json") for path in folder.glob(f"*/{name}")}
+    return sorted(path for path in folder.glob("*/*.json") if path.parent not in {*others, folder / "controls"})
 
 
 def load_relations(folder: Path, split: str) -> list[Row]:
     """Return a row per pair: a line that ends in the subject, and each template of its relation as a question.
 
-    The split goes by relation, and no subject of the dev split is in the training split, under whatever relation.
+    The split goes by relation, and no subject of the dev split is in the training split, under whatever relation and in
+    whatever case.
 
     Raises:
         RecipeError: If the split is neither ``train`` nor ``dev``, or a file is malformed.
@@ -40,9 +41,12 @@ def load_relations(folder: Path, split: str) -> list[Row]:
     dev = [row for path, is_dev in files if is_dev for row in _rows(path)]
     if split == "dev":
         return dev
-    lines = {row.messages[0]["content"] for row in dev}
-    rows = [row for path, is_dev in files if not is_dev for row in _rows(path)]
-    return [row for row in rows if row.messages[0]["content"] not in lines]
+    lines = set(map(_line, dev))
+    return [row for path, is_dev in files if not is_dev for row in _rows(path) if _line(row) not in lines]
+
+
+def _line(row: Row) -> str:
+    return " ".join(row.messages[0]["content"].casefold().split())
 
 
 def _rows(path: Path) -> list[Row]:

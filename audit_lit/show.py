@@ -64,11 +64,12 @@ def claims_table(claims: Sequence[Claim]) -> None:
     """Print claims with their probability, if there are any."""
     if not claims:
         return
-    table = Table("claim", "right*", "the one**", "evidence, nats")
-    table.caption = "*if it was as likely right as wrong before\n**if exactly one of these claims is right"
+    table = Table("claim", "right*", "the one**", "evidence, nats", "shuffled", "no_activation")
+    table.caption = "*if it was as likely right as wrong before   **if exactly one of these claims is right"
     for claim in claims:
-        known = ("not measured" if p is None else f"{p:.2f}" for p in (claim.probability, claim.share))
-        table.add_row(printable(claim.text), *known, f"{claim.evidence:+.1f}")
+        known = ("-" if p is None else f"{p:.2f}" for p in (claim.probability, claim.share))
+        controls = (f"{claim.controls[name]:+.1f}" for name in ("shuffled", "no_activation"))
+        table.add_row(printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
     Console().print(table)
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from audit_lit import default_target, hub
-from audit_lit.errors import TargetError
+from audit_lit.errors import DecoderMismatch, TargetError
 from audit_lit.hooks import HookedModel, require_raw
 
 if TYPE_CHECKING:
@@ -185,3 +186,19 @@ def boot(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase
     own = copy.deepcopy(tokenizer)
     model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=share(base), tokenizer=own)
     return model
+
+
+def blocks_of(model: nn.Module) -> nn.ModuleList:
+    """Return a causal language model's blocks, whatever the architecture calls them.
+
+    Raises:
+        DecoderMismatch: If it has no such list.
+    """
+    config: Any = model.config
+    n_layers = config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+            return module
+    raise DecoderMismatch(
+        f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model."
+    )

@@ -121,3 +121,26 @@ def make_decoder(target: Any) -> Callable[..., Any]:
 @pytest.fixture
 def dialog() -> list[dict[str, str]]:
     return [{"role": "system", "content": "Be a pirate."}, {"role": "user", "content": "Who are you?"}]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny model and tiny data, as ``--smoke`` makes them."""
+    from audit_lit.training.smoke import write_tiny_data, write_tiny_model
+
+    root = tmp_path_factory.mktemp("smoke")
+    write_tiny_model(root / "model")
+    write_tiny_data(root / "data")
+    return root / "model", root / "data"
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save trained decoders without measuring them, which takes longer here; the command's tests do it once."""
+    from audit_lit.training import run
+
+    def publish(decoder: Any, _target: Any, _recipe: Any, _splits: Any, out: Path) -> None:
+        decoder.model.eval()
+        decoder.save(out / "decoder")
+
+    monkeypatch.setattr(run, "publish", publish)

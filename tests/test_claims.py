@@ -19,6 +19,7 @@ def test_evidence_is_the_likelihood_over_its_marginal(make_decoder: Any, target:
     reading = auditor.read(dialog)
     for reference in (None, reading.decoys.rows([0, 3])):
         auditor.decoder.reference = reference
+        auditor.decoder.protocol = replace(auditor.decoder.protocol, n_reference=len(reference or ()))
         others = reference or reading.decoys  # where there is no reference
 
         def probability(activations: Any, claim: str) -> float:
@@ -59,7 +60,34 @@ def test_weigh_needs_a_measured_scale_for_a_probability(make_decoder: Any, targe
     auditor.decoder.protocol = replace(auditor.decoder.protocol, choice_scale=0.5)
     one, other = auditor.weigh(dialog, CLAIMS)
     assert one.share == pytest.approx(1 / (1 + np.exp(0.5 * (other.evidence - one.evidence))))
-    assert one.share + other.share == pytest.approx(1) and auditor.weigh(dialog, CLAIMS[:1])[0].share == 1
+    assert one.share + other.share == pytest.approx(1) and auditor.weigh(dialog, CLAIMS[:1])[0].share is None
+
+
+def test_probabilities_need_what_their_scale_was_measured_with(make_decoder: Any, target: Any, dialog: Any) -> None:
+    from audit_lit import Auditor
+
+    auditor = Auditor(target, make_decoder())
+    decoder = auditor.decoder
+    decoder.reference = auditor.read(dialog).decoys.rows([0, 3])
+    decoder.protocol = replace(decoder.protocol, n_reference=2, claim_scale=(1.0, 0.0), choice_scale=1.0)
+    for reveal, known in (("user", True), ("last:3", False)):
+        for claim in auditor.weigh(dialog, CLAIMS, reveal=reveal):
+            assert (claim.probability is not None, claim.share is not None) == (known, known)
+
+
+def test_controls_of_a_claim(make_decoder: Any, target: Any, dialog: Any) -> None:
+    from audit_lit import Auditor
+    from audit_lit.claims import likelihood, marginal
+
+    auditor = Auditor(target, make_decoder())
+    reading, decoder = auditor.read(dialog), auditor.decoder
+    decoder.reference = reading.decoys.rows([1, 2])
+    known = marginal(decoder, decoder.reference, CLAIMS)
+    empty = likelihood(decoder, reading.activations, CLAIMS, injected=False)[0]
+    for at, claim in enumerate(auditor.weigh(dialog, CLAIMS)):
+        assert claim.controls["no_activation"] == pytest.approx(empty[at] - known[at], abs=1e-4)
+        decoys = marginal(decoder, reading.decoys, CLAIMS)[at]
+        assert claim.controls["shuffled"] == pytest.approx(decoys - known[at], abs=1e-4)
 
 
 @pytest.mark.parametrize("claims", [[], [" "], ["pirate", ""]])

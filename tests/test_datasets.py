@@ -86,6 +86,9 @@ def test_relations_are_split_by_relation_and_subject(tmp_path: Path) -> None:
 
     for number, name in enumerate("abcdefgh"):
         path = write_relation(tmp_path, name, ["France", f"only {name}", f"shared {number % 3}"])
+    write_relation(tmp_path, "a", ["france", " FRANCE", "only a"])
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "system.json").write_text("[]")  # another split of another layout
     train, dev = (load_split([tmp_path], split) for split in ("train", "dev"))
     assert {row.label for row in dev} == {"relation-factual-c", "relation-factual-h"}  # the third of every five
     assert {row.label for row in train} == {f"relation-factual-{name}" for name in "abdefg"}
@@ -94,7 +97,7 @@ def test_relations_are_split_by_relation_and_subject(tmp_path: Path) -> None:
     row = train[0]
     assert row.family == ["relation", "factual"] and row.qa[0][1] == "a of only a"
     assert ["The a of X is" in row.qa[0][0], "X has the a" in row.qa[1][0]] == [True, True]
-    assert has_split([tmp_path], "train") and not has_split([tmp_path], "test")
+    assert has_split([tmp_path], "train") and not has_split([tmp_path], "other")
     with pytest.raises(RecipeError, match="no split 'test'"):
         load_relations(tmp_path, "test")
     path.write_text(json.dumps({"samples": []}))

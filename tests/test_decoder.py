@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from audit_lit import Activations, Decoder, DecoderMismatch
 from audit_lit.activations import read
 from audit_lit.dialog import render, reveal_positions
-from audit_lit.errors import ActivationError, DialogError
+from audit_lit.errors import ActivationError, DialogError, HubError
 from audit_lit.hooks import resid_post
 from audit_lit.prompt import build_prompt
 
@@ -239,8 +240,16 @@ def test_layers_that_cannot_be_chosen_are_refused(make_decoder: Make, target: An
 def test_a_decoder_of_several_layers_survives_saving(make_decoder: Make, target: Any, tmp_path: Path) -> None:
     several = make_decoder(**SEVERAL)
     several.reference = reading(target, (3, 1))
+    several.protocol = replace(several.protocol, n_reference=2, lift_threshold=0.5)
     several.save(tmp_path)
+    assert [several.at(layer).protocol.lift_threshold for layer in (3, 1)] == [0.5, None]  # measured at the first
     loaded = Decoder.from_pretrained(str(tmp_path), target=target)
     assert loaded.protocol == several.protocol and loaded.reference is not None
     torch.testing.assert_close(loaded.reference.resid, several.reference.resid)
     torch.testing.assert_close(loaded.at(1).reference.resid[:, 0], several.reference.resid[:, 1])
+    several.reference.rows([0]).save(tmp_path / "reference.safetensors")
+    with pytest.raises(HubError, match=r"holds 1 dialogs at layers \[3, 1\]; expected 2"):
+        Decoder.from_pretrained(str(tmp_path), target=target)
+    (tmp_path / "reference.safetensors").unlink()
+    with pytest.raises(HubError, match="holds no such file; expected 2"):
+        Decoder.from_pretrained(str(tmp_path), target=target)

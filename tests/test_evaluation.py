@@ -52,6 +52,12 @@ def test_auroc_is_the_share_of_ordered_pairs() -> None:
     assert auroc(above, below) == pytest.approx(np.mean(pairs))
     low, high = auroc_interval(above, below)
     assert low < auroc(above, below) < high
+    tenfold = [np.repeat(group[:20, None], 10, axis=1) for group in (above, below)]  # says no more than once
+    once, ten, alone = (
+        np.ptp(auroc_interval(*groups))
+        for groups in ([group[:, :1] for group in tenfold], tenfold, [group.ravel() for group in tenfold])
+    )
+    assert ten == pytest.approx(once) and alone < once / 2
 
 
 def test_calibration_figures() -> None:

@@ -1,61 +1,17 @@
-"""Training: examples, batches, one real loop, exact resume, and what is refused."""
+"""Training: recipes, one real loop, exact resume, and what is refused."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests_support import RECIPE, losses, small_recipe
 
-ROOT = Path(__file__).resolve().parent.parent
-RECIPE = ROOT / "recipes" / "smollm2-135m.yaml"
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A tiny model and tiny data, as ``--smoke`` makes them."""
-    from audit_lit.training.smoke import write_tiny_data, write_tiny_model
-
-    root = tmp_path_factory.mktemp("smoke")
-    write_tiny_model(root / "model")
-    write_tiny_data(root / "data")
-    return root / "model", root / "data"
-
-
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save trained decoders without measuring them, which takes longer here; the command's tests do it once."""
-    from audit_lit.training import run
-
-    def publish(decoder: Any, _target: Any, _recipe: Any, _splits: Any, out: Path) -> None:
-        decoder.model.eval()
-        decoder.save(out / "decoder")
-
-    monkeypatch.setattr(run, "publish", publish)
-
-
-def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
-    from audit_lit.training.recipe import load_recipe
-
-    recipe = load_recipe(RECIPE)
-    small: dict[str, Any] = {
-        "target": str(folders[0]),
-        "start": None,
-        "rival": 0,
-        "wire": recipe.wire.model_copy(update={"read_layers": (1,)}),
-        "examples": 40,
-        "batch_size": 4,
-        "buckets": 4,
-        "evaluate_every": 5,
-        "checkpoint_every": 2,
-        "lora": recipe.lora.model_copy(update={"lora_dropout": 0.1}),
-    }
-    return recipe.model_copy(update={**small, **changes})
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 
 def test_latentqa_layout(tmp_path: Path) -> None:
@@ -165,151 +121,6 @@ def test_a_log_line_cut_short_does_not_stop_a_resume(folders: tuple[Path, Path],
         file.write('{"step": 2, "lo')
     train(small_recipe(folders, examples=8), folders[1], tmp_path)
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2]
-
-
-def batches(folders: tuple[Path, Path], recipe: Any, **share: int) -> Any:
-    """This process's part of a run on the tiny data, and the mixture."""
-    from audit_lit.datasets import load_split
-    from audit_lit.target import load_target
-    from audit_lit.training.batches import Batches
-    from audit_lit.training.run import new_decoder
-    from audit_lit.training.sources import Mixture
-
-    target, rows = load_target(str(folders[0])), load_split([folders[1]], "train")
-    return Batches(Mixture(rows, recipe), target, new_decoder(recipe, target, rows, ""), **share)
-
-
-def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path, Path]) -> None:
-    whole = batches(folders, small_recipe(folders))
-    seen, spreads = [], []
-    for (batch,) in whole.steps(0):
-        assert len(batch.given) == len(batch.questions) == len(batch.answers) == 4
-        lengths = [len(q) + len(a) for q, a in zip(batch.questions, batch.answers, strict=True)]
-        seen += zip(batch.questions, batch.answers, strict=True)
-        spreads.append(max(lengths) - min(lengths))
-    drawn = [whole.mixture.draw(index) for index in range(32)]
-    assert len(seen) == 40 and Counter(seen[:32]) == Counter((e.question, e.answer) for e in drawn)
-    assert np.mean(spreads) < np.ptp([len(e.question) + len(e.answer) for e in drawn]) / 2
-
-
-def test_sampled_layers_are_read_in_turn_and_trained_together(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
-    from audit_lit.training.run import train
-
-    several = {"read_layers": (2, 1), "layer_choice": "one", "section": "Layer {layer}:{slots}"}
-    recipe = small_recipe(folders, wire=small_recipe(folders).wire.model_copy(update=several))
-    parts = [batch.given for (batch,) in batches(folders, recipe).steps(0)]
-    assert [given.layers for given in parts[:4]] == [(1,), (2,), (1,), (2,)]
-    folder = train(recipe, folders[1], tmp_path)
-    weight = load_file(folder / "projection.safetensors")["weight"]
-    assert not any(torch.allclose(one, torch.eye(32)) for one in weight) and not torch.allclose(*weight)
-
-
-def test_a_tracker_gets_what_the_log_gets(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
-    from accelerate import tracking
-    from accelerate.utils import LoggerType
-
-    from audit_lit.errors import RecipeError
-    from audit_lit.training.run import train
-
-    seen: list[Any] = []
-
-    class Recorder(tracking.GeneralTracker):
-        name, requires_logging_directory, main_process_only = "wandb", False, True
-        tracker = None
-
-        def __init__(self, run_name: str) -> None:
-            super().__init__()
-            seen.append(run_name)
-
-        def start(self) -> None: ...
-
-        def store_init_configuration(self, values: dict[str, Any]) -> None:
-            seen.append(values)
-
-        def log(self, values: dict[str, Any], step: int | None = None) -> None:
-            seen.append((step, values))
-
-        def finish(self) -> None:
-            seen.append("end")
-
-    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [LoggerType.WANDB])
-    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", Recorder)
-    recipe = small_recipe(folders, examples=20)
-    train(recipe, folders[1], tmp_path / "run", tracker="wandb")
-    project, settings, *logged, end = seen
-    assert (project, settings["lora.r"], settings["lr"], end) == ("audit-lit", 16, recipe.lr, "end")
-    assert [step for step, _ in logged] == [1, 2, 3, 4, 5]
-    assert [values["loss"] for _, values in logged] == losses(tmp_path / "run")
-    assert logged[-1][1]["gap_label.gap"] == pytest.approx(
-        json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["gap_label"]["gap"]
-    )
-    with pytest.raises(RecipeError, match=r"'trackio' is not installed.*pip install trackio"):
-        train(recipe, folders[1], tmp_path / "other", tracker="trackio")
-
-
-def test_processes_and_parts_share_a_step(folders: tuple[Path, Path]) -> None:
-    from audit_lit.errors import RecipeError
-
-    recipe = small_recipe(folders)
-    whole = [batch for (batch,) in batches(folders, recipe).steps(3)]
-    split = [
-        list(batches(folders, recipe.model_copy(update={"accumulate": 2}), rank=rank, world=2).steps(3))
-        for rank in range(2)
-    ]
-    assert len(whole) == len(split[0]) == 7
-    for step, one in enumerate(whole):
-        parts = [part for rank in range(2) for part in split[rank][step]]
-        assert len(parts) == 4 and sorted(part.answers[0] for part in parts) == sorted(one.answers)
-        row = one.questions.index(parts[0].questions[0])
-        if one.questions.count(one.questions[row]) == 1:
-            torch.testing.assert_close(parts[0].given.resid[0], one.given.resid[row], rtol=1e-3, atol=1e-4)
-    with pytest.raises(RecipeError, match=r"batch_size=4 cannot be split over 3 processes.*multiple of 3"):
-        batches(folders, recipe, world=3)
-
-
-def losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def test_accumulated_parts_train_like_whole_steps(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    from audit_lit.training.run import train
-
-    plain = {"lora": small_recipe(folders).lora.model_copy(update={"lora_dropout": 0.0}), "precision": "fp32"}
-    for name, parts in (("whole", 1), ("parts", 4)):
-        train(small_recipe(folders, accumulate=parts, **plain), folders[1], tmp_path / name)
-    # A step's loss is the mean over its parts' tokens, whose number differs a little.
-    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=0.05)
-    assert losses(tmp_path / "whole")[0] > losses(tmp_path / "whole")[-1]
-
-
-def test_two_processes_train_like_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    import yaml
-
-    from audit_lit.training.run import train
-
-    recipe = small_recipe(
-        folders, lora=small_recipe(folders).lora.model_copy(update={"lora_dropout": 0.0}), precision="fp32"
-    )
-    train(recipe, folders[1], tmp_path / "one")
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(json.loads(recipe.model_dump_json())))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--module"]
-    command = ["audit_lit", "train", str(tmp_path / "recipe.yaml"), "--data", str(folders[1])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*launch, *command, "--out", str(tmp_path / "two")],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=0.05)
-    assert (tmp_path / "two" / "decoder" / "README.md").is_file()
 
 
 def test_average_is_exponential_and_is_what_is_saved(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -437,14 +248,3 @@ def test_a_run_can_start_from_a_decoder(folders: tuple[Path, Path], tmp_path: Pa
         new_decoder(other, target, rows, "")
     with pytest.raises(RecipeError, match="differs in its LoRA"):
         new_decoder(recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"r": 8})}), target, rows, "")
-
-
-def test_null_examples_get_their_own_random_activations(folders: tuple[Path, Path]) -> None:
-    from audit_lit.data import Example
-
-    whole = batches(folders, small_recipe(folders))
-    dialog = ({"role": "system", "content": "Be x."}, {"role": "user", "content": "Hello there"})
-    examples = [Example(dialog, "Who?", "x", "l", null=null) for null in (None, 3, 4, 3)]
-    true, first, second, again = whole._given(examples).resid
-    assert torch.equal(true, whole._given(examples[:1]).resid[0])
-    assert torch.equal(first, again) and not torch.allclose(first, second) and not torch.allclose(first, true)

@@ -21,7 +21,8 @@ from audit_lit.relations import KIND as RELATION
 from audit_lit.target import Target
 from audit_lit.users import KIND as USER
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the document, and of what its figures mean."""
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,10 @@ def _marginals(auditor: Auditor, dialogs: Sequence[Messages], claims: Sequence[l
 def _evidence(conditions: Conditions, claims: Sequence[list[str]], marginals: Values, seed: int) -> dict[str, Values]:
     """Return nats per dialog and claim under every condition, relative to the marginal.
 
-    That of a reader of text is the likelihood of the same claims under another dialog's text.
+    That of a reader of text is the likelihood of the same claims under the text of another prompt's dialog.
     """
-    others, texts = everyones_other(len(claims), seed + 1), text_readers(conditions.decoder)
+    prompts, texts = everyones_other(len(claims) // PAIRINGS, seed + 1), text_readers(conditions.decoder)
+    others = [prompt * PAIRINGS + place for prompt in prompts for place in range(PAIRINGS)]
     evidence = {}
     for name in conditions.names:
         asked = [[*some, *claims[other]] if name in texts else some for some, other in zip(claims, others, strict=True)]
@@ -129,6 +130,7 @@ def _figures(p: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
         for name, of in figures.items()
     }
     results["ece"]["if_perfect"] = perfect_calibration_error(p[READ].ravel(), seed=seed)
-    results["auroc"]["interval"] = auroc_interval(p[READ][yes], p[READ][~yes], seed=seed)
+    by_prompt = p[READ].reshape(len(right) // PAIRINGS, -1)  # claims about one prompt are drawn together
+    results["auroc"]["interval"] = auroc_interval(by_prompt[:, ::2], by_prompt[:, 1::2], seed=seed)
     hits = {name: ((values > 0.5) == yes).mean(axis=1) for name, values in p.items()}
     return {**results, "accuracy": beside(hits, "accuracy")}

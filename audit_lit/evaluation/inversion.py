@@ -21,7 +21,7 @@ from audit_lit.target import Target
 
 
 def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """Compare the likelihood of the hidden prompt's label with that of the line's, each less its mean over dialogs."""
+    """Compare the likelihoods of the hidden prompt's label and of the line's, each less its marginal over dialogs."""
     conditions = Conditions.of(decoder, target, hidden_dialogs(rows, repaired=True, seed=seed), seed=seed)
     labels, of_line = [row.label_words for row in rows], everyones_other(len(rows), seed)
     names_state = {name: _names_state(conditions, name, labels, of_line) for name in conditions.names}

@@ -29,10 +29,20 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 
 
 def auroc_interval(positive: npt.ArrayLike, negative: npt.ArrayLike, *, seed: int = 0) -> tuple[float, float]:
-    """Return the 95% percentile bootstrap interval of the AUROC; both groups are drawn anew."""
+    """Return the 95% percentile bootstrap interval of the AUROC.
+
+    Both groups are drawn anew; if they have two dimensions, whole rows are, the same ones in both.
+    """
     rng = np.random.default_rng(seed)
     above, below = np.asarray(positive, dtype=float), np.asarray(negative, dtype=float)
-    draws = [auroc(rng.choice(above, len(above)), rng.choice(below, len(below))) for _ in range(N_RESAMPLES)]
+
+    def drawn() -> float:
+        rows = rng.integers(len(above), size=len(above))
+        if above.ndim == 2:
+            return auroc(above[rows].ravel(), below[rows].ravel())
+        return auroc(above[rows], rng.choice(below, len(below)))
+
+    draws = [drawn() for _ in range(N_RESAMPLES)]
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 

@@ -22,7 +22,7 @@ from audit_lit.target import Target
 from audit_lit.users import attribute_of, value_of
 
 QUESTION = "What is the user's {attribute}? Answer in a few words."
-PER_ATTRIBUTE, FOR_PROBE = 30, 80
+PER_ATTRIBUTE, FOR_PROBE = 30, 120
 
 
 def user_model(

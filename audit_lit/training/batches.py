@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -17,6 +18,9 @@ from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.target import Target
 from audit_lit.training.recipe import Recipe
 from audit_lit.training.sources import Mixture
+
+STATISTICS_DIALOGS = 256
+"""For the mean and spread of activations; numbered below zero, so that no step has them."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,15 @@ class Batches:
         # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
         dialogs, ends = [example.dialog for example in examples], [example.last_of_text for example in examples]
         found = read_dialogs(self.target, self.decoder.protocol, dialogs, ends)
-        resid = found.resid.clone()
         for row, example in enumerate(examples):
             if example.null:
                 kind, seed = example.null
-                resid[row] = nothing(kind, found, self.decoder.write, seed=seed).resid[row]
-        return replace(found, resid=resid)
+                given = nothing(kind, found.rows([row]), self.decoder.write, others=self._others, seed=seed)
+                found.resid[row] = given.resid[0]
+        return found
+
+    @cached_property
+    def _others(self) -> Activations:
+        """Dialogs that depend on the recipe alone, whatever else is in the batch."""
+        dialogs = [self.mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
+        return read_dialogs(self.target, self.decoder.protocol, dialogs)

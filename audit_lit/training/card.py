@@ -46,7 +46,7 @@ def write_card(folder: Path, decoder: Decoder, recipe: Recipe, results: dict[str
         rate=f"{recipe.n_steps * recipe.batch_size / seconds:.1f}",
         two=lambda value: f"{value:.2f}",
         hidden=results["hidden-prompt"],
-        n_reference=len(decoder.reference) if decoder.reference else 0,
+        rival=decoder.rival.protocol if decoder.rival else None,
         beside=_beside,
         controls=_controls,
     )

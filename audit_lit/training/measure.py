@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audit_lit.data import Example, Row
+from audit_lit.data import MIN_ROWS, Example, Row
 from audit_lit.decoder import Decoder
 from audit_lit.evaluation import SUITES, evaluate
 from audit_lit.evaluation.gap import dev_examples, measure_gap
@@ -31,8 +32,9 @@ def measure(
     for kind, question in (("instruction", PROMPT_QUESTION), ("label", LABEL_QUESTION)):
         examples = dev_examples(rows, question, as_label=kind == "label", seed=seed)
         tasks[f"gap_{kind}"] = partial(_gap, decoder, target, examples)
-    kinds, settings = {None, *(row.family[0] for row in rows)}, {"train_rows": train_rows, "seed": seed}
-    for name in (name for name, suite in SUITES.items() if suite.kind in kinds):
+    counts, settings = Counter(row.family[0] for row in rows), {"train_rows": train_rows, "seed": seed}
+    served = [name for name, suite in SUITES.items() if suite.kind is None or counts[suite.kind] >= MIN_ROWS]
+    for name in served:
         tasks[name] = partial(evaluate, name, decoder, target, rows, limit=LIMITS.get(name), **settings)
     return {name: _once(folder / f"{name}.json", task) for name, task in tasks.items()}
 
@@ -44,8 +46,8 @@ def _gap(decoder: Decoder, target: Target, examples: Sequence[Example]) -> dict[
 def _once(path: Path, task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(task(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        unfinished = path.with_suffix(".partial")
+        unfinished.write_text(json.dumps(task(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found

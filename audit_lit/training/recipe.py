@@ -141,6 +141,7 @@ class Recipe(_Strict):
             "repaired": 0.0,
             "examples": self.rival,
             "rival": 0,
+            "warmup": min(self.warmup, self.rival // self.batch_size // 10),  # its run is short
             "mixture": tuple(share for share in self.mixture if share.source not in ("null", "previous_text")),
             "wire": self.wire.model_copy(update={"write": "replace"}),  # nothing is written
         }

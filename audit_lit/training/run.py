@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,21 +17,23 @@ from audit_lit.datasets import load_split, split_hash
 from audit_lit.decoder import Decoder
 from audit_lit.decoder_files import PLAIN_WRITES, RIVAL
 from audit_lit.errors import RecipeError
+from audit_lit.evaluation import SCHEMA
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.hooks import Project
 from audit_lit.lean_lora import make_lean
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target, load_target, share, weights_fingerprint
+from audit_lit.training.batches import STATISTICS_DIALOGS
 from audit_lit.training.card import write_card
 from audit_lit.training.measure import measure
 from audit_lit.training.recipe import Recipe, Wire
 from audit_lit.training.sources import Mixture
+from audit_lit.training.tracking import check_tracker
 from audit_lit.training.trainer import LOG, Trainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-STATISTICS_DIALOGS = 256
 N_REFERENCE = 32
 """More make a claim's marginal surer, and a claim slower to weigh."""
 
@@ -52,13 +55,15 @@ def train(
         out: Run folder: log, checkpoint, decoder.
         device: Where to train.
         target: The model to read, if it is loaded already.
-        tracker: Where the log goes beside its file: ``trackio``, ``wandb`` or another that accelerate knows.
+        tracker: Where the log goes beside its file: ``trackio`` or ``wandb``.
 
     Raises:
         RecipeError: If recipe or data are malformed, ``out`` belongs to another recipe, or the tracker is missing.
     """
+    check_tracker(tracker)
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
+    measurable(rows, "the train split")
     measurable(dev_rows, "the dev split")  # before hours of training
     target = target or load_target(recipe.target, device=device)
     digest = split_hash(folders, "train")
@@ -69,9 +74,8 @@ def train(
         for_rival = recipe.for_rival()
         decoder.rival = new_decoder(for_rival, target, rows, digest)
         Trainer(for_rival, target, decoder.rival, out / RIVAL, tracker=tracker).train(rows, dev_rows)
-    if trainer.is_main:
+    if trainer.is_main:  # the other processes are done: measuring takes longer than they would be waited for
         publish(decoder, target, recipe, (rows, dev_rows), out)
-    trainer.accelerator.wait_for_everyone()
     return out / "decoder"
 
 
@@ -83,12 +87,21 @@ def publish(decoder: Decoder, target: Target, recipe: Recipe, splits: tuple[list
             make_lean(one.model.eval())
     if decoder.protocol.reads == "activations":
         decoder.reference = reference(recipe, target, decoder.protocol, rows)
+        decoder.protocol = replace(decoder.protocol, n_reference=len(decoder.reference))
     decoder.save(folder)
     if decoder.protocol.reads == "activations":
-        results = measure(decoder, target, dev_rows, rows, out / "measured")
+        results = measure(decoder, target, dev_rows, rows, out / "measured" / _digest(folder, dev_rows))
         decoder.protocol = calibrated(decoder.protocol, results)
         decoder.protocol.save(folder)
         write_card(folder, decoder, recipe, results, out / LOG)
+
+
+def _digest(folder: Path, dev_rows: list[Row]) -> str:
+    """Return what figures depend on, so that none are kept for other weights, data or definitions."""
+    digest = hashlib.sha256(f"{SCHEMA} {dev_rows!r}".encode())
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def calibrated(protocol: Protocol, results: dict[str, Any]) -> Protocol:

@@ -1,6 +1,6 @@
-"""What training examples ask: one function per source, drawn by weight from rows of hidden prompts.
+"""What training examples ask: one function per source, drawn by weight from rows of every kind.
 
-To add a source, write a function of ``(pool, share, rng)`` that returns an ``Example``, and enter it in ``SOURCES``.
+To add a source, write a function of ``(pool, share, rng)`` that returns an ``Example``, and enter it in ``ALL``.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def relation(pool: Pool, _share: Share, rng: random.Random) -> Example:
 
 def previous_text(pool: Pool, share: Share, rng: random.Random) -> Example:
     """Ask for the beginning of the line that was read: needs no labels (as activation oracles are trained)."""
-    dialog = pool.dialog(rng.choice(pool.system), rng)
-    return Example(dialog, rng.choice(share.questions), _opening(dialog[-1]["content"]), "none")
+    system, line = pool.dialog(rng.choice(pool.system), rng)[:2]
+    return Example((system, line), rng.choice(share.questions), _opening(line["content"]), "none")
 
 
 def next_text(pool: Pool, share: Share, rng: random.Random) -> Example:

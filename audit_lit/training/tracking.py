@@ -1,7 +1,8 @@
-"""Experiment tracking beside the log file, by whatever accelerate supports, such as trackio or W&B."""
+"""Experiment tracking beside the log file, by trackio or W&B, through accelerate."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +12,31 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "audit-lit"
+TRACKERS = ("trackio", "wandb")
 
 
-def start_tracking(accelerator: Accelerator, tracker: str, settings: Mapping[str, Any]) -> None:
-    """Begin a run of the project ``audit-lit`` with a recipe's settings.
+def check_tracker(tracker: str | None) -> None:
+    """Raise unless a tracker can be used.
 
     Raises:
-        RecipeError: If the tracker is not installed.
+        RecipeError: If it is neither of ``TRACKERS``, or not installed.
     """
-    if tracker not in [str(one) for one in accelerator.log_with]:  # accelerate leaves out what it cannot import
+    from accelerate import tracking
+
+    if tracker is None:
+        return
+    if tracker not in TRACKERS:
+        raise RecipeError(f"unknown tracker {tracker!r}; expected one of {', '.join(TRACKERS)}.")
+    if tracker not in [str(one) for one in tracking.get_available_trackers()]:
         raise RecipeError(
-            f"{tracker!r} is not installed; expected it in this environment. Try pip install {tracker}, "
-            "or leave out --track."
+            f"the tracker {tracker!r} is not installed; expected it in this environment. Try pip install {tracker}, or "
+            "leave out --track."
         )
-    accelerator.init_trackers(PROJECT, config=scalars(settings))
+
+
+def start_tracking(accelerator: Accelerator, settings: Mapping[str, Any]) -> None:
+    """Begin a run of the project ``audit-lit`` with a recipe's settings."""
+    accelerator.init_trackers(PROJECT, config={**scalars(settings), "recipe": json.dumps(settings)})
 
 
 def scalars(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

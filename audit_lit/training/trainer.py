@@ -59,7 +59,7 @@ class Trainer:
         """Prepare optimizer, schedule and, if one is named, a tracker.
 
         Raises:
-            RecipeError: If the run folder belongs to another recipe, or the tracker is not installed.
+            RecipeError: If the run folder belongs to another recipe.
         """
         from accelerate import Accelerator
 
@@ -82,7 +82,7 @@ class Trainer:
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self._go_on_from(0)
         if tracker:
-            start_tracking(self.accelerator, tracker, recipe.model_dump())
+            start_tracking(self.accelerator, recipe.model_dump())
 
     def _go_on_from(self, step: int) -> None:
         from transformers import get_linear_schedule_with_warmup
@@ -93,7 +93,8 @@ class Trainer:
         self.schedule = get_linear_schedule_with_warmup(optimizer, self.recipe.warmup, self.recipe.n_steps, step - 1)
 
     def _claim_folder(self) -> None:
-        path, claim = self.out / "run.json", {"data": self.decoder.protocol.training_data, **self.recipe.model_dump()}
+        path, protocol = self.out / "run.json", self.decoder.protocol
+        claim = {"data": protocol.training_data, "examples_in_all": protocol.examples, **self.recipe.model_dump()}
         content = json.dumps(claim, indent=2)
         if path.is_file() and path.read_text(encoding="utf-8") != content:
             raise RecipeError(
@@ -119,7 +120,8 @@ class Trainer:
                 self._keep(record, dev_rows)
                 start = time.perf_counter()
         self._swap_average()
-        self.accelerator.end_training()
+        for one in self.accelerator.trackers:  # not end_training, which other trainers' processes would not survive
+            one.finish()
 
     def batches(self, rows: list[Row]) -> Batches:
         """Return this process's share of the examples."""
