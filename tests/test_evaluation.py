@@ -261,3 +261,31 @@ def test_measuring_goes_on_where_it_stopped(loaded: tuple[Any, Any, Any], tmp_pa
     assert set(results) == {"gap_label", "gap_instruction", "hidden-prompt", "null", "calibration", "inversion"}
     assert results["inversion"] == json.loads(json.dumps(evaluate("inversion", *loaded)))
     assert results["null"] == {"suite": "null"}
+
+
+def test_readers_of_text_are_compared_with_another_prompts_text(monkeypatch: Any) -> None:
+    from audit_lit.evaluation import calibration
+    from audit_lit.evaluation.dialogs import everyones_other
+
+    n = 3 * calibration.PAIRINGS
+    table = np.random.default_rng(0).normal(size=(n, 4 * n))  # text, and all claims about every dialog
+
+    class Planted:
+        decoder, names = None, ("activations", "text_only")
+
+        def totals(self, _name: str, row: int, _question: str, claims: list[str]) -> Any:
+            return table[row, [int(claim) for claim in claims]]
+
+    monkeypatch.setattr(calibration, "text_readers", lambda _: {"text_only": None})
+    claims = [[str(4 * row + place) for place in range(4)] for row in range(n)]
+    marginals = np.ones((n, 4))
+    found = calibration._evidence(Planted(), claims, marginals, seed=0)
+    prompts = everyones_other(3, 1)
+    for row, asked in enumerate(claims):
+        own = table[row, [int(claim) for claim in asked]]
+        np.testing.assert_allclose(found["activations"][row], own - 1)
+        (elsewhere,) = [prompt for prompt in range(3) if prompts[prompt] == row // calibration.PAIRINGS]
+        other = elsewhere * calibration.PAIRINGS + row % calibration.PAIRINGS
+        np.testing.assert_allclose(
+            found["text_only"][row], own - table[other, [int(claim) for claim in asked]], atol=1e-9
+        )

@@ -248,3 +248,26 @@ def test_a_run_can_start_from_a_decoder(folders: tuple[Path, Path], tmp_path: Pa
         new_decoder(other, target, rows, "")
     with pytest.raises(RecipeError, match="differs in its LoRA"):
         new_decoder(recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"r": 8})}), target, rows, "")
+
+
+def test_the_reference_holds_different_hidden_prompts(folders: tuple[Path, Path], monkeypatch: Any) -> None:
+    from audit_lit.datasets import load_split
+    from audit_lit.target import load_target
+    from audit_lit.training import run
+
+    target, recipe, rows = load_target(str(folders[0])), small_recipe(folders), load_split([folders[1]], "train")
+    protocol = run.protocol_of(recipe, target, "")
+    read: list[Any] = []
+    original = run.read_dialogs
+
+    def watched(target: Any, protocol: Any, dialogs: Any) -> Any:
+        read.extend(dialogs)
+        return original(target, protocol, dialogs)
+
+    monkeypatch.setattr(run, "read_dialogs", watched)
+    found = run.reference(recipe, target, protocol, [*rows, *rows])
+    assert len(found) == 6 and found.layers == (1,) and found.resid.dtype == torch.bfloat16
+    assert len({dialog[0]["content"] for dialog in read}) == 6
+    assert not any(dialog in [row.messages for row in rows] for dialog in read)  # re-paired
+    monkeypatch.setattr(run, "N_REFERENCE", 3)
+    assert len(run.reference(recipe, target, protocol, rows)) == 3
