@@ -32,10 +32,11 @@ def measure(
     for kind, question in (("instruction", PROMPT_QUESTION), ("label", LABEL_QUESTION)):
         examples = dev_examples(rows, question, as_label=kind == "label", seed=seed)
         tasks[f"gap_{kind}"] = partial(_gap, decoder, target, examples)
-    counts, settings = Counter(row.family[0] for row in rows), {"train_rows": train_rows, "seed": seed}
+    counts = Counter(row.family[0] for row in rows)
     served = [name for name, suite in SUITES.items() if suite.kind is None or counts[suite.kind] >= MIN_ROWS]
     for name in served:
-        tasks[name] = partial(evaluate, name, decoder, target, rows, limit=LIMITS.get(name), **settings)
+        limit = LIMITS.get(name)
+        tasks[name] = partial(evaluate, name, decoder, target, rows, train_rows=train_rows, limit=limit, seed=seed)
     return {name: _once(folder / f"{name}.json", task) for name, task in tasks.items()}
 
 
