@@ -178,7 +178,7 @@ def test_command_prints_every_figure_beside_its_controls(small: tuple[Path, Path
     found = CliRunner().invoke(cli, [*command, "--json", "--plot", str(plot)])
     assert found.exit_code == 0, found.output
     document = json.loads(found.stdout)
-    assert (document["suite"], document["schema"], document["manifest"]["limit"]) == (suite, 1, 5)
+    assert (document["suite"], document["schema"], document["manifest"]["limit"]) == (suite, 2, 5)
     assert plot.read_bytes().startswith(b"\x89PNG")
     controls = {"no_activation", "null", "shuffled", "text_only", "text_trained"}
     if suite == "hidden-prompt":
