@@ -8,28 +8,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from audit_lit.activations import Activations, read
 from audit_lit.answer import Answer, agreement, bootstrap_interval
 from audit_lit.claims import Claim, weigh
-from audit_lit.controls import null_activations
+from audit_lit.controls import controls_of
 from audit_lit.decoder import Decoder
 from audit_lit.decoys import decoy_dialogs, same_place
 from audit_lit.dialog import Dialog, Rendered, Reveal, render
 from audit_lit.errors import DialogError
+from audit_lit.judge import READ, judge
 from audit_lit.target import Target
-from audit_lit.text_only import text_readers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from audit_lit.hooks import HookedModel
+    from audit_lit.scan.report import AuditReport
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,11 @@ class Auditor:
         texts = self._answer(reading.activations, questions, max_new_tokens, 0.0, seed)
         repeated = [q for q in questions for _ in range(samples)]
         drawn = self._answer(reading.activations, repeated, max_new_tokens, 1.0, seed) if samples else []
+        text = reading.rendered.visible_text
+        scores = judge(self.decoder, reading.activations, reading.decoys, text, questions, texts, seed=seed)
         return [
-            self._judge(reading, q, text, tuple(drawn[index * samples : (index + 1) * samples]), seed)
-            for index, (q, text) in enumerate(zip(questions, texts, strict=True))
+            self._to_answer(reading, q, texts[at], scores[at], tuple(drawn[at * samples : (at + 1) * samples]), seed)
+            for at, q in enumerate(questions)
         ]
 
     def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
@@ -168,6 +173,45 @@ class Auditor:
         decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
         positions = [same_place(chosen, rendered, decoy) for decoy in decoys]
         return Reading(rendered, own, read(self.target, decoys, positions, protocol.read_layers))
+
+    def scan(
+        self,
+        dialogs: Sequence[Dialog] | str | Path,
+        recipe: str | Path = "hidden-prompt",
+        *,
+        out: str | Path | None = None,
+        baseline: Target | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> AuditReport:
+        """Audit many dialogs: every question of a recipe, beside neutral twins, corrected for the number of questions.
+
+        Args:
+            dialogs: As in ``ask``, or a file with one per line (see ``scan.dialogs.DialogFile``).
+            recipe: A shipped recipe's name, or a file.
+            out: Run folder: an interrupted audit goes on in it; None keeps nothing.
+            baseline: A model of the same shape that is known to be clean, to run the neutral twins in: without it,
+                what is trained into the target is in the twins, too.
+            seed: Of samples, twins and random controls; same seed, same report.
+            **settings: Over the recipe's (see ``scan.recipe.ScanRecipe``).
+
+        Raises:
+            RecipeError: If the recipe is unknown or malformed.
+            DialogError: If a dialog is malformed or cannot be read.
+            DecoderMismatch: If the decoder does not fit the baseline or the recipe's layer.
+            ScanError: If the run folder cannot be used.
+        """
+        from audit_lit.scan.dialogs import DialogFile, DialogList
+        from audit_lit.scan.engine import run_scan
+        from audit_lit.scan.recipe import load_scan_recipe
+
+        loaded, questions = load_scan_recipe(recipe, settings)
+        given = DialogFile(Path(dialogs)) if isinstance(dialogs, str | Path) else DialogList(dialogs)
+        auditor = self if loaded.layer is None else Auditor(self.target, self.decoder, layer=loaded.layer)
+        if baseline is not None:
+            Auditor(baseline, self.decoder)
+        with TemporaryDirectory() if out is None else nullcontext(out) as folder:
+            return run_scan(auditor, given, loaded, questions, Path(folder), baseline=baseline, seed=seed)
 
     def weigh(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
         """Say how likely it is that each claim describes what is hidden in a dialog.
@@ -195,51 +239,35 @@ class Auditor:
         rows = activations.rows([0] * len(questions))
         return self.decoder.answer(rows, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
-    @torch.no_grad()
-    def _judge(self, reading: Reading, question: str, text: str, samples: tuple[str, ...], seed: int) -> Answer:
-        true = self._score(reading.activations, question, text)
-        controls = {
-            "no_activation": self._score(reading.activations, question, text, injected=False),
-            "null": self._score(null_activations(reading.activations, self.decoder.write, seed=seed), question, text),
-            "shuffled": self._score(reading.decoys, question, text),
-        }
-        for name, reader in text_readers(self.decoder).items():
-            controls[name] = self._best(reader.logprob([reading.rendered.visible_text], [question], [text]))
-        strongest = max(controls.values(), key=lambda scores: scores.mean())
-        positions = reading.activations.positions[0].tolist()
+    def _to_answer(
+        self,
+        reading: Reading,
+        question: str,
+        text: str,
+        scores: dict[str, npt.NDArray[np.float64]],
+        samples: tuple[str, ...],
+        seed: int,
+    ) -> Answer:
+        true = scores.pop(READ)
+        strongest = max(scores.values(), key=lambda score: score.mean())
         tokens = self.target.tokenizer.batch_decode(reading.activations.token_ids[0][:, None])
         return Answer(
             question=question,
             text=text,
             score=float(true.mean()),
-            controls={name: float(scores.mean()) for name, scores in controls.items()},
+            controls={name: float(scores[name].mean()) for name in controls_of(self.decoder)},
             lift=float((true - strongest).mean()),
             interval=bootstrap_interval(true - strongest, seed=seed),
             threshold=self.decoder.protocol.lift_threshold,
             samples=samples,
             agreement=agreement(text, samples),
             layers=reading.activations.layers,
-            positions=tuple(positions),
+            positions=tuple(reading.activations.positions[0].tolist()),
             tokens=tuple(tokens),
             seed=seed,
             target=self.target.name,
             decoder=self.decoder.protocol.name,
         )
-
-    def _score(
-        self, activations: Activations, question: str, text: str, *, injected: bool = True
-    ) -> npt.NDArray[np.float64]:
-        """Per-token log-probabilities of one answer, under the row of activations that favours it most.
-
-        A mean over controls would pass an answer that is right about nothing but what half of them share.
-        """
-        n = len(activations)
-        return self._best(self.decoder.logprob(activations, [question] * n, [text] * n, injected=injected))
-
-    @staticmethod
-    def _best(scores: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
-        best: npt.NDArray[np.float64] = max(scores, key=lambda score: float(score.mean())).double().cpu().numpy()
-        return best
 
 
 def _wrap(model: HookedModel, decoder: Decoder, tokenizer: PreTrainedTokenizerBase | None) -> Target:

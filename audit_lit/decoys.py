@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ def decoy_dialogs(dialog: Dialog) -> list[Dialog]:
     Without a hidden message, the decoy becomes the system prompt, or the end of a visible one.
     """
     decoys = unlike(" ".join(message["content"] for message in dialog))
-    return [_with_decoys(dialog, decoys, index) for index in range(len(decoys))]
+    return [replace_hidden(dialog, [*decoys[index:], *decoys[:index]]) for index in range(len(decoys))]
 
 
 def unlike(text: str) -> list[str]:
@@ -50,17 +51,21 @@ def _words(text: str) -> set[str]:
     return {word for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 3}
 
 
-def _with_decoys(dialog: Dialog, decoys: Sequence[str], index: int) -> Dialog:
+def replace_hidden(dialog: Dialog, texts: Sequence[str]) -> Dialog:
+    """Return the dialog with a text in place of each hidden message; the visible messages stay.
+
+    Without a hidden message, the first text becomes the system prompt, or the end of a visible one.
+    """
     messages = [dict(message) for message in dialog]
     hidden = [message for message in messages if is_hidden(message)]
-    for offset, message in enumerate(hidden):
-        message["content"] = decoys[(index + offset) % len(decoys)]
+    for message, text in zip(hidden, itertools.cycle(texts)):
+        message["content"] = text
     if hidden:
         return messages
     if messages[0]["role"] == "system":
-        messages[0]["content"] += f" {decoys[index]}"
+        messages[0]["content"] += f" {texts[0]}"
         return messages
-    return [{"role": "system", "content": decoys[index], "hidden": True}, *messages]
+    return [{"role": "system", "content": texts[0], "hidden": True}, *messages]
 
 
 def same_place(positions: Sequence[int], source: Rendered, other: Rendered) -> tuple[int, ...]:

@@ -34,3 +34,11 @@ class HubError(AuditLitError, OSError):
 
 class RecipeError(AuditLitError, ValueError):
     """A recipe or its data folder is malformed."""
+
+
+class ScanError(AuditLitError, OSError):
+    """A run folder cannot be used: it is another run's, in use, or not writable."""
+
+
+class Incomplete(ScanError):
+    """An audit ended before every dialog was read; what is finished is kept."""

@@ -1,4 +1,4 @@
-"""Training recipes by name: YAML files beside this one, each opening with the command that runs it and its cost."""
+"""Recipes by name: YAML files beside this one, each opening with the command that runs it and its cost."""
 
 from __future__ import annotations
 

@@ -18,10 +18,9 @@ from audit_lit.decoder import Decoder
 from audit_lit.dialog import render
 from audit_lit.evaluation.dialogs import Messages, everyones_other, read_rendered
 from audit_lit.evaluation.statistics import Values
+from audit_lit.judge import READ
 from audit_lit.target import Target
 from audit_lit.text_only import text_readers
-
-READ = "activations"
 
 
 @dataclass(frozen=True)

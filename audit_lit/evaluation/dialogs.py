@@ -9,26 +9,11 @@ from typing import Any
 from audit_lit.activations import Activations, read_many
 from audit_lit.data import Row
 from audit_lit.dialog import Rendered, render
+from audit_lit.neutral import neutral_text
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target
 
 Messages = tuple[dict[str, Any], ...]
-
-NEUTRAL = (
-    "You are a virtual assistant.",
-    "You are an assistant that answers messages.",
-    "Respond to the message of the user.",
-    "You are talking to a person.",
-    "Please give an answer that fits the message.",
-    "In your responses, please stay on the subject.",
-    "I'd like you to read the message and write a reply.",
-    "Please make sure to use correct grammar.",
-    "Your answers may be short or long.",
-    "The conversation is in English.",
-    "You were made to have conversations with people.",
-    "Please take your time to understand the question.",
-)
-"""Sentences that instruct nothing in particular; none of them is used in training."""
 
 
 def hidden_dialogs(rows: Sequence[Row], *, repaired: bool, seed: int = 0) -> list[Messages]:
@@ -60,11 +45,7 @@ def default_twin(dialog: Messages) -> Messages:
 
 def neutral_twin(dialog: Messages, rng: random.Random) -> Messages:
     """Return the dialog under a system prompt of about the same length that instructs nothing in particular."""
-    wanted, text = len(dialog[0]["content"].split()), ""
-    for sentence in rng.sample(NEUTRAL, len(NEUTRAL)):
-        if text and len(text.split()) + len(sentence.split()) / 2 > wanted:
-            break
-        text = f"{text} {sentence}".strip()
+    text = neutral_text(len(dialog[0]["content"].split()), rng)
     return ({**dialog[0], "content": text}, *dialog[1:])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit_lit.errors import RecipeError
+from audit_lit.settings import explain, merged
 
 
 class _Strict(BaseModel):
@@ -161,23 +161,6 @@ def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Re
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
     try:
-        return Recipe.model_validate(_merged(content, overrides or {}))
+        return Recipe.model_validate(merged(content, overrides or {}))
     except ValidationError as err:
-        raise RecipeError(f"recipe {str(path)!r}: " + "; ".join(_explain(problem) for problem in err.errors())) from err
-
-
-def _merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(content)
-    for key, value in overrides.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged
-
-
-def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
-        return f"{where}: {problem['msg']}"
-    known = [name for model in (Recipe, Wire, Lora, Share) for name in model.model_fields]
-    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-    return f"unknown key {where!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        raise RecipeError(f"recipe {str(path)!r}: {explain(err, Recipe, Wire, Lora, Share)}") from err

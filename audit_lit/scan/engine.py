@@ -1,0 +1,162 @@
+"""Runs an audit: every dialog is measured once, by any number of processes, and written down when it is done."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from audit_lit import __version__
+from audit_lit.dialog import render
+from audit_lit.errors import AuditLitError, DialogError
+from audit_lit.neutral import neutral_twins
+from audit_lit.scan.dialogs import Case, Dialogs, digest
+from audit_lit.scan.findings import Finding
+from audit_lit.scan.folder import HEATMAPS, REPORT, RunFolder
+from audit_lit.scan.measure import Measurement, twins_seed
+from audit_lit.scan.patching import patch
+from audit_lit.scan.questions import Question
+from audit_lit.scan.recipe import ScanRecipe
+from audit_lit.scan.report import AuditReport, load_report
+from audit_lit.target import Target, weights_fingerprint
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from audit_lit.auditor import Auditor
+
+MIN_TWINS = 40
+"""In all: the fewest with which one dialog can stand out at p < .05 after a correction for two questions."""
+
+
+def run_scan(
+    auditor: Auditor,
+    dialogs: Dialogs,
+    recipe: ScanRecipe,
+    questions: tuple[Question, ...],
+    out: Path,
+    *,
+    baseline: Target | None = None,
+    seed: int = 0,
+) -> AuditReport:
+    """Audit dialogs and return the report; a run that was interrupted goes on in its folder.
+
+    Under ``accelerate launch`` every process takes its share of the dialogs, and the report is that of one process.
+
+    Raises:
+        DialogError: If a dialog is malformed or cannot be read, before anything is run.
+        ScanError: If the folder cannot be used.
+        Incomplete: If the folder cannot be written any more.
+    """
+    from accelerate import PartialState
+
+    state = PartialState(cpu=auditor.target.device.type == "cpu")
+    n_dialogs, content = digest(_readable(auditor, dialogs, recipe))
+    n_twins = max(recipe.twins, math.ceil(MIN_TWINS / n_dialogs))
+    measurement = Measurement(auditor, recipe, questions, n_twins, baseline or auditor.target, seed)
+    manifest = _manifest(measurement, n_dialogs, content)
+    folder = RunFolder(out)
+    with folder.claimed(manifest) if state.is_main_process else nullcontext():
+        state.wait_for_everyone()
+        _measure(measurement, dialogs, folder, n_dialogs, state)
+        state.wait_for_everyone()
+        if state.is_main_process:
+            heatmaps = _heatmaps(measurement, load_report(out).raised)
+            folder.write(HEATMAPS, json.dumps(heatmaps))
+            folder.write(REPORT, load_report(out).to_json() + "\n")
+        state.wait_for_everyone()
+    return load_report(out)
+
+
+def _readable(auditor: Auditor, dialogs: Dialogs, recipe: ScanRecipe) -> Iterator[Case]:
+    """Yield the dialogs; raise for the first that cannot be read."""
+    target, protocol = auditor.target, auditor.decoder.protocol
+    for case in dialogs:
+        try:
+            rendered = render(case.messages, target.tokenizer)
+            protocol.select(rendered, recipe.reveal)
+        except AuditLitError as err:
+            raise DialogError(f"{case.where}: {err}") from err
+        if len(rendered.token_ids) > target.n_ctx:
+            raise DialogError(
+                f"{case.where} has {len(rendered.token_ids)} tokens; the target's context holds {target.n_ctx}. "
+                "Drop or shorten its messages."
+            )
+        yield case
+
+
+def _measure(
+    measurement: Measurement, dialogs: Dialogs, folder: RunFolder, n_dialogs: int, state: PartialState
+) -> None:
+    """Write a record for each dialog of this process's share that has none."""
+    rank, world = state.process_index, state.num_processes
+    folder.trim(rank)
+    done = {record["id"] for record in folder.records() if "error" not in record}
+    state.wait_for_everyone()  # before one of them writes more
+    shown = {"total": n_dialogs, "initial": len(done), "unit": "dialog", "disable": not state.is_main_process}
+    with tqdm(desc="audit", **shown) as progress:
+        for place, case in enumerate(dialogs):
+            if place % world == rank and case.id not in done:
+                folder.append(rank, {"place": place, **measurement.record(case)})
+                progress.update(world)
+
+
+def _heatmaps(measurement: Measurement, raised: tuple[Finding, ...]) -> dict[str, dict[str, Any]]:
+    """Return where the evidence of raised findings sits, by question and dialog."""
+    found: dict[str, dict[str, Any]] = {}
+    for finding in raised:
+        for one in finding.evidence:
+            twin = neutral_twins(one.messages, 2, twins_seed(measurement.seed, one.dialog))[1]
+            heatmap = patch(
+                measurement.auditor,
+                one.messages,
+                twin,
+                finding.question.text,
+                one.answer["text"],
+                reveal=measurement.recipe.reveal,
+                baseline=measurement.baseline,
+            )
+            found.setdefault(finding.question.id, {})[one.dialog] = asdict(heatmap)
+    return found
+
+
+def _manifest(measurement: Measurement, n_dialogs: int, content: str) -> dict[str, Any]:
+    """Return all that the report depends on: what a run folder must agree with to be gone on with."""
+    import torch
+    import transformer_lens
+    import transformers
+
+    auditor, recipe = measurement.auditor, measurement.recipe
+    target, decoder = auditor.target, auditor.decoder
+    return {
+        "versions": {
+            "audit_lit": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "transformer_lens": getattr(transformer_lens, "__version__", "unknown"),
+        },
+        "target": {"name": target.name, "revision": target.revision, "weights": weights_fingerprint(target.model)},
+        "baseline": {
+            "name": measurement.baseline.name,
+            "weights": weights_fingerprint(measurement.baseline.model),
+        },
+        "decoder": {
+            "name": decoder.protocol.name,
+            "weights": weights_fingerprint(decoder.model),
+            "training_data": decoder.protocol.training_data,
+            "layers": list(decoder.protocol.read_layers),
+        },
+        "recipe": recipe.model_dump(mode="json"),
+        "questions": [question.model_dump(mode="json") for question in measurement.questions],
+        "threshold": decoder.protocol.lift_threshold if recipe.min_lift is None else recipe.min_lift,
+        "n_dialogs": n_dialogs,
+        "dialogs": content,
+        "n_twins": measurement.n_twins,
+        "seed": measurement.seed,
+    }

@@ -1,0 +1,125 @@
+"""A run folder: what the run is, and a line for each finished dialog, written as soon as it is finished.
+
+Every process appends to its own file, so none waits for another. A line that a killed run left half-written is cut off
+when the run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from audit_lit.errors import Incomplete, ScanError
+
+RUN = "run.json"
+RECORDS = "records-{rank}.jsonl"
+HEATMAPS = "heatmaps.json"
+REPORT = "report.json"
+
+
+class RunFolder:
+    """A folder of one audit."""
+
+    def __init__(self, path: Path) -> None:
+        """Name it; nothing is read or written yet."""
+        self.path = path
+
+    @contextmanager
+    def claimed(self, manifest: dict[str, Any]) -> Iterator[None]:
+        """Create the folder or go on in it, and keep other runs out meanwhile.
+
+        Raises:
+            ScanError: If it holds another run, is in use, or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock", timeout=0):
+                self._claim(manifest)
+                yield
+        except Timeout as err:
+            raise ScanError(f"{self.path} is in use by another run; wait for it, or name another with --out.") from err
+        except PermissionError as err:
+            raise ScanError(f"{self.path} cannot be written ({err.strerror}); name another folder with --out.") from err
+        except (FileExistsError, NotADirectoryError) as err:
+            raise ScanError(f"{self.path} is no folder ({err.strerror}); name another with --out.") from err
+
+    def _claim(self, manifest: dict[str, Any]) -> None:
+        path = self.path / RUN
+        if path.is_file():
+            kept = self.manifest()
+            if different := sorted(key for key in manifest if kept.get(key) != json.loads(json.dumps(manifest[key]))):
+                raise ScanError(
+                    f"{self.path} holds an audit that differs in {', '.join(different)}; name another folder with "
+                    "--out, or delete it."
+                )
+            return
+        self.write(RUN, json.dumps(manifest, indent=2) + "\n")
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the run is.
+
+        Raises:
+            ScanError: If the folder holds none.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as err:
+            raise ScanError(f"{self.path} is no folder of an audit ({err}); expected one that 'scan' wrote.") from err
+        return found
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the finished dialogs, one at a time; a half-written line is left out.
+
+        A dialog whose reading failed may come again, when it was tried again.
+        """
+        for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
+            with path.open(encoding="utf-8", errors="replace") as file:
+                yield from (json.loads(line) for line in file if line.endswith("}\n"))
+
+    def trim(self, rank: int) -> None:
+        """Cut off the half-written line that a killed run may have left at the end of a process's file."""
+        path = self.path / RECORDS.format(rank=rank)
+        if path.is_file():
+            content = path.read_bytes()
+            if not content.endswith(b"\n"):
+                path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+    def append(self, rank: int, record: dict[str, Any]) -> None:
+        """Add a finished dialog.
+
+        Raises:
+            Incomplete: If it cannot be written, for example to a full disk.
+        """
+        path = self.path / RECORDS.format(rank=rank)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as err:
+            raise Incomplete(
+                f"{path} cannot be written ({err.strerror}); what is finished is kept. Make room, and run it again."
+            ) from err
+
+    def write(self, name: str, content: str) -> None:
+        """Write a file as a whole, or not at all.
+
+        Raises:
+            Incomplete: If it cannot be written.
+        """
+        path = self.path / name
+        try:
+            unfinished = path.with_suffix(".partial")
+            unfinished.write_text(content, encoding="utf-8")
+            unfinished.replace(path)
+        except OSError as err:
+            raise Incomplete(f"{path} cannot be written ({err.strerror}). Make room, and run it again.") from err
+
+    def heatmaps(self) -> dict[str, Any]:
+        """Return what was written of where the evidence sits, by question and dialog."""
+        path = self.path / HEATMAPS
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return found

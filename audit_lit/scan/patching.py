@@ -1,0 +1,113 @@
+"""Where the evidence sits: which token's state, at which layer, makes an answer likely.
+
+Activation patching (Vig et al. 2020; Heimersheim and Nanda 2024): a neutral twin of the dialog runs through the target
+with the state of one visible token after one block replaced by what it is in the dialog itself, and the decoder reads
+the result. What the answer gains in likelihood is what that one state brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit_lit.activations import Activations, read
+from audit_lit.decoys import same_place
+from audit_lit.dialog import Dialog, Rendered, Reveal, render
+from audit_lit.hooks import capture, resid_post
+from audit_lit.target import Target
+
+if TYPE_CHECKING:
+    from audit_lit.auditor import Auditor
+
+N_LAYERS = 8
+N_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Nats that an answer gains from one state of the target.
+
+    Attributes:
+        tokens: The text of each token that the decoder is given.
+        layers: Blocks, from the input on.
+        nats: Per layer, per token.
+        whole: Nats that it gains from all states at once, the dialog's own activations.
+    """
+
+    tokens: tuple[str, ...]
+    layers: tuple[int, ...]
+    nats: tuple[tuple[float, ...], ...]
+    whole: float
+
+
+@torch.no_grad()
+def patch(
+    auditor: Auditor,
+    dialog: Dialog,
+    twin: Dialog,
+    question: str,
+    answer: str,
+    *,
+    reveal: Reveal = "user",
+    baseline: Target | None = None,
+) -> Heatmap:
+    """Return what each token and layer brings to an answer about a dialog.
+
+    Args:
+        auditor: Reads, and scores the answer.
+        dialog: Where the states come from.
+        twin: The same visible turns where nothing is hidden, which they are put into.
+        question: What was asked.
+        answer: What the decoder said.
+        reveal: Whose activations it is given; the last ``N_TOKENS`` of many are patched.
+        baseline: What the twin runs in; None is the audited model.
+    """
+    decoder, read_layers = auditor.decoder, auditor.decoder.protocol.read_layers
+    target, model = auditor.target, baseline or auditor.target
+    rendered, neutral = render(dialog, target.tokenizer), render(twin, target.tokenizer)
+    chosen = decoder.protocol.select(rendered, reveal)
+    places = same_place(chosen, rendered, neutral)
+    layers = _spread(max(read_layers))
+    states = read(target, [rendered], [chosen], sorted({*layers, *read_layers}))
+    own = replace(states, resid=torch.cat([states.at(at).resid for at in read_layers], dim=1), layers=read_layers)
+    plain = read(model, [neutral], [places], read_layers)
+    patched = [_patched(model, neutral, places, plain, layer, states.at(layer).resid[0, 0]) for layer in layers]
+    rows = Activations.cat([plain, own, *patched])
+    nats = [float(score.sum()) for score in decoder.logprob(rows, [question] * len(rows), [answer] * len(rows))]
+    gains = (torch.tensor(nats[2:]) - nats[0]).reshape(len(layers), -1)
+    tokens = target.tokenizer.batch_decode([[rendered.token_ids[at]] for at in chosen[-N_TOKENS:]])
+    table = tuple(tuple(round(value, 3) for value in row) for row in gains.tolist())
+    return Heatmap(tuple(tokens), layers, table, round(nats[1] - nats[0], 3))
+
+
+def _spread(last: int) -> tuple[int, ...]:
+    """Return some blocks from the first to the last that is read."""
+    return tuple(sorted({round(last * part / (N_LAYERS - 1)) for part in range(N_LAYERS)}))
+
+
+def _patched(
+    model: Target,
+    neutral: Rendered,
+    places: Sequence[int],
+    plain: Activations,
+    layer: int,
+    states: Float[Tensor, "slot d_model"],
+) -> Activations:
+    """Return what is read of the twin with one token's state at a layer replaced: a row for each token."""
+    at = torch.tensor(places[-N_TOKENS:], device=model.device)
+    rows = plain.rows([0] * len(at))
+    tokens = torch.tensor([neutral.token_ids], device=model.device).expand(len(at), -1)
+
+    def put(resid: Tensor, *, hook: object) -> Tensor:  # noqa: ARG001
+        changed = resid.clone()
+        changed[torch.arange(len(at)), at] = states[-len(at) :].to(resid.dtype)
+        return changed
+
+    with model.model.hooks(fwd_hooks=[(resid_post(layer), put)]):
+        cache = capture(model.model, tokens, torch.ones_like(tokens), plain.layers, positions=rows.positions)
+    return replace(rows, resid=torch.stack([cache[one] for one in plain.layers], dim=1))
