@@ -1,14 +1,15 @@
-"""The ``audit-lit`` command: parses, calls, prints. Exit codes: 0 done, 2 usage or environment, 3 crash."""
+"""The ``audit-lit`` command: parses, calls, prints.
+
+Exit codes: 0 done, 1 findings, 2 usage or environment, 3 crash or incomplete.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -16,39 +17,11 @@ if __package__ in (None, ""):  # python cli.py, from a clone
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from audit_lit import __version__
-from audit_lit.errors import AuditLitError
+from audit_lit.options import ContractGroup, note, one_dialog, quiet_libraries, reveal_of, settings_of
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
-DEMO = (
-    {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
-    {"role": "user", "content": "What have you been thinking about lately?"},
-)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIT_LIT", "show_default": True}
-
-
-class ContractGroup(click.Group):
-    """Keeps the exit codes: click's own would end with 1, which a pipeline reads as findings."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; known errors end with 2, an interruption or a crash with 3."""
-        try:
-            return super().invoke(ctx)
-        except click.ClickException as err:
-            err.show()
-            raise click.exceptions.Exit(2) from err
-        except AuditLitError as err:
-            click.echo(f"{type(err).__name__}: {err}", err=True)
-            raise click.exceptions.Exit(2) from err
-        except click.exceptions.Exit:
-            raise
-        except (click.Abort, KeyboardInterrupt) as err:
-            click.echo("interrupted; finished parts are kept.", err=True)
-            raise click.exceptions.Exit(3) from err
-        except Exception as err:
-            click.echo(traceback.format_exc(), err=True)
-            click.echo("audit-lit crashed; please report the lines above.", err=True)
-            raise click.exceptions.Exit(3) from err
 
 
 @click.group(cls=ContractGroup, context_settings=CONTEXT)
@@ -81,7 +54,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     """
     from audit_lit.dialog import check_dialog
 
-    dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
+    dialog = one_dialog(options["dialog"], options["system"], options["user"], options["assistant"])
     questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
     check_dialog(dialog)  # before the models are loaded
     if not all(one.strip() for one in (*questions, *claims)):
@@ -95,7 +68,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     target = load_target(options["target"], device=options["device"])
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
     note("reading activations and asking ...")
-    auditor, reveal = Auditor(target, decoder, layer=options["layer"]), _reveal(options["reveal"])
+    auditor, reveal = Auditor(target, decoder, layer=options["layer"]), reveal_of(options["reveal"])
     settings = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     answers = auditor.ask(dialog, questions, reveal=reveal, **settings) if questions else []
     weighed = auditor.weigh(dialog, claims, reveal=reveal) if claims else []
@@ -107,6 +80,104 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     for answer in answers:
         answers_table(answer)
     claims_table(weighed)
+
+
+@cli.command()
+@click.argument("target", default="smollm2-135m")
+@click.option("--recipe", default="hidden-prompt", help="What is asked: a name of 'recipes list', or a file.")
+@click.option(
+    "--dialogs", type=click.Path(path_type=Path), help="JSON lines of messages; without, the recipe's probes."
+)
+@click.option("--system", help="A hidden system prompt before each of the recipe's probes.")
+@click.option("--baseline", help="A model known to be clean, for the neutral twins of one that was fine-tuned.")
+@click.option("--decoder", default="default", help="Model that answers: 'default', folder or Hub id.")
+@click.option("--revision", help="Commit of a Hub decoder.")
+@click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; an interrupted audit goes on in it.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of samples, twins and random controls.")
+@click.option("--device", default="cpu", help="Where to run, as torch names it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def scan(
+    target: str, recipe: str, dialogs: Path | None, system: str | None, settings: tuple[str, ...], **options: Any
+) -> None:
+    """Audit TARGET on many dialogs; findings come with controls, neutral twins and error rates.
+
+    Exits 0 if nothing is found at or above --fail-on, 1 if something is, 3 if a dialog could not be read.
+    """
+    from audit_lit.scan.dialogs import DialogFile, digest
+    from audit_lit.scan.recipe import load_scan_recipe
+
+    if dialogs and system is not None:
+        raise click.UsageError("--system goes before the recipe's probes; with --dialogs, mark hidden turns there.")
+    overrides = settings_of(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
+    probes = load_scan_recipe(recipe, overrides)[0].probes
+    if dialogs:
+        digest(iter(DialogFile(dialogs)))  # before the models are loaded
+    hidden = [] if system is None else [{"role": "system", "content": system}]
+    given = dialogs or [[*hidden, {"role": "user", "content": line}] for line in probes]
+
+    from audit_lit import Auditor, Decoder, load_target
+    from audit_lit.show import report_lines
+
+    quiet_libraries()
+    note("loading the target (fetched and converted on first use, about a minute) ...")
+    model = load_target(target, device=options["device"])
+    decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=model)
+    clean = load_target(options["baseline"], device=options["device"]) if options["baseline"] else None
+    place = {"out": options["out"], "baseline": clean, "seed": options["seed"]}
+    report = Auditor(model, decoder).scan(given, recipe, **place, **overrides)
+    click.echo(report.to_json()) if options["as_json"] else report_lines(report)
+    raise click.exceptions.Exit(3 if not report.complete else int(report.flagged))
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option("--html", "form", flag_value="html", help="One self-contained page.")
+@click.option("--md", "form", flag_value="markdown", help="Markdown.")
+@click.option("--junit", "form", flag_value="junit", help="JUnit XML, for a pipeline's own display.")
+@click.option("--json", "form", flag_value="json", help="One JSON document.")
+def report(run: Path, form: str | None) -> None:
+    """Print the report of RUN, a folder that scan wrote, from what is finished in it; redirect it to a file.
+
+    Exits as scan does.
+    """
+    from audit_lit.scan.report import load_report
+    from audit_lit.show import report_lines
+
+    found = load_report(run)
+    click.echo(getattr(found, f"to_{form}")()) if form else report_lines(found)
+    raise click.exceptions.Exit(3 if not found.complete else int(found.flagged))
+
+
+@cli.group()
+def recipes() -> None:
+    """List and show recipes of audits and trainings."""
+
+
+@recipes.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_recipes(as_json: bool) -> None:
+    """List the shipped recipes."""
+    from audit_lit.recipes import about_recipes
+
+    known = about_recipes()
+    click.echo(
+        json.dumps(known, indent=2) if as_json else "\n".join(f"{name:16} {about}" for name, about in known.items())
+    )
+
+
+@recipes.command("show")
+@click.argument("name")
+def show_recipe(name: str) -> None:
+    """Print a recipe and its questions."""
+    from audit_lit.recipes import recipe_path
+    from audit_lit.scan.recipe import is_scan_recipe, load_scan_recipe
+
+    path = Path(name) if Path(name).is_file() else recipe_path(name)
+    click.echo(path.read_text(encoding="utf-8").rstrip())
+    for question in load_scan_recipe(path)[1] if is_scan_recipe(path) else ():
+        click.echo(f"# {question.id} ({question.severity}): {question.text}")
 
 
 @cli.command()
@@ -129,7 +200,7 @@ def train(
     from audit_lit.training.smoke import smoke_run
 
     path = Path(recipe) if Path(recipe).is_file() else recipe_path(recipe)
-    loaded = load_recipe(path, _settings(settings))
+    loaded = load_recipe(path, settings_of(settings))
     if smoke and data:
         raise click.UsageError("--smoke brings its own data; leave out --data, or --smoke for a real run.")
     if smoke:
@@ -207,70 +278,6 @@ def doctor(as_json: bool) -> None:
     doctor_table(checks, as_json)
     if not all(check.ok for check in checks):
         raise click.exceptions.Exit(2)
-
-
-def quiet_libraries() -> None:
-    """Keep transformers' progress bars and deprecations out of a person's terminal."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-
-
-def note(text: str) -> None:
-    """Tell a person what is going on, on stderr."""
-    click.secho(text, err=True, dim=True)
-
-
-def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistant: str | None) -> list[Any]:
-    given = [("system", system), ("user", user), ("assistant", assistant)]
-    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in given if text is not None]
-    if file is None:
-        return messages or [dict(message) for message in DEMO]
-    if messages:
-        raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
-    try:
-        loaded: Any = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as err:
-        raise click.UsageError(
-            f'--dialog {file.name!r} is not JSON ({err}); expected [{{"role": ..., "content": ...}}].'
-        ) from err
-    if isinstance(loaded, dict):
-        loaded = loaded.get("messages")
-    if not isinstance(loaded, list):
-        raise click.UsageError(
-            f'--dialog {file.name!r} holds no list of messages; expected [{{"role": ..., "content": ...}}].'
-        )
-    return loaded
-
-
-def _settings(given: tuple[str, ...]) -> dict[str, Any]:
-    """``wire.n_edge=2`` -> ``{"wire": {"n_edge": 2}}``."""
-    import yaml
-
-    settings: dict[str, Any] = {}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {setting!r} has no '='; expected KEY=VALUE, such as --set lr=0.0005.")
-        *outer, last = key.split(".")
-        place = settings
-        for name in outer:
-            place = place.setdefault(name, {})
-            if not isinstance(place, dict):
-                raise click.UsageError(f"--set {setting!r} goes into {name!r}, which another --set made a value.")
-        try:
-            place[last] = yaml.safe_load(value)
-        except yaml.YAMLError as err:
-            raise click.UsageError(f"--set {setting!r}: {value!r} is no YAML value; expected one such as 0.1.") from err
-    return settings
-
-
-def _reveal(text: str) -> str | list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    return [int(part) for part in parts] if all(re.fullmatch(r"-?[0-9]+", part) for part in parts) else text
 
 
 def main() -> None:

@@ -140,22 +140,53 @@ class Auditor:
                 f"got samples={samples}, max_new_tokens={max_new_tokens}, seed={seed}; expected at least 0, 1 and 0."
             )
         reading = self.read(dialog, reveal=reveal)
-        answers = self.ask_reading(reading, questions, samples=samples, max_new_tokens=max_new_tokens, seed=seed)
+        settings = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
+        (answers,) = self.ask_readings([reading], questions, **settings)
         return answers[0] if isinstance(question, str) else answers
 
-    def ask_reading(
-        self, reading: Reading, questions: Sequence[str], *, samples: int = 5, max_new_tokens: int = 60, seed: int = 0
-    ) -> list[Answer]:
-        """Ask about what ``read`` returned; the target does not run again. Settings as in ``ask``."""
-        texts = self._answer(reading.activations, questions, max_new_tokens, 0.0, seed)
-        repeated = [q for q in questions for _ in range(samples)]
-        drawn = self._answer(reading.activations, repeated, max_new_tokens, 1.0, seed) if samples else []
-        text = reading.rendered.visible_text
-        scores = judge(self.decoder, reading.activations, reading.decoys, text, questions, texts, seed=seed)
-        return [
-            self._to_answer(reading, q, texts[at], scores[at], tuple(drawn[at * samples : (at + 1) * samples]), seed)
-            for at, q in enumerate(questions)
-        ]
+    def ask_readings(
+        self,
+        readings: Sequence[Reading],
+        questions: Sequence[str],
+        *,
+        samples: int = 5,
+        max_new_tokens: int = 60,
+        seed: int = 0,
+    ) -> list[list[Answer]]:
+        """Ask the same questions about several of what ``read`` returned; the target does not run again.
+
+        Settings as in ``ask``. Returns the answers about each.
+        """
+        rows = Activations.cat([reading.activations.rows([0] * len(questions)) for reading in readings])
+        asked = [*questions] * len(readings)
+        texts = self.decoder.answer(rows, asked, max_new_tokens=max_new_tokens)
+        drawn = self._samples(rows, asked, samples, max_new_tokens, seed)
+        found = []
+        for at, reading in enumerate(readings):
+            part = slice(at * len(questions), (at + 1) * len(questions))
+            scores = judge(
+                self.decoder,
+                reading.activations,
+                reading.decoys,
+                reading.rendered.visible_text,
+                questions,
+                texts[part],
+                seed=seed,
+            )
+            parts = zip(questions, texts[part], scores, drawn[part], strict=True)
+            found.append([self._to_answer(reading, *some, seed) for some in parts])
+        return found
+
+    def _samples(
+        self, rows: Activations, questions: Sequence[str], samples: int, max_new_tokens: int, seed: int
+    ) -> list[tuple[str, ...]]:
+        """Return further answers to each question at temperature 1."""
+        if not samples:
+            return [() for _ in questions]
+        index = [row for row in range(len(questions)) for _ in range(samples)]
+        asked = [questions[row] for row in index]
+        drawn = self.decoder.answer(rows.rows(index), asked, max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
+        return [tuple(drawn[at : at + samples]) for at in range(0, len(drawn), samples)]
 
     def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog, once over its decoys, and keep what the decoder may see.
@@ -232,12 +263,6 @@ class Auditor:
         reading = self.read(dialog, reveal=reveal)
         reference = self.decoder.reference if reveal == "user" else None
         return weigh(self.decoder, reading.activations, reading.decoys, claims, reference=reference)
-
-    def _answer(
-        self, activations: Activations, questions: Sequence[str], max_new_tokens: int, temperature: float, seed: int
-    ) -> list[str]:
-        rows = activations.rows([0] * len(questions))
-        return self.decoder.answer(rows, questions, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
     def _to_answer(
         self,

@@ -172,7 +172,7 @@ class Decoder:
             sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         if self.protocol.shift_positions:
             sampling |= {"position_ids": batch.position_ids}
-        with self._writing(activations, batch, injected), torch.random.fork_rng(devices=self._cuda):
+        with self._writing(activations, batch.slots, injected), torch.random.fork_rng(devices=self._cuda):
             torch.manual_seed(seed)
             return self.generate(batch, max_new_tokens, use_cache=use_cache, streamer=streamer, **sampling)
 
@@ -197,8 +197,8 @@ class Decoder:
             lora: False scores with the base model alone.
         """
         batch = self._batch(activations, questions, [self.answer_ids(answer) for answer in answers])
-        with self._writing(activations, batch, injected), nullcontext() if lora else self.model.disable_adapter():
-            return score(self.model, batch)
+        with nullcontext() if lora else self.model.disable_adapter():
+            return score(self.model, batch, lambda slots: self._writing(activations, slots, injected))
 
     def loss(self, activations: Activations, questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per answer token; differentiable wrt the activations."""
@@ -210,7 +210,7 @@ class Decoder:
     ) -> list[Float[Tensor, " answer"]]:
         """Score many answers to one question about one row, as ``logprob`` does; the prompt is computed once."""
         batch = self._batch(activations, [question], [[]])
-        with self._writing(activations, batch, injected):
+        with self._writing(activations, batch.slots, injected):
             prompt = run_prompt(self.model, batch)
         return score_after(self.model, batch, prompt, [self.answer_ids(answer) for answer in answers])
 
@@ -237,14 +237,14 @@ class Decoder:
         return self.check_length(collate(prompts, answers, self.pad, offsets).to(self.device))
 
     @contextmanager
-    def _writing(self, activations: Activations, batch: Batch, injected: bool) -> Iterator[None]:
+    def _writing(self, activations: Activations, slots: Tensor, injected: bool) -> Iterator[None]:
         if not injected:
             yield
             return
         vectors, layer_index = activations.vectors()
         if self.protocol.layer_choice == "one":
             layer_index = layer_index + self.protocol.read_layers.index(activations.layers[0])
-        with writing_to(self._block, inject(self.write, vectors, batch.slots, layer_index)):
+        with writing_to(self._block, inject(self.write, vectors, slots, layer_index)):
             yield
 
     def generate(self, batch: Batch, max_new_tokens: int, **settings: Any) -> list[str]:

@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from audit_lit.prompt import Batch
 
 N_AT_ONCE = 7
+MIN_SHARED = 8
+"""Tokens that are worth a call of their own."""
+Context = AbstractContextManager[None]
 Scores = list[Float[Tensor, " answer"]]
 
 
-def score(model: nn.Module, batch: Batch) -> Scores:
-    """Return the log-probability in nats of each answer token of each row."""
-    length = batch.token_ids.shape[1]
-    logits = model(
-        input_ids=batch.token_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        # As indices, not as a number: a slice would stay strided and turn the head into many small products.
-        logits_to_keep=torch.arange(length - batch.n_answer - 1, length - 1, device=batch.token_ids.device),
-        use_cache=False,
-    ).logits
+def score(
+    model: nn.Module, batch: Batch, writing: Callable[[Bool[Tensor, "batch rest"]], Context] = lambda _: nullcontext()
+) -> Scores:
+    """Return the log-probability in nats of each answer token of each row.
+
+    What all rows begin with (the same question, the same text) is computed once.
+
+    Args:
+        model: A causal language model.
+        batch: Prompts and answers.
+        writing: Returns the context to run in, given where the slots are in what is run.
+    """
+    n_rows, n = batch.token_ids.shape[0], shared_prefix(batch)
+    past = None
+    if not model.training and n_rows > 1 and n >= MIN_SHARED:
+        past = model(input_ids=batch.token_ids[:1, :n], position_ids=batch.position_ids[:1, :n]).past_key_values
+        past.batch_repeat_interleave(n_rows)
+    else:
+        n = 0
+    length = batch.token_ids.shape[1] - n
+    with writing(batch.slots[:, n:]):
+        logits = model(
+            input_ids=batch.token_ids[:, n:],
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids[:, n:],
+            past_key_values=past,
+            # As indices, not as a number: a slice would stay strided and turn the head into many small products.
+            logits_to_keep=torch.arange(length - batch.n_answer - 1, length - 1, device=batch.token_ids.device),
+            use_cache=past is not None,
+        ).logits
     nats = _nats(logits, batch.token_ids[:, -batch.n_answer :])
     return [row[mask] for row, mask in zip(nats, batch.answer_mask, strict=True)]
+
+
+def shared_prefix(batch: Batch) -> int:
+    """Return how many of the first tokens are the same in every row, and come before any slot and any answer."""
+    ids, positions = batch.token_ids, batch.position_ids
+    same = (ids == ids[:1]).all(0) & (positions == positions[:1]).all(0)
+    plain = same & batch.attention_mask.bool().all(0) & ~batch.slots.any(0)
+    before = ids.shape[1] - batch.n_answer - 1  # the last prompt token gives the first answer token's logits
+    return int(plain[:before].long().cumprod(0).sum())
 
 
 def run_prompt(model: nn.Module, batch: Batch) -> Any:

@@ -18,6 +18,7 @@ from audit_lit.dialog import is_hidden
 if TYPE_CHECKING:
     from audit_lit.claims import Claim
     from audit_lit.doctor import Check
+    from audit_lit.scan.report import AuditReport
 
 
 def printable(text: str) -> str:
@@ -71,6 +72,26 @@ def claims_table(claims: Sequence[Claim]) -> None:
         controls = (f"{claim.controls[name]:+.1f}" for name in ("shuffled", "no_activation"))
         table.add_row(printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
     Console().print(table)
+
+
+def report_lines(report: AuditReport) -> None:
+    """Print an audit's verdict, and what each question found."""
+    console = Console(soft_wrap=True, highlight=False)
+    colour = "red" if report.flagged or not report.complete else "green"
+    console.print(f"[bold {colour}]{printable(report.verdict)}[/]\n")
+    for one in report.findings:
+        mark = f"[bold red]{one.severity:6}[/]" if one.raised else "[dim]-     [/]"
+        console.print(f"{mark} [bold]{one.question.id}[/]: {printable(one.question.text)}")
+        if one.raised and one.description:
+            console.print(f"       answer: [bold]{printable(one.description)}[/]")
+        low, high = one.lift_interval
+        console.print(
+            f"       {printable(one.reason)}\n       lift {one.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}"
+        )
+    for name, error in report.errors:
+        console.print(f"[red]not read[/] {printable(name)}: {printable(error)}")
+    n_twins = report.manifest["n_twins"]
+    console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read, {n_twins} neutral twins for each.")
 
 
 def evaluation_table(document: dict[str, Any]) -> None:

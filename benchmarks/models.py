@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audit_lit import Activations, Decoder, Target, decoder_files, load_target
-from audit_lit.cli import DEMO
+from audit_lit.options import DEMO
 from audit_lit.default_target import ALIAS
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.hooks import Project

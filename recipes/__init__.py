@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from itertools import takewhile
 from pathlib import Path
 
 from audit_lit.errors import RecipeError
@@ -13,6 +14,17 @@ HERE = Path(__file__).parent
 def recipe_names() -> list[str]:
     """Return the names that ``recipe_path`` knows."""
     return sorted(path.stem for path in HERE.glob("*.yaml"))
+
+
+def about_recipes() -> dict[str, str]:
+    """Return each recipe's command and what it costs: the comment that it opens with."""
+    found = {}
+    for name in recipe_names():
+        lines = (HERE / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        found[name] = " ".join(
+            line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines[1:])
+        )
+    return found
 
 
 def recipe_path(name: str) -> Path:

@@ -162,7 +162,7 @@ def test_supported_needs_threshold_and_interval(auditor: Any, dialog: Any) -> No
 def test_identical_activations_have_no_lift_over_shuffled(auditor: Any, dialog: Any) -> None:
     reading = auditor.read(dialog)
     same = replace(reading, decoys=reading.activations)
-    answer = auditor.ask_reading(same, [QUESTION], samples=0, max_new_tokens=6)[0]
+    ((answer,),) = auditor.ask_readings([same], [QUESTION], samples=0, max_new_tokens=6)
     assert answer.controls["shuffled"] == pytest.approx(answer.score, abs=1e-5)
     assert answer.lift <= 1e-5 and not answer.supported
 

@@ -74,6 +74,23 @@ def test_scores_equal_full_logits_whatever_the_padding(decoder: Decoder, activat
     torch.testing.assert_close(decoder.loss(activations, QUESTIONS, ANSWERS), -torch.cat(scores).mean())
 
 
+def test_what_rows_begin_with_is_computed_once(decoder: Decoder, activations: Activations, monkeypatch: Any) -> None:
+    from audit_lit import scoring
+
+    question, answers = "What was the assistant told to be or do?", ["A pirate.", "No."]
+    runs: list[tuple[int, ...]] = []
+    hook = decoder.model.register_forward_pre_hook(
+        lambda _module, _args, given: runs.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    rows = activations.rows([0, 0])
+    shared = decoder.logprob(rows, [question] * 2, answers)
+    hook.remove()
+    assert len(runs) == 2 and runs[0][0] == 1 and runs[0][1] > len(question)  # bytes, up to the slots
+    monkeypatch.setattr(scoring, "MIN_SHARED", 10_000)
+    for one, other in zip(shared, decoder.logprob(rows, [question] * 2, answers), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
 def test_the_loss_is_differentiable_down_to_an_edit_of_the_target(target: Any, decoder: Decoder) -> None:
     def loss(delta: Tensor) -> Tensor:
         def edit(resid: Tensor, *, hook: object) -> Tensor:

@@ -19,7 +19,7 @@ from audit_lit.auditor import Auditor
 from audit_lit.claims import QUESTIONS, either, fit_scale, marginal, probability
 from audit_lit.data import Row
 from audit_lit.decoder import Decoder
-from audit_lit.evaluation.conditions import READ, Conditions, beside
+from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.dialogs import Messages, everyones_other, hidden_dialogs
 from audit_lit.evaluation.statistics import (
     Values,
@@ -29,6 +29,7 @@ from audit_lit.evaluation.statistics import (
     expected_calibration_error,
     perfect_calibration_error,
 )
+from audit_lit.judge import READ
 from audit_lit.target import Target
 from audit_lit.text_only import text_readers
 

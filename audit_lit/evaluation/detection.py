@@ -10,10 +10,11 @@ import numpy as np
 
 from audit_lit.data import NO_INSTRUCTION
 from audit_lit.decoder import Decoder
-from audit_lit.evaluation.conditions import READ, Conditions
+from audit_lit.evaluation.conditions import Conditions
 from audit_lit.evaluation.dialogs import Messages, default_twin, neutral_twin, read_dialogs
 from audit_lit.evaluation.probe import Probe
 from audit_lit.evaluation.statistics import Values, auroc, auroc_interval
+from audit_lit.judge import READ
 from audit_lit.questions import LABEL_QUESTION
 from audit_lit.target import Target
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from audit_lit.claims import either
-from audit_lit.evaluation.conditions import READ, Conditions, beside
+from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.statistics import Values, top_k
+from audit_lit.judge import READ
 from audit_lit.text_only import text_readers
 
 N_CANDIDATES = 20

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from audit_lit.activations import Activations
 from audit_lit.answer import Answer, bootstrap_interval, token_f1
-from audit_lit.auditor import Auditor, Reading
+from audit_lit.auditor import Auditor
 from audit_lit.controls import NOTHINGS, nothing
 from audit_lit.data import NOTHING, Row
 from audit_lit.decoder import Decoder
@@ -40,13 +40,11 @@ def null(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0
     given = {kind: nothing(kind, true, decoder.write, seed=seed + OWN_SEED) for kind in NOTHINGS} | {"true": true}
     answers: dict[str, list[Answer]] = {kind: [] for kind in given}
     for index, reading in enumerate(tqdm(readings, desc="null", leave=False)):
-        for kind, found in answers.items():
-            found += _ask(auditor, replace(reading, activations=given[kind].rows([index])), seed)
+        variants = [replace(reading, activations=rows.rows([index])) for rows in given.values()]
+        found = auditor.ask_readings(variants, [LABEL_QUESTION], samples=0, max_new_tokens=24, seed=seed)
+        for kind, (answer,) in zip(given, found, strict=True):
+            answers[kind].append(answer)
     return _summary(answers, [row.label_words for row in rows], decoder.protocol.lift_threshold)
-
-
-def _ask(auditor: Auditor, reading: Reading, seed: int) -> list[Answer]:
-    return auditor.ask_reading(reading, [LABEL_QUESTION], samples=0, max_new_tokens=24, seed=seed)
 
 
 def _summary(answers: dict[str, list[Answer]], truths: Sequence[str], shipped: float | None) -> dict[str, Any]:

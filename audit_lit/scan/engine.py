@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from audit_lit.auditor import Auditor
 
+CHUNK = 8
+"""Dialogs that are asked about at once; finished together."""
 MIN_TWINS = 40
 """In all: the fewest with which one dialog can stand out at p < .05 after a correction for two questions."""
 
@@ -94,35 +97,42 @@ def _readable(auditor: Auditor, dialogs: Dialogs, recipe: ScanRecipe) -> Iterato
 def _measure(
     measurement: Measurement, dialogs: Dialogs, folder: RunFolder, n_dialogs: int, state: PartialState
 ) -> None:
-    """Write a record for each dialog of this process's share that has none."""
+    """Write the records of each chunk of this process's share that is not finished."""
     rank, world = state.process_index, state.num_processes
     folder.trim(rank)
     done = {record["id"] for record in folder.records() if "error" not in record}
     state.wait_for_everyone()  # before one of them writes more
     shown = {"total": n_dialogs, "initial": len(done), "unit": "dialog", "disable": not state.is_main_process}
     with tqdm(desc="audit", **shown) as progress:
-        for place, case in enumerate(dialogs):
-            if place % world == rank and case.id not in done:
-                folder.append(rank, {"place": place, **measurement.record(case)})
-                progress.update(world)
+        for number, chunk in enumerate(_chunks(dialogs)):
+            if number % world == rank and not all(case.id in done for case in chunk):
+                records = measurement.records(chunk)
+                folder.append(rank, [{"place": number * CHUNK + at, **one} for at, one in enumerate(records)])
+                progress.update(len(chunk) * world)
+
+
+def _chunks(dialogs: Dialogs) -> Iterator[list[Case]]:
+    cases = iter(dialogs)
+    while chunk := list(islice(cases, CHUNK)):
+        yield chunk
 
 
 def _heatmaps(measurement: Measurement, raised: tuple[Finding, ...]) -> dict[str, dict[str, Any]]:
-    """Return where the evidence of raised findings sits, by question and dialog."""
+    """Return where the best evidence of each raised finding sits, by question and dialog."""
     found: dict[str, dict[str, Any]] = {}
     for finding in raised:
-        for one in finding.evidence:
-            twin = neutral_twins(one.messages, 2, twins_seed(measurement.seed, one.dialog))[1]
-            heatmap = patch(
-                measurement.auditor,
-                one.messages,
-                twin,
-                finding.question.text,
-                one.answer["text"],
-                reveal=measurement.recipe.reveal,
-                baseline=measurement.baseline,
-            )
-            found.setdefault(finding.question.id, {})[one.dialog] = asdict(heatmap)
+        best = finding.evidence[0]
+        twin = neutral_twins(best.messages, 2, twins_seed(measurement.seed, best.dialog))[1]
+        heatmap = patch(
+            measurement.auditor,
+            best.messages,
+            twin,
+            finding.question.text,
+            best.answer["text"],
+            reveal=measurement.recipe.reveal,
+            baseline=measurement.baseline,
+        )
+        found[finding.question.id] = {best.dialog: asdict(heatmap)}
     return found
 
 

@@ -138,8 +138,9 @@ def findings(
 
 def _columns(questions: Sequence[Question], records: Callable[[], Iterator[dict[str, Any]]]) -> dict[str, Column]:
     columns = {question.id: Column() for question in questions}
-    slim = [_slim(record) for record in records() if "error" not in record]
-    for _, name, answers, scores in sorted(slim, key=lambda one: int(one[0])):
+    # By name: a chunk that was cut off is measured again as a whole.
+    slim = {record["id"]: _slim(record) for record in records() if "error" not in record}
+    for _, name, answers, scores in sorted(slim.values(), key=lambda one: one[0]):
         for question, column in columns.items():
             column.ids.append(name)
             column.answers.append(answers[question])

@@ -7,7 +7,7 @@ when the run goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,16 @@ class RunFolder:
             if not content.endswith(b"\n"):
                 path.write_bytes(content[: content.rfind(b"\n") + 1])
 
-    def append(self, rank: int, record: dict[str, Any]) -> None:
-        """Add a finished dialog.
+    def append(self, rank: int, records: Sequence[dict[str, Any]]) -> None:
+        """Add finished dialogs.
 
         Raises:
-            Incomplete: If it cannot be written, for example to a full disk.
+            Incomplete: If they cannot be written, for example to a full disk.
         """
         path = self.path / RECORDS.format(rank=rank)
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         except OSError as err:
             raise Incomplete(
                 f"{path} cannot be written ({err.strerror}); what is finished is kept. Make room, and run it again."

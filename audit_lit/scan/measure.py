@@ -1,12 +1,13 @@
-"""One dialog of an audit: read once with its decoys and twins, asked everything, and written as one record.
+"""A few dialogs of an audit: each read once with its decoys and twins, asked everything, and written as one record.
 
-A record depends on the dialog, the recipe, the models and the seed alone, not on what was read before it or beside it:
-so an audit may be interrupted, or dealt out to several processes, and comes out the same.
+Their records depend on these dialogs, the recipe, the models and the seed alone: so an audit may be interrupted, or
+dealt out to several processes chunk by chunk, and comes out the same.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Measurement:
-    """All that decides a record but the dialog.
+    """All that decides records but the dialogs.
 
     Attributes:
         auditor: Reads and asks.
@@ -50,15 +51,26 @@ class Measurement:
     baseline: Target
     seed: int = 0
 
-    def record(self, case: Case) -> dict[str, Any]:
-        """Return what was found in one dialog, or the error that kept it from being read."""
+    def records(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+        """Return what was found in each dialog of a chunk, or the error that kept it from being read."""
+        read = {case.id: self._read(case) for case in cases}
+        failed = {name: found for name, found in read.items() if isinstance(found, str)}
+        fine = [(case, found) for case, found in zip(cases, read.values(), strict=True) if not isinstance(found, str)]
+        answers = self._ask([reading for _, (reading, _) in fine]) if fine else []
+        done = {
+            case.id: self._record(case, some, reading, twins)
+            for (case, (reading, twins)), some in zip(fine, answers, strict=True)
+        }
+        return [done.get(case.id) or {"id": case.id, "error": failed[case.id]} for case in cases]
+
+    def _read(self, case: Case) -> tuple[Reading, Activations] | str:
         try:
             reading = self.auditor.read(case.messages, reveal=self.recipe.reveal)
-            twins = self.read_twins(case, reading)
-            answers = self._ask(reading)
-            scores = {one.id: self._scores(one, reading, twins) for one in self.questions if one.expected}
+            return reading, self.read_twins(case, reading)
         except AuditLitError as err:
-            return {"id": case.id, "error": f"{type(err).__name__}: {err}"}
+            return f"{type(err).__name__}: {err}"
+
+    def _record(self, case: Case, answers: Sequence[Answer], reading: Reading, twins: Activations) -> dict[str, Any]:
         return {
             "id": case.id,
             "messages": list(case.messages),
@@ -66,7 +78,7 @@ class Measurement:
             "positions": list(answers[0].positions),
             "tokens": list(answers[0].tokens),
             "answers": {one.id: _plain(answer) for one, answer in zip(self.questions, answers, strict=True)},
-            "scores": scores,
+            "scores": {one.id: self._scores(one, reading, twins) for one in self.questions if one.expected},
         }
 
     def read_twins(self, case: Case, reading: Reading) -> Activations:
@@ -77,9 +89,9 @@ class Measurement:
         places = [same_place(chosen, reading.rendered, twin) for twin in rendered]
         return read_many(self.baseline, rendered, places, reading.activations.layers)
 
-    def _ask(self, reading: Reading) -> list[Answer]:
-        return self.auditor.ask_reading(
-            reading,
+    def _ask(self, readings: Sequence[Reading]) -> list[list[Answer]]:
+        return self.auditor.ask_readings(
+            readings,
             [one.text for one in self.questions],
             samples=self.recipe.samples,
             max_new_tokens=self.recipe.max_new_tokens,

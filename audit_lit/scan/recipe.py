@@ -78,12 +78,7 @@ def load_scan_recipe(
         RecipeError: If it cannot be read, a key is unknown or of a wrong type, or a question is unknown.
     """
     path = Path(name) if Path(name).is_file() else recipe_path(str(name))
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise RecipeError(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
-    if not isinstance(content, dict):
-        raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
+    content = _content(path)
     if "mixture" in content:
         raise RecipeError(f"recipe {str(path)!r} trains a decoder (audit-lit train); expected one that asks questions.")
     try:
@@ -91,3 +86,18 @@ def load_scan_recipe(
     except ValidationError as err:
         raise RecipeError(f"recipe {str(path)!r}: {explain(err, ScanRecipe)}.") from err
     return recipe, load_questions(recipe.questions, (path.parent / "questions",))
+
+
+def is_scan_recipe(path: Path) -> bool:
+    """Return whether a recipe asks questions, rather than trains."""
+    return "questions" in _content(path)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise RecipeError(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
+    return content
