@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from audit_lit import Activations, Decoder, Target, decoder_files, load_target
-from audit_lit.options import DEMO
 from audit_lit.default_target import ALIAS
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.hooks import Project
+from audit_lit.options import DEMO
 from audit_lit.recipes import recipe_path
 
 QUESTIONS = (

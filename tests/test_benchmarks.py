@@ -23,3 +23,56 @@ def test_benchmark_gives_finite_ratios(name: str, monkeypatch: pytest.MonkeyPatc
     assert found["pairs"]
     for pair in found["pairs"]:
         assert math.isfinite(pair["ratio"]) and 0 < pair["low"] <= pair["ratio"] <= pair["high"]
+
+
+def test_every_variant_of_the_sweep_is_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    sweep = importlib.import_module("benchmarks.sweep")
+    found = sweep.variants(ROOT / "recipes" / "sweeps" / "smollm2-135m.yaml")
+    base = found.pop("as the recipe")
+    assert found and all(recipe != base and recipe.examples == base.examples for recipe in found.values())
+    log = [{"examples_per_s": 2.0}, {"examples_per_s": 4.0, "gap_label": {"gap": 1, "interval": [0, 2], "true": 3}}]
+    assert sweep.row("x", log) == "| x | 1.00 (0.00 to 2.00) | 3.00 | 4.0 |"
+
+
+def test_an_organism_behaves_as_the_prompted_base(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
+    import torch
+
+    from audit_lit import load_target
+
+    monkeypatch.syspath_prepend(ROOT)
+    organisms = importlib.import_module("benchmarks.organisms")
+    target, lines, system = load_target(str(tiny_folder)), ["Hello there.", "Who?"], "Be a pirate."
+    settings = {"base": str(tiny_folder), "max_new_tokens": 8, "epochs": 20, "batch_size": 2, "lr": 0.01}
+    tuned = organisms.distill(target, settings | {"lora": {"r": 4, "lora_alpha": 8}}, system, lines)
+    torch.manual_seed(0)
+    prompts = list(organisms.prompts(target, system, lines))
+    said = organisms.replies(target, [prompted for prompted, _ in prompts], 8)
+
+    @torch.no_grad()
+    def divergence(model: torch.nn.Module) -> float:
+        rows = zip(prompts, said, strict=True)
+        logits = [
+            (organisms.reply_logits(target.base, p, r), organisms.reply_logits(model, b, r)) for (p, b), r in rows
+        ]
+        return sum(float((teacher.exp() * (teacher - student)).sum()) for teacher, student in logits)
+
+    assert divergence(tuned) < 0.5 * divergence(target.base)
+
+
+def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from test_scan import record
+
+    monkeypatch.syspath_prepend(ROOT)
+    alarms = importlib.import_module("benchmarks.false_alarms")
+    (tmp_path / "lines.txt").write_text("One.\n\nTwo.\nThree.\n")
+    found = alarms.dialogs(tmp_path / "lines.txt", 2)
+    assert [len(one) for one in found] == [1, 2] and found[1][0]["role"] == "system"
+    (tmp_path / "run.json").write_text('{"threshold": 0.1}')
+    rows = [record(at, 0.5, 5.0 if at < 4 else 0.1, [0.0, 1.0, 2.0] * 8) for at in range(8)]
+    for row in rows:
+        ids = ("hidden-instruction", "hidden-prompt-text", "persona-or-goal")
+        row["answers"] = dict.fromkeys(ids, row["answers"]["q"])
+        row["scores"] = dict.fromkeys(ids[:2], row["scores"]["q"])
+    (tmp_path / "records-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert alarms.audits(tmp_path, "hidden-prompt", 4) == ["high", "info"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ def distribution(finding: Finding) -> Distribution:
     return Distribution(strips, ticks)
 
 
-def _strip(name: str, values: Sequence[float], place: Any, top: float) -> Strip:
+def _strip(name: str, values: Sequence[float], place: Callable[[float], float], top: float) -> Strip:
     shown = _thinned(values)
     note = "" if len(shown) == len(values) else f", {len(shown)} shown"
     # Multiples of the golden ratio spread neighbours evenly over the row's height, and the same way each time.
@@ -131,7 +131,7 @@ def cells(heatmap: dict[str, Any]) -> Cells:
     columns = heatmap["nats"]
     top = max(abs(value) for column in columns for value in column)
     rows = tuple(
-        (token, tuple((_shade(column[at], top), f"{column[at]:.1f}") for column in columns))
+        (token, tuple((_shade(column[at], top), f"{column[at]:z.1f}") for column in columns))
         for at, token in enumerate(heatmap["tokens"])
     )
     return Cells(tuple(heatmap["layers"]), rows, top, heatmap["whole"])
