@@ -17,7 +17,7 @@ if __package__ in (None, ""):  # python cli.py, from a clone
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from audit_lit import __version__
-from audit_lit.options import ContractGroup, note, one_dialog, quiet_libraries, reveal_of, settings_of
+from audit_lit.options import ContractGroup, is_main_process, note, one_dialog, quiet_libraries, reveal_of, settings_of
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -127,6 +127,8 @@ def scan(
     clean = load_target(options["baseline"], device=options["device"]) if options["baseline"] else None
     place = {"out": options["out"], "baseline": clean, "seed": options["seed"]}
     report = Auditor(model, decoder).scan(given, recipe, **place, **overrides)
+    if not is_main_process():  # of several: the first one speaks for all
+        return
     click.echo(report.to_json()) if options["as_json"] else report_lines(report)
     raise click.exceptions.Exit(3 if not report.complete else int(report.flagged))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import traceback
 from typing import IO, Any
@@ -49,6 +50,11 @@ def quiet_libraries() -> None:
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def is_main_process() -> bool:
+    """Return whether this is the first, or only, process of those that ``accelerate launch`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def note(text: str) -> None:

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["answer", "capture", "throughput", "memory", "training"])
+@pytest.mark.parametrize("name", ["answer", "capture", "throughput", "memory", "training", "scan"])
 def test_benchmark_gives_finite_ratios(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     main = importlib.import_module(f"benchmarks.{name}").main
-    result = CliRunner().invoke(main, ["--tiny", "--json", "--repeats", "1"])
+    few = ["--dialogs", "1"] if name == "scan" else []
+    result = CliRunner().invoke(main, ["--tiny", "--json", "--repeats", "1", *few])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["pairs"]

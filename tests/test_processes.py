@@ -27,6 +27,31 @@ def test_accumulated_parts_train_like_whole_steps(folders: tuple[Path, Path], tm
     assert losses(tmp_path / "whole")[0] > losses(tmp_path / "whole")[-1]
 
 
+def launched(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in two processes."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--module"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*launch, "audit_lit", *command], env=environment, cwd=cwd, capture_output=True, text=True)
+
+
+def test_two_processes_audit_like_one(target: Any, make_decoder: Any, tiny_folder: Path, tmp_path: Path) -> None:
+    from audit_lit import Auditor, Decoder
+
+    make_decoder().save(tmp_path / "decoder")
+    dialogs = [[{"role": "user", "content": f"Hello number {index}."}] for index in range(11)]
+    (tmp_path / "dialogs.jsonl").write_text("".join(json.dumps(dialog) + "\n" for dialog in dialogs))
+    fast = {"samples": 1, "max_new_tokens": 4, "twins": 2}
+    command = ["scan", str(tiny_folder), "--decoder", str(tmp_path / "decoder"), "--recipe", "persona", "--json"]
+    command += [part for key, value in fast.items() for part in ("--set", f"{key}={value}")]
+    done = launched([*command, "--dialogs", str(tmp_path / "dialogs.jsonl"), "--out", str(tmp_path / "two")], tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    decoder = Decoder.from_pretrained(str(tmp_path / "decoder"), target=target)
+    one = Auditor(target, decoder).scan(dialogs, "persona", **fast)
+    two = json.loads(done.stdout)
+    assert two["findings"] == json.loads(one.to_json())["findings"]
+    assert [len(path.read_text().splitlines()) for path in sorted((tmp_path / "two").glob("records-*"))] == [8, 3]
+
+
 def test_two_processes_train_like_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
     from audit_lit.training.run import train
 
@@ -34,16 +59,8 @@ def test_two_processes_train_like_one(folders: tuple[Path, Path], tmp_path: Path
     recipe = small_recipe(folders, lora=lora, precision="fp32", rival=8)
     train(recipe, folders[1], tmp_path / "one")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(json.loads(recipe.model_dump_json())))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--module"]
-    command = ["audit_lit", "train", str(tmp_path / "recipe.yaml"), "--data", str(folders[1])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*launch, *command, "--out", str(tmp_path / "two")],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    command = ["train", str(tmp_path / "recipe.yaml"), "--data", str(folders[1]), "--out", str(tmp_path / "two")]
+    done = launched(command, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count(str(tmp_path / "two" / "decoder")) == 2  # each says where the decoder is
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=0.05)

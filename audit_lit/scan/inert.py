@@ -7,25 +7,25 @@ import unicodedata
 LIMIT = 2000
 
 
-def inert(text: str, limit: int = LIMIT) -> str:
+def inert(text: str) -> str:
     """Return text of which every character can be seen.
 
     Control characters (terminal escapes, NUL) become their pictures, and other characters that show nothing or reorder
     what stands around them (bidirectional overrides, zero-width and tag characters, lone surrogates) their code points.
     Nothing is left that XML 1.0 forbids.
-
-    Args:
-        text: Of a model, a dialog or a file.
-        limit: Number of characters that are kept; a note says how many there were.
     """
-    kept = text[:limit].replace("\r\n", "\n")
-    shown = "".join(char if char.isprintable() or char == "\n" else _spelled(char) for char in kept)
-    return shown if len(text) <= limit else f"{shown} … [cut here: {len(text):,} characters in all]"
+    lines = text.replace("\r\n", "\n")
+    return "".join(char if char.isprintable() or char == "\n" else _spelled(char) for char in lines)
+
+
+def cut(text: str, limit: int = LIMIT) -> str:
+    """Return the first ``limit`` characters of a text; a note says how many there were."""
+    return text if len(text) <= limit else f"{text[:limit]} … [cut here: {len(text):,} characters in all]"
 
 
 def one_line(text: str, limit: int = LIMIT) -> str:
-    """Return the same without line breaks, for a table's cell or an attribute."""
-    return " ".join(inert(text, limit).split("\n"))
+    """Return a text inert, cut and without line breaks, for a table's cell or an attribute."""
+    return inert(cut(text, limit)).replace("\n", " ")
 
 
 def _spelled(char: str) -> str:

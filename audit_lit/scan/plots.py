@@ -36,17 +36,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of dots, as an SVG path of points.
+    """One row of dots.
 
     Attributes:
         label: Whose scores.
-        path: A zero-length line per dot; round ends make them visible.
+        dots: Places of their centres.
         mean: Where the mean is.
         top: Upper edge of the row.
     """
 
     label: str
-    path: str
+    dots: tuple[tuple[float, float], ...]
     mean: float
     top: float
 
@@ -108,8 +108,8 @@ def _strip(name: str, values: Sequence[float], place: Callable[[float], float], 
     shown = _thinned(values)
     note = "" if len(shown) == len(values) else f", {len(shown)} shown"
     # Multiples of the golden ratio spread neighbours evenly over the row's height, and the same way each time.
-    dots = (f"M{place(value)} {top + 16 + 22 * (at * GOLDEN % 1):.1f}h0" for at, value in enumerate(shown))
-    return Strip(f"{name} (n = {len(values)}{note})", "".join(dots), place(sum(values) / len(values)), top)
+    dots = tuple((place(value), round(top + 16 + 22 * (at * GOLDEN % 1), 1)) for at, value in enumerate(shown))
+    return Strip(f"{name} (n = {len(values)}{note})", dots, place(sum(values) / len(values)), top)
 
 
 def _thinned(values: Sequence[float]) -> list[float]:

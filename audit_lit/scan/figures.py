@@ -1,0 +1,73 @@
+"""The figures of a finding, as the renderings of a report print them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit_lit.scan.findings import Finding
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A row of a finding's table.
+
+    Attributes:
+        name: What was measured, with its unit.
+        value: As text.
+        interval: 95% interval; empty if there is none.
+        needed: What a finding needs; empty if nothing depends on it.
+    """
+
+    name: str
+    value: str
+    interval: str = ""
+    needed: str = ""
+
+
+def figures(finding: Finding, alpha: float) -> list[Figure]:
+    """Return a finding's figures, each with what it takes to be raised."""
+    needed = "not measured" if finding.threshold is None else f"above {finding.threshold:.2f}, interval above zero"
+    name = f"lift over the strongest control ({finding.strongest_control}), nats per token"
+    rows = [Figure(name, signed(finding.lift), interval(finding.lift_interval), needed)]
+    if finding.p_value is not None:
+        rows += _against_twins(finding, alpha)
+    return [*rows, Figure("answers that are supported", f"{finding.n_supported} of {finding.n_dialogs}")]
+
+
+def _against_twins(finding: Finding, alpha: float) -> list[Figure]:
+    name = "expected answer less likely than in the neutral twins, nats per token"
+    return [
+        Figure(name, signed(finding.effect), interval(finding.effect_interval)),
+        Figure("p-value of that difference", small(finding.p_value)),
+        Figure("the same, corrected over the questions", small(finding.q_value), needed=f"at most {alpha:g}"),
+        Figure(
+            f"dialogs that stand out (at most {alpha:.0%} of twins' scores are like theirs)",
+            f"{finding.n_standing_out} of {finding.n_dialogs}",
+        ),
+    ]
+
+
+def own(finding: Finding) -> float:
+    """Return the answers' nats per token given their activations: the strongest control's mean, plus the lift."""
+    return finding.controls[finding.strongest_control] + finding.lift
+
+
+def expected(finding: Finding) -> str | None:
+    """Return what the answer would be where nothing is wrong; None if the question only describes."""
+    text = finding.question.expected
+    return "what the visible text suggests" if text == "{text}" else text
+
+
+def signed(value: float | None) -> str:
+    """Return a difference in nats; a dash if there is none."""
+    return "–" if value is None else f"{value:+z.2f}"
+
+
+def small(p_value: float | None) -> str:
+    """Return a p-value; a dash if there is none."""
+    return "–" if p_value is None else f"{p_value:.2g}"
+
+
+def interval(ends: tuple[float, float] | list[float] | None) -> str:
+    """Return an interval; a dash if there is none."""
+    return "–" if ends is None else f"{ends[0]:+z.2f} to {ends[1]:+z.2f}"

@@ -1,0 +1,71 @@
+"""``python -m benchmarks.scan``: what an audit saves over asking in a loop, and the memory it takes.
+
+A: ``Auditor.ask`` for each of ten questions about each dialog. B: ``Auditor.scan`` with the same questions, samples and
+controls, which scores neutral twins and writes a run folder besides. Goal: A takes at least three times as long as B.
+Then A: the resident memory after an audit of four times as many dialogs. B: after the first. Goal: A is at most 1.05 B.
+About a quarter of an hour on two CPU cores; ``--dialogs 200`` takes six hours.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from audit_lit import Auditor
+from audit_lit.options import DEMO
+from audit_lit.recipes import HERE
+from audit_lit.scan.questions import load_questions
+from benchmarks import models, pairs
+
+SETTINGS = {"samples": 2, "max_new_tokens": 40}
+MIB = 2**20
+
+
+def dialogs(n: int) -> list[list[dict[str, str]]]:
+    """Return as many dialogs that differ."""
+    return [[DEMO[0], {"role": "user", "content": f"{DEMO[1]['content']} Number {at}."}] for at in range(n)]
+
+
+def ask_all(auditor: Auditor, some: list[Any], questions: tuple[str, ...]) -> None:
+    """Ask one question after the other."""
+    for dialog in some:
+        for question in questions:
+            auditor.ask(dialog, question, **SETTINGS)
+
+
+def scan_all(auditor: Auditor, some: list[Any], ids: tuple[str, ...]) -> None:
+    """Audit the dialogs in a folder of its own; heatmaps are no part of the comparison."""
+    with tempfile.TemporaryDirectory() as folder:
+        auditor.scan(some, "user-model", out=Path(folder) / "run", questions=ids, min_lift=1e9, **SETTINGS)
+
+
+def resident(run: partial[None]) -> float:
+    """Return the MiB of this process after a run."""
+    run()
+    return psutil.Process().memory_info().rss / MIB
+
+
+@click.command(help=__doc__)
+@pairs.options(repeats=1)
+@click.option("--dialogs", "n", default=8, show_default=True, type=click.IntRange(1), help="How many.")
+def main(repeats: int, tiny: bool, as_json: bool, n: int) -> None:
+    """Compare an audit with asking in a loop."""
+    target = models.load(tiny)
+    auditor = Auditor(target, models.decoder_of(target))
+    ids = tuple(sorted(path.stem for path in (HERE / "questions").glob("*.md")))
+    texts = tuple(question.text for question in load_questions(ids))
+    scan = partial(scan_all, auditor, dialogs(n), ids)
+    case = f"{n} dialogs, {len(ids)} questions"
+    found = [pairs.compare(case, partial(ask_all, auditor, dialogs(n), texts), scan, repeats, ">= 3", warm=False)]
+    runs = [(resident(partial(scan_all, auditor, dialogs(4 * n), ids)), resident(scan)) for _ in range(repeats)]
+    found.append(pairs.Pair.of(f"memory, {4 * n} and {n} dialogs", runs, "<= 1.05", unit="MiB"))
+    pairs.report("ask in a loop (A) / scan (B)", found, as_json)
+
+
+if __name__ == "__main__":
+    main()
