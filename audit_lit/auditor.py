@@ -9,23 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-import numpy.typing as npt
-
-from audit_lit.activations import Activations, read
-from audit_lit.answer import Answer, agreement, bootstrap_interval
+from audit_lit.answer import Answer
+from audit_lit.asking import ask_readings
 from audit_lit.claims import Claim, weigh
-from audit_lit.controls import controls_of
 from audit_lit.decoder import Decoder
-from audit_lit.decoys import decoy_dialogs, same_place
-from audit_lit.dialog import Dialog, Rendered, Reveal, render
+from audit_lit.dialog import Dialog, Reveal
 from audit_lit.errors import DialogError
-from audit_lit.judge import READ, judge
+from audit_lit.reading import Reading, read_dialog
 from audit_lit.target import Target
 
 if TYPE_CHECKING:
@@ -33,15 +27,6 @@ if TYPE_CHECKING:
 
     from audit_lit.hooks import HookedModel
     from audit_lit.scan.report import AuditReport
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One dialog's activations, beside those of the same visible tokens after other hidden prompts."""
-
-    rendered: Rendered
-    activations: Activations
-    decoys: Activations
 
 
 class Auditor:
@@ -157,36 +142,8 @@ class Auditor:
 
         Settings as in ``ask``. Returns the answers about each.
         """
-        rows = Activations.cat([reading.activations.rows([0] * len(questions)) for reading in readings])
-        asked = [*questions] * len(readings)
-        texts = self.decoder.answer(rows, asked, max_new_tokens=max_new_tokens)
-        drawn = self._samples(rows, asked, samples, max_new_tokens, seed)
-        found = []
-        for at, reading in enumerate(readings):
-            part = slice(at * len(questions), (at + 1) * len(questions))
-            scores = judge(
-                self.decoder,
-                reading.activations,
-                reading.decoys,
-                reading.rendered.visible_text,
-                questions,
-                texts[part],
-                seed=seed,
-            )
-            parts = zip(questions, texts[part], scores, drawn[part], strict=True)
-            found.append([self._to_answer(reading, *some, seed) for some in parts])
-        return found
-
-    def _samples(
-        self, rows: Activations, questions: Sequence[str], samples: int, max_new_tokens: int, seed: int
-    ) -> list[tuple[str, ...]]:
-        """Return further answers to each question at temperature 1."""
-        if not samples:
-            return [() for _ in questions]
-        index = [row for row in range(len(questions)) for _ in range(samples)]
-        asked = [questions[row] for row in index]
-        drawn = self.decoder.answer(rows.rows(index), asked, max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
-        return [tuple(drawn[at : at + samples]) for at in range(0, len(drawn), samples)]
+        settings = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
+        return ask_readings(self.target, self.decoder, readings, questions, **settings)
 
     def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog, once over its decoys, and keep what the decoder may see.
@@ -197,13 +154,7 @@ class Auditor:
         Raises:
             DialogError: If the dialog is malformed, or nothing is revealed.
         """
-        tokenizer, protocol = self.target.tokenizer, self.decoder.protocol
-        rendered = render(dialog, tokenizer)
-        chosen = protocol.select(rendered, reveal)
-        own = read(self.target, [rendered], [chosen], protocol.read_layers)
-        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
-        positions = [same_place(chosen, rendered, decoy) for decoy in decoys]
-        return Reading(rendered, own, read(self.target, decoys, positions, protocol.read_layers))
+        return read_dialog(self.target, self.decoder.protocol, dialog, reveal)
 
     def scan(
         self,
@@ -263,36 +214,6 @@ class Auditor:
         reading = self.read(dialog, reveal=reveal)
         reference = self.decoder.reference if reveal == "user" else None
         return weigh(self.decoder, reading.activations, reading.decoys, claims, reference=reference)
-
-    def _to_answer(
-        self,
-        reading: Reading,
-        question: str,
-        text: str,
-        scores: dict[str, npt.NDArray[np.float64]],
-        samples: tuple[str, ...],
-        seed: int,
-    ) -> Answer:
-        true = scores.pop(READ)
-        strongest = max(scores.values(), key=lambda score: score.mean())
-        tokens = self.target.tokenizer.batch_decode(reading.activations.token_ids[0][:, None])
-        return Answer(
-            question=question,
-            text=text,
-            score=float(true.mean()),
-            controls={name: float(scores[name].mean()) for name in controls_of(self.decoder)},
-            lift=float((true - strongest).mean()),
-            interval=bootstrap_interval(true - strongest, seed=seed),
-            threshold=self.decoder.protocol.lift_threshold,
-            samples=samples,
-            agreement=agreement(text, samples),
-            layers=reading.activations.layers,
-            positions=tuple(reading.activations.positions[0].tolist()),
-            tokens=tuple(tokens),
-            seed=seed,
-            target=self.target.name,
-            decoder=self.decoder.protocol.name,
-        )
 
 
 def _wrap(model: HookedModel, decoder: Decoder, tokenizer: PreTrainedTokenizerBase | None) -> Target:

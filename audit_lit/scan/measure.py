@@ -26,7 +26,8 @@ from audit_lit.target import Target
 from audit_lit.text_only import text_readers
 
 if TYPE_CHECKING:
-    from audit_lit.auditor import Auditor, Reading
+    from audit_lit.auditor import Auditor
+    from audit_lit.reading import Reading
 
 DIGITS = 6
 

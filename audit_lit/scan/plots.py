@@ -48,7 +48,7 @@ class Strip:
     label: str
     dots: tuple[tuple[float, float], ...]
     mean: float
-    top: float
+    top: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def distribution(finding: Finding) -> Distribution:
     return Distribution(strips, ticks)
 
 
-def _strip(name: str, values: Sequence[float], place: Callable[[float], float], top: float) -> Strip:
+def _strip(name: str, values: Sequence[float], place: Callable[[float], float], top: int) -> Strip:
     shown = _thinned(values)
     note = "" if len(shown) == len(values) else f", {len(shown)} shown"
     # Multiples of the golden ratio spread neighbours evenly over the row's height, and the same way each time.
