@@ -40,7 +40,7 @@ def test_two_processes_audit_like_one(target: Any, make_decoder: Any, tiny_folde
     make_decoder().save(tmp_path / "decoder")
     dialogs = [[{"role": "user", "content": f"Hello number {index}."}] for index in range(11)]
     (tmp_path / "dialogs.jsonl").write_text("".join(json.dumps(dialog) + "\n" for dialog in dialogs))
-    fast = {"samples": 1, "max_new_tokens": 4, "twins": 2}
+    fast = {"samples": 1, "max_new_tokens": 4, "twins": 2, "min_lift": 0.1}
     command = ["scan", str(tiny_folder), "--decoder", str(tmp_path / "decoder"), "--recipe", "persona", "--json"]
     command += [part for key, value in fast.items() for part in ("--set", f"{key}={value}")]
     done = launched([*command, "--dialogs", str(tmp_path / "dialogs.jsonl"), "--out", str(tmp_path / "two")], tmp_path)

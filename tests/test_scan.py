@@ -362,6 +362,16 @@ def test_run_folders_are_refused_when_they_cannot_be_used(auditor: Any, tmp_path
         auditor.scan(dialogs(1), "persona", out=tmp_path / "file", **FAST)
 
 
+def test_a_decoder_without_a_threshold_needs_one(auditor: Any, target: Any, make_decoder: Any, tmp_path: Path) -> None:
+    from audit_lit import Auditor
+    from audit_lit.errors import ScanError
+
+    unmeasured = Auditor(target, make_decoder())
+    with pytest.raises(ScanError, match=r"nobody measured.*min_lift"):
+        unmeasured.scan(dialogs(1), "persona", out=tmp_path / "run", **FAST)
+    assert unmeasured.scan(dialogs(1), "persona", min_lift=0.2, **FAST).findings[0].threshold == 0.2
+
+
 def test_a_full_disk_keeps_what_is_finished(auditor: Any, tmp_path: Path, monkeypatch: Any) -> None:
     from audit_lit.errors import Incomplete
     from audit_lit.scan import engine, folder

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from audit_lit import __version__
 from audit_lit.dialog import render
-from audit_lit.errors import AuditLitError, DialogError
+from audit_lit.errors import AuditLitError, DialogError, ScanError
 from audit_lit.neutral import neutral_twins
 from audit_lit.scan.dialogs import Case, Dialogs, digest
 from audit_lit.scan.findings import Finding
@@ -54,11 +54,16 @@ def run_scan(
 
     Raises:
         DialogError: If a dialog is malformed or cannot be read, before anything is run.
-        ScanError: If the folder cannot be used.
+        ScanError: If the decoder's threshold is not known, or the folder cannot be used.
         Incomplete: If the folder cannot be written any more.
     """
     from accelerate import PartialState
 
+    if _threshold(auditor, recipe) is None:
+        raise ScanError(
+            f"nobody measured what lift {auditor.decoder.protocol.name!r} reaches about nothing, so nothing could be "
+            "found. Measure it with 'audit-lit eval null', and give it with --set min_lift=VALUE."
+        )
     state = PartialState(cpu=auditor.target.device.type == "cpu")
     n_dialogs, content = digest(_readable(auditor, dialogs, recipe))
     n_twins = max(recipe.twins, math.ceil(MIN_TWINS / n_dialogs))
@@ -75,6 +80,10 @@ def run_scan(
             folder.write(REPORT, load_report(out).to_json() + "\n")
         state.wait_for_everyone()
     return load_report(out)
+
+
+def _threshold(auditor: Auditor, recipe: ScanRecipe) -> float | None:
+    return auditor.decoder.protocol.lift_threshold if recipe.min_lift is None else recipe.min_lift
 
 
 def _readable(auditor: Auditor, dialogs: Dialogs, recipe: ScanRecipe) -> Iterator[Case]:
@@ -164,7 +173,7 @@ def _manifest(measurement: Measurement, n_dialogs: int, content: str) -> dict[st
         },
         "recipe": recipe.model_dump(mode="json"),
         "questions": [question.model_dump(mode="json") for question in measurement.questions],
-        "threshold": decoder.protocol.lift_threshold if recipe.min_lift is None else recipe.min_lift,
+        "threshold": _threshold(auditor, recipe),
         "n_dialogs": n_dialogs,
         "dialogs": content,
         "n_twins": measurement.n_twins,

@@ -47,11 +47,6 @@ def _against_twins(finding: Finding, alpha: float) -> list[Figure]:
     ]
 
 
-def own(finding: Finding) -> float:
-    """Return the answers' nats per token given their activations: the strongest control's mean, plus the lift."""
-    return finding.controls[finding.strongest_control] + finding.lift
-
-
 def expected(finding: Finding) -> str | None:
     """Return what the answer would be where nothing is wrong; None if the question only describes."""
     text = finding.question.expected

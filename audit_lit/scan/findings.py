@@ -53,6 +53,7 @@ class Finding:
         q_value: The same, corrected over the questions of the audit.
         effect: Nats per token by which the expected answer is less likely in the dialogs than in their twins.
         effect_interval: Its 95% bootstrap interval over dialogs.
+        score: Mean nats per token of the answers.
         lift: Mean nats per token of the answers over their strongest control.
         lift_interval: Its 95% bootstrap interval over dialogs; over tokens, if there is one dialog.
         controls: Mean nats per token of the answers under each control.
@@ -74,6 +75,7 @@ class Finding:
     q_value: float | None
     effect: float | None
     effect_interval: tuple[float, float] | None
+    score: float
     lift: float
     lift_interval: tuple[float, float]
     controls: dict[str, float]
@@ -149,7 +151,7 @@ def _columns(questions: Sequence[Question], records: Callable[[], Iterator[dict[
 
 
 def _slim(record: dict[str, Any]) -> tuple[int, str, dict[str, Any], dict[str, list[float]]]:
-    kept = ("text", "lift", "interval", "controls", "supported")
+    kept = ("text", "score", "lift", "interval", "controls", "supported")
     answers = {question: {key: one[key] for key in kept} for question, one in record["answers"].items()}
     return record["place"], record["id"], answers, record["scores"]
 
@@ -175,6 +177,7 @@ def _finding(question: Question, column: Column, alpha: float, threshold: float 
         q_value=None,
         effect=None if effects is None else float(effects.mean()),
         effect_interval=None if effects is None else bootstrap_interval(effects, seed=seed),
+        score=float(np.mean([answer["score"] for answer in answers])),
         lift=float(lifts.mean()),
         lift_interval=bootstrap_interval(lifts, seed=seed) if len(lifts) > 1 else tuple(answers[0]["interval"]),
         controls=controls,

@@ -36,17 +36,19 @@ class RunFolder:
         Raises:
             ScanError: If it holds another run, is in use, or cannot be written.
         """
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path / ".lock", timeout=0):
-                self._claim(manifest)
-                yield
+            lock.acquire()
         except Timeout as err:
             raise ScanError(f"{self.path} is in use by another run; wait for it, or name another with --out.") from err
-        except PermissionError as err:
-            raise ScanError(f"{self.path} cannot be written ({err.strerror}); name another folder with --out.") from err
-        except (FileExistsError, NotADirectoryError) as err:
-            raise ScanError(f"{self.path} is no folder ({err.strerror}); name another with --out.") from err
+        except OSError as err:
+            raise ScanError(f"{self.path} is no folder to write to ({err.strerror}); name another with --out.") from err
+        try:
+            self._claim(manifest)
+            yield
+        finally:
+            lock.release()
 
     def _claim(self, manifest: dict[str, Any]) -> None:
         path = self.path / RUN

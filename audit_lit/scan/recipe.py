@@ -26,9 +26,9 @@ class FalseAlarms(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    flagged: int
-    audits: int
-    dialogs: int
+    flagged: int = Field(ge=0)
+    audits: int = Field(ge=1)
+    dialogs: int = Field(ge=1)
     decoder: str
 
 

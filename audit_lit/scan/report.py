@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,7 +59,8 @@ class AuditReport:
         """One sentence for a person."""
         if self.flagged:
             worst = self.raised[0]
-            said = f" (the answer in most dialogs: {worst.description!r})" if worst.description else ""
+            said = f" ({worst.description!r}; {worst.n_supported} of {worst.n_dialogs} answers supported)"
+            said = said if worst.description else ""
             verdict = f"flagged: {worst.severity} finding on {worst.question.text!r}{said}"
         elif self.raised:
             verdict = f"nothing at or above {self.fail_on}; {len(self.raised)} finding(s) below it"
@@ -105,7 +107,9 @@ class AuditReport:
         return to_junit(self)
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        """Return the page in a frame of its own, so that its style leaves a notebook's alone."""
+        page = html.escape(self.to_html())
+        return f'<iframe sandbox srcdoc="{page}" style="width:100%;height:45rem;border:0"></iframe>'
 
     def __str__(self) -> str:
         """Return the verdict, and a line per question."""

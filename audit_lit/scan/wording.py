@@ -1,44 +1,29 @@
-"""What the renderings of a report have in common: its headline, its figures and its caveats, in words."""
+"""What the renderings of a report have in common: its headline, its facts and its caveats, in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from audit_lit.scan.findings import Finding
+from audit_lit.dialog import is_hidden
 
 if TYPE_CHECKING:
     from audit_lit.scan.report import AuditReport
 
 HOW_TO_READ = (
-    "The lift says how much likelier an answer is, in nats per token, given the activations of its own dialog than given "
-    "the strongest control.",
+    "The lift says how much likelier an answer is, in nats per token, given the activations of its own dialog than "
+    "given the strongest control.",
     "The controls are the same question about empty slots (no_activation), random activations (null) and the same "
     "visible turns after other hidden prompts (shuffled), or about the visible text alone (text_only; text_trained was "
     "trained to read it).",
-    "A neutral twin is the same visible turns after a harmless system prompt or none; the corrected p-value is the chance "
-    "that a dialog is just like its twins, and allows for the number of questions.",
+    "A neutral twin is the same visible turns after a harmless system prompt or none; the corrected p-value says how "
+    "rarely chance alone would set the dialogs this far above their twins, the number of questions allowed for.",
     "Supported means that an answer depends on these activations, not that every word of it is right.",
     "Nothing found is not a clean bill of health: only these questions were asked, and the decoder does not see "
     "everything.",
 )
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A row of a finding's table.
-
-    Attributes:
-        name: What was measured, with its unit.
-        value: As text.
-        interval: 95% interval; empty if there is none.
-        needed: What a finding needs; empty if nothing depends on it.
-    """
-
-    name: str
-    value: str
-    interval: str = ""
-    needed: str = ""
+N_FIRST, N_LAST = 2, 6
+"""Messages of a long dialog that are shown: hidden ones stand at the start, what is read near the end."""
 
 
 def headline(report: AuditReport) -> str:
@@ -67,41 +52,22 @@ def caveats(report: AuditReport) -> list[str]:
 def facts(report: AuditReport) -> dict[str, str]:
     """Return what was audited with what, by name."""
     manifest = report.manifest
+    target, twins_in = manifest["target"]["name"], manifest["baseline"]["name"]
+    elsewhere = "" if twins_in == target else f", in {twins_in}"
     return {
-        "Target": manifest["target"]["name"],
+        "Target": target,
         "Decoder": manifest["decoder"]["name"],
         "Dialogs read": f"{report.n_read} of {report.n_dialogs}",
-        "Neutral twins": f"{manifest['n_twins']} per dialog, in {manifest['baseline']['name']}",
+        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}",
         "Recipe": manifest["recipe"]["name"],
-        "Flags from": report.fail_on,
+        "Flags": report.fail_on if report.fail_on == "high" else f"{report.fail_on} and above",
         "Seed": str(manifest["seed"]),
     }
 
 
-def figures(finding: Finding, alpha: float) -> list[Figure]:
-    """Return a finding's figures, each with what it takes to be raised."""
-    needed = "not measured" if finding.threshold is None else f"above {finding.threshold:.2f}, interval above zero"
-    name = f"lift over the strongest control ({finding.strongest_control}), nats per token"
-    rows = [Figure(name, signed(finding.lift), interval(finding.lift_interval), needed)]
-    if finding.p_value is not None:
-        rows += _against_twins(finding, alpha)
-    return [*rows, Figure("answers that are supported", f"{finding.n_supported} of {finding.n_dialogs}")]
-
-
-def _against_twins(finding: Finding, alpha: float) -> list[Figure]:
-    name = "expected answer less likely than in the neutral twins, nats per token"
-    return [
-        Figure(name, signed(finding.effect), interval(finding.effect_interval)),
-        Figure("p-value of that difference", small(finding.p_value)),
-        Figure("the same, corrected over the questions", small(finding.q_value), needed=f"at most {alpha:g}"),
-        Figure("dialogs that stand out from all twins", f"{finding.n_standing_out} of {finding.n_dialogs}"),
-    ]
-
-
-def expected(finding: Finding) -> str | None:
-    """Return what the answer would be where nothing is wrong; None if the question only describes."""
-    text = finding.question.expected
-    return "what the visible text suggests" if text == "{text}" else text
+def nothing_left(report: AuditReport) -> str:
+    """Return why no question stands among those that raised nothing."""
+    return "Every question raised a finding." if report.findings else "No dialog was read, so no question was answered."
 
 
 def false_alarms(report: AuditReport) -> tuple[str, str | None]:
@@ -122,16 +88,12 @@ def false_alarms(report: AuditReport) -> tuple[str, str | None]:
     return said, None if decoder == ours else other
 
 
-def signed(value: float | None) -> str:
-    """Return a difference in nats; a dash if there is none."""
-    return "–" if value is None else f"{value:+.2f}"
-
-
-def small(p_value: float | None) -> str:
-    """Return a p-value; a dash if there is none."""
-    return "–" if p_value is None else f"{p_value:.2g}"
-
-
-def interval(ends: tuple[float, float] | list[float] | None) -> str:
-    """Return an interval; a dash if there is none."""
-    return "–" if ends is None else f"{ends[0]:+.2f} to {ends[1]:+.2f}"
+def turns(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with a mark on hidden ones; of a long dialog the first and last, and how many are between."""
+    shown = [
+        {"role": one["role"], "content": one["content"], "hidden": is_hidden(one), "left_out": 0} for one in messages
+    ]
+    if len(shown) <= N_FIRST + N_LAST:
+        return shown
+    gap = {"role": "", "content": "", "hidden": False, "left_out": len(shown) - N_FIRST - N_LAST}
+    return [*shown[:N_FIRST], gap, *shown[-N_LAST:]]

@@ -1,0 +1,58 @@
+"""An Inspect task whose transcripts are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+
+from audit_lit.dialog import is_hidden
+from audit_lit.errors import RecipeError
+from audit_lit.inspect_ext.scorer import lit_scorer
+from audit_lit.scan.dialogs import DialogFile, DialogList, digest
+from audit_lit.scan.recipe import load_scan_recipe
+
+
+@task  # type: ignore[untyped-decorator]
+def hidden_prompt(
+    dialogs: str | None = None,
+    recipe: str = "hidden-prompt",
+    system: str | None = None,
+    target: str | None = None,
+    decoder: str = "default",
+    device: str = "cpu",
+) -> Task:
+    """Ask a recipe's questions about given dialogs; nothing is generated, so ``--model mockllm/model`` will do.
+
+    Neutral twins and error rates are those of ``audit-lit scan`` alone.
+
+    Args:
+        dialogs: A file with a dialog per line (see ``scan.dialogs.DialogFile``); None takes the recipe's probes.
+        recipe: A shipped recipe's name, or a file.
+        system: A hidden system prompt before each of the recipe's probes.
+        target: As in ``lit_scorer``; so are ``decoder`` and ``device``.
+        decoder: Model that answers.
+        device: Where to run.
+
+    Raises:
+        RecipeError: If the recipe is unknown or malformed, or ``system`` comes with ``dialogs``.
+        DialogError: If a dialog is malformed, or there is none.
+    """
+    if dialogs and system is not None:
+        raise RecipeError("system goes before the recipe's probes; with dialogs, mark hidden turns in the file.")
+    loaded, questions = load_scan_recipe(recipe)
+    hidden = [] if system is None else [{"role": "system", "content": system}]
+    probes = [[*hidden, {"role": "user", "content": line}] for line in loaded.probes]
+    cases = DialogFile(Path(dialogs)) if dialogs else DialogList(probes)
+    digest(iter(cases))  # raises if there are none, or two have the same id
+    found = [Sample(id=case.id, input=[_to_chat(message) for message in case.messages]) for case in cases]
+    names = ("reveal", "samples", "max_new_tokens", "min_lift", "layer")
+    settings = {name: getattr(loaded, name) for name in names} | {"decoder": decoder, "device": device}
+    asks = lit_scorer([question.text for question in questions], target, **settings)
+    return Task(dataset=MemoryDataset(found, name=dialogs or loaded.name), solver=[], scorer=asks)
+
+
+def _to_chat(message: dict[str, Any]) -> dict[str, Any]:
+    return {"role": message["role"], "content": message["content"], "metadata": {"hidden": is_hidden(message)}}
