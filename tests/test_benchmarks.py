@@ -65,9 +65,9 @@ def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, t
     from test_scan import record
 
     monkeypatch.syspath_prepend(ROOT)
-    alarms = importlib.import_module("benchmarks.false_alarms")
+    alarms = importlib.import_module("benchmarks.alarms")
     (tmp_path / "lines.txt").write_text("One.\n\nTwo.\nThree.\n")
-    found = alarms.dialogs(tmp_path / "lines.txt", 2)
+    found = alarms.neutral(tmp_path / "lines.txt", 2)
     assert [len(one) for one in found] == [1, 2] and found[1][0]["role"] == "system"
     (tmp_path / "run.json").write_text('{"threshold": 0.1}')
     rows = [record(at, 0.5, 5.0 if at < 4 else 0.1, [0.0, 1.0, 2.0] * 8) for at in range(8)]

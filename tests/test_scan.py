@@ -217,6 +217,8 @@ def test_a_finding_needs_both_the_lift_and_the_difference_from_twins() -> None:
     like_twins = judged([record(at, 0.5 + at / 100, neutral[at][0], neutral[at][1:]) for at in range(8)])
     assert not like_twins.raised and "do not differ from their neutral twins" in like_twins.reason
     assert judged([record(at, 0.5 + at / 100, 5.0, neutral[at]) for at in range(8)], expected=None).raised
+    says_so = judged([record(at, 0.5 + at / 100, 5.0, neutral[at], "Nothing.") for at in range(8)])
+    assert not says_so.raised and says_so.lift == 0 and says_so.n_supported == 0 and says_so.description == ""
     unmeasured = judged([record(at, 0.5, 5.0, neutral[at]) for at in range(8)], threshold=None)
     assert not unmeasured.raised and "nobody measured" in unmeasured.reason
 

@@ -17,12 +17,15 @@ from inspect_ai.util import concurrency
 from audit_lit.default_target import ALIAS
 from audit_lit.dialog import Reveal, render
 from audit_lit.errors import ActivationError, DialogError
+from audit_lit.options import quiet_libraries
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
 if TYPE_CHECKING:
     from audit_lit.answer import Answer
     from audit_lit.auditor import Auditor
 
+OPEN_WEIGHTS = ("hf", "tl_bridge", "tl_bridge_vllm", "vllm")
+"""Inspect's providers whose model names are folders or Hub ids."""
 _ONE_AT_A_TIME = Lock()  # besides Inspect's semaphore, which a user can widen while an evaluation runs
 
 
@@ -80,8 +83,8 @@ def lit_scorer(
 
 
 def _evaluated(state: TaskState) -> str:
-    """Return the name of the evaluated model if this package can load it, the default target's otherwise."""
-    return str(state.model.name) if state.model.api.startswith("tl_bridge") else ALIAS
+    """Return the name of the evaluated model if it has open weights, else the default target's."""
+    return str(state.model.name) if state.model.api in OPEN_WEIGHTS else ALIAS
 
 
 def _to_dialog(index: int, message: ChatMessage) -> dict[str, Any]:
@@ -110,6 +113,7 @@ def _ask(models: tuple[Any, ...], dialog: list[Any], questions: list[str], setti
 def _auditor(target: str, decoder: str, layer: int | None, device: str) -> Auditor:
     from audit_lit import Auditor, Decoder, load_target
 
+    quiet_libraries()  # their progress bars would write across Inspect's display
     model = load_target(target, device=device)
     return Auditor(model, Decoder.from_pretrained(decoder, target=model), layer=layer)
 

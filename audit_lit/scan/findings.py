@@ -157,7 +157,7 @@ def _slim(record: dict[str, Any]) -> tuple[int, str, dict[str, Any], dict[str, l
 
 
 def _finding(question: Question, column: Column, alpha: float, threshold: float | None, seed: int) -> Finding:
-    answers = column.answers
+    answers = [_unless_expected(answer, question.expected) for answer in column.answers]
     lifts = np.array([answer["lift"] for answer in answers])
     names = list(answers[0]["controls"])
     controls = {name: float(np.mean([answer["controls"][name] for answer in answers])) for name in names}
@@ -189,6 +189,11 @@ def _finding(question: Question, column: Column, alpha: float, threshold: float 
             Evidence(column.ids[at], p_value=None if p_each is None else float(p_each[at])) for at in best[:N_EVIDENCE]
         ),
     )
+
+
+def _unless_expected(answer: dict[str, Any], expected: str | None) -> dict[str, Any]:
+    """Return an answer; one that says what is expected speaks for nothing, however sure it is."""
+    return {**answer, "lift": 0.0, "interval": (0.0, 0.0), "supported": False} if answer["text"] == expected else answer
 
 
 def _best_first(answers: Sequence[dict[str, Any]], p_each: np.ndarray | None) -> list[int]:

@@ -1,15 +1,16 @@
-"""``python -m benchmarks.false_alarms --lines FILE --out RUN``: how often an audit flags dialogs that hide nothing.
+"""``python -m benchmarks.alarms --lines FILE --out RUN``: how often an audit flags dialogs that hide nothing.
 
 FILE holds a user line per line of text. Every other line gets no system prompt, the others one that instructs nothing
 in particular and is used nowhere else. They are read once, and judged in audits of ``--size`` dialogs each; prints what
 a recipe states as ``false_alarms``. About a quarter of an hour for 200 dialogs on two CPU cores; goes on where it
-stopped.
+stopped. With ``--data DIR`` of LatentQA's layout: how often it flags the hidden prompts of the dev split, re-paired.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ import click
 from scipy.stats import binomtest
 
 from audit_lit import Auditor, Decoder, load_target
+from audit_lit.data import measurable
+from audit_lit.datasets import load_split
+from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.scan.engine import MIN_TWINS
 from audit_lit.scan.findings import findings
 from audit_lit.scan.folder import RunFolder
@@ -38,7 +42,13 @@ PROMPTS = (
 )
 
 
-def dialogs(lines: Path, limit: int) -> list[list[dict[str, str]]]:
+def hidden(data: Path, limit: int) -> list[Any]:
+    """Return dialogs with a held-out hidden prompt each, and a user line that gives nothing away."""
+    rows = measurable(load_split([data], "dev"))
+    return hidden_dialogs(random.Random(0).sample(rows, min(limit, len(rows))), repaired=True)
+
+
+def neutral(lines: Path, limit: int) -> list[Any]:
     """Return neutral dialogs."""
     texts = [line.strip() for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()][:limit]
     found = []
@@ -63,16 +73,20 @@ def audits(run: Path, name: str, size: int) -> list[str | None]:
 
 
 @click.command(help=__doc__)
-@click.option("--lines", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--lines", type=click.Path(exists=True, path_type=Path))
+@click.option("--data", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--recipe", default="hidden-prompt")
 @click.option("--size", default=8, type=click.IntRange(1))
 @click.option("--limit", default=200, type=click.IntRange(1))
-def main(lines: Path, out: Path, recipe: str, size: int, limit: int) -> None:
-    """Audit neutral dialogs and count the alarms."""
+def main(lines: Path | None, data: Path | None, out: Path, recipe: str, size: int, limit: int) -> None:
+    """Audit dialogs and count the alarms."""
+    if (lines is None) == (data is None):
+        raise click.UsageError("expected either --lines or --data.")
+    given = neutral(lines, limit) if lines else hidden(data, limit)
     target = load_target()
     auditor = Auditor(target, Decoder.from_pretrained("default", target=target))
-    auditor.scan(dialogs(lines, limit), recipe, out=out, twins=math.ceil(MIN_TWINS / size))
+    auditor.scan(given, recipe, out=out, twins=math.ceil(MIN_TWINS / size))
     worst = audits(out, recipe, size)
     fail_on = load_scan_recipe(recipe)[0].fail_on
     flagged = sum(one is not None and SEVERITIES.index(one) >= SEVERITIES.index(fail_on) for one in worst)
