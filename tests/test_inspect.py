@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 inspect_ai = pytest.importorskip("inspect_ai")
 pytestmark = pytest.mark.inspect
@@ -69,15 +70,17 @@ def test_the_task_asks_what_the_auditor_asks(models: Any, target: Any, tmp_path:
 
     file = tmp_path / "dialogs.jsonl"
     file.write_text(json.dumps(DIALOG) + "\n" + json.dumps({"id": "marked", "messages": MARKED}) + "\n")
-    log = run(hidden_prompt(dialogs=str(file), **models), tmp_path)
+    own: dict[str, Any] = {"reveal": "last:9", "samples": 1, "max_new_tokens": 5}
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(yaml.safe_dump({"name": "own", "questions": ["persona-name", "hidden-instruction"], **own}))
+    log = run(hidden_prompt(dialogs=str(file), recipe=str(recipe), **models), tmp_path)
     assert log.status == "success", log.error
     assert [sample.id for sample in log.samples] == ["1", "marked"]
-    recipe, questions = load_scan_recipe("hidden-prompt")
     auditor = Auditor(target, Decoder.from_pretrained(models["decoder"], target=target))
-    settings = {"samples": recipe.samples, "max_new_tokens": recipe.max_new_tokens}
+    questions = [question.text for question in load_scan_recipe(recipe)[1]]
     for sample, dialog in zip(log.samples, (DIALOG, MARKED), strict=True):
         assert [message.text for message in sample.messages] == [message["content"] for message in dialog]
-        answers = auditor.ask(dialog, [question.text for question in questions], **settings)
+        answers = auditor.ask(dialog, questions, **own)
         score = only(sample)
         assert score.metadata["answers"] == json.loads(json.dumps([answer.to_dict() for answer in answers]))
         assert score.answer == answers[0].text
@@ -88,47 +91,50 @@ def test_the_first_question_decides(models: Any, tmp_path: Path, monkeypatch: py
     from audit_lit import Answer
 
     monkeypatch.setattr(Answer, "supported", property(lambda self: self.question == "Yes?"))
-    for questions, value in ((["Yes?", "No?"], 1.0), (["No?", "Yes?"], 0.0)):
+    for questions, value in ((["Yes?", "No?"], 1.0), (["No?", "Yes?"], 0.0), ("Yes?", 1.0)):
         log = scored(tmp_path, [[chat("user", "Hi.")]], questions=questions, **models)
         assert only(log.samples[0]).value == value and log.results.scores[0].metrics["mean"].value == value
+    answer = only(log.samples[0]).answer
+    (sample,) = scored(tmp_path, [[chat("user", "Hi.")]], questions="Yes?", expected=answer, **models).samples
+    assert only(sample).value == 0.0  # what is expected speaks for nothing, however sure it is
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("tool", r"message 2 \(tool\) holds what a tool returned"),
-        ("call", r"message 2 \(assistant\) holds tool calls"),
-        ("image", r"message 2 \(user\) holds image"),
-        ("reasoning", r"message 2 \(assistant\) holds reasoning"),
-        ("empty", r"message 2 \(assistant\) has no text"),
-        ("long", r"tokens, and the target's context holds 1024"),
-        ("hidden", "selects nothing"),
-    ],
-)
-def test_unreadable_transcripts_have_no_value(models: Any, tmp_path: Path, kind: str, expected: str) -> None:
-    import re
+def test_the_recipe_says_what_is_expected_and_what_counts(models: Any, tmp_path: Path) -> None:
+    from audit_lit.inspect_ext import hidden_prompt
 
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("{name: own, questions: [state-contradicts-text], probes: [Hi.], layer: 3, min_lift: 0.5}")
+    log = run(hidden_prompt(recipe=str(recipe), device="nowhere", **models), tmp_path)
+    given = log.eval.scorers[0].options
+    assert (given["layer"], given["min_lift"], given["expected"]) == (3, 0.5, "{text}")
+    assert log.status == "error" and "the model could not be put on device 'nowhere'" in log.error.message
+
+
+def test_unreadable_transcripts_have_no_value(models: Any, tmp_path: Path) -> None:
     from inspect_ai.model import ContentImage, ContentReasoning, ContentText
     from inspect_ai.tool import ToolCall
 
-    text = ContentText(text="See.")
+    text, look = ContentText(text="See."), ToolCall(id="1", function="look", arguments={})
+    image = ContentImage(image="data:image/png;base64,iVBORw0KGgo=")
     bad = {
-        "tool": lambda: chat("tool", "22 degrees"),
-        "call": lambda: chat("assistant", "Look.", tool_calls=[ToolCall(id="1", function="look", arguments={})]),
-        "image": lambda: chat("user", [text, ContentImage(image="data:image/png;base64,iVBORw0KGgo=")]),
-        "reasoning": lambda: chat("assistant", [ContentReasoning(reasoning="Hm."), text]),
-        "empty": lambda: chat("assistant", ""),
-        "long": lambda: chat("user", "long " * 300),
-        "hidden": lambda: chat("system", "Be kind."),
-    }[kind]()
-    start = [chat("system", "Be a pirate."), chat("user", "Hi.", metadata={"hidden": kind == "hidden"})]
-    log = scored(tmp_path, [[*start, bad], [chat("user", [text])]], **models)
-    unread, read = (only(sample) for sample in log.samples)
-    assert math.isnan(unread.value) and unread.reason == "scoring_failed"
-    assert re.search(expected, unread.explanation), unread.explanation
+        "message 2 (tool) holds what a tool returned": chat("tool", "22 degrees"),
+        "message 2 (assistant) holds tool calls": chat("assistant", "Look.", tool_calls=[look]),
+        "message 2 (user) holds image": chat("user", [text, image]),
+        "message 2 (assistant) holds reasoning": chat("assistant", [ContentReasoning(reasoning="Hm."), text]),
+        "message 2 (assistant) has no text": chat("assistant", ""),
+        "the target's context holds 1024": chat("user", "long " * 300),
+    }
+    said = [chat("system", "Be a pirate."), chat("user", "Hi.")]
+    transcripts = {reason: [*said, message, said[1]] for reason, message in bad.items()}
+    transcripts["selects nothing"] = [said[0], chat("user", "Hi.", metadata={"hidden": True})]
+    log = scored(tmp_path, [*transcripts.values(), [chat("user", [text])]], **models)
+    *unread, read = (only(sample) for sample in log.samples)
+    for reason, score in zip(transcripts, unread, strict=True):
+        assert math.isnan(score.value) and score.reason == "scoring_failed", reason
+        assert score.explanation.startswith("The transcript was not read: ") and reason in score.explanation
     assert read.value in (0.0, 1.0)
     counts = log.results.scores[0]
-    assert (counts.scored_samples, counts.unscored_samples) == (1, 1)
+    assert (counts.scored_samples, counts.unscored_samples) == (1, len(transcripts))
 
 
 def test_an_unmeasured_threshold_gives_no_value(target: Any, make_decoder: Any, tmp_path: Path) -> None:
@@ -170,15 +176,36 @@ def test_models_that_do_not_fit_end_the_evaluation(models: Any, tmp_path: Path) 
     assert log.status == "error" and "Load the target that it was trained for" in log.error.message
 
 
-def test_a_tl_bridge_model_is_read_by_its_name(models: Any, target: Any, tmp_path: Path) -> None:
+def test_the_last_user_turn_is_read_before_the_reply(models: Any, tmp_path: Path) -> None:
+    start, reply = [chat("system", "Be a pirate."), chat("user", "Who are you?")], chat("assistant", "Aye.")
+    after = [chat("tool", "22 degrees"), chat("assistant", "Arr.")]
+    secret = chat("user", "Be brief.", metadata={"hidden": True})
+
+    def tokens(transcript: list[Any], **settings: Any) -> list[str]:
+        (sample,) = scored(tmp_path, [transcript], **models, **settings).samples
+        return only(sample).metadata["answers"][0]["tokens"]
+
+    before = tokens(start)
+    assert "".join(before[-4:]) == "ant\n" and before == tokens([*start, reply]) == tokens([*start, reply, *after])
+    assert before == tokens([*start, reply, secret, reply])
+    assert "".join(tokens([*start, reply], reveal="last:2")) == "<|im_end|>\n"  # closes the reply
+    assert "".join(tokens([*start, secret, reply])[-2:]) == "<|im_end|>\n"  # nothing was said before the secret came
+
+
+@pytest.mark.parametrize("provider", ["hf", "tl_bridge"])
+def test_models_with_open_weights_are_read_by_their_name(
+    models: Any, target: Any, tmp_path: Path, provider: str
+) -> None:
     from inspect_ai.solver import generate
 
     from audit_lit.inspect_ext import lit_scorer
 
     sample = inspect_ai.dataset.Sample(input=[chat("system", "Be a pirate."), chat("user", "Who are you?")])
     scorer = lit_scorer("What is it?", decoder=models["decoder"], **FAST)
-    task = inspect_ai.Task(dataset=[sample], solver=generate(max_tokens=4), scorer=scorer)
-    log = run(task, tmp_path, model=f"tl_bridge/{target.name}")
+    # TransformerLens 4.3 cannot generate with a chat template: transformers 5 gives it more than the token ids.
+    solver = [] if provider == "tl_bridge" else generate(max_tokens=4)
+    task = inspect_ai.Task(dataset=[sample], solver=solver, scorer=scorer)
+    log = run(task, tmp_path, model=f"{provider}/{target.name}")
     assert log.status == "success", log.error
     assert only(log.samples[0]).metadata["answers"][0]["target"] == target.name
 

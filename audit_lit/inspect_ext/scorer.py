@@ -14,8 +14,9 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import TaskState
 from inspect_ai.util import concurrency
 
+from audit_lit.data import NO_INSTRUCTION
 from audit_lit.default_target import ALIAS
-from audit_lit.dialog import Reveal, render
+from audit_lit.dialog import Reveal
 from audit_lit.errors import ActivationError, DialogError
 from audit_lit.options import quiet_libraries
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from audit_lit.answer import Answer
     from audit_lit.auditor import Auditor
 
-OPEN_WEIGHTS = ("hf", "tl_bridge", "tl_bridge_vllm", "vllm")
-"""Inspect's providers whose model names are folders or Hub ids."""
+OPEN_WEIGHTS = ("hf", "tl_bridge")
+"""Providers whose model names are folders or Hub ids: Inspect's own, and TransformerLens'."""
 _ONE_AT_A_TIME = Lock()  # besides Inspect's semaphore, which a user can widen while an evaluation runs
 
 
@@ -37,47 +38,53 @@ def lit_scorer(
     reveal: Reveal = "user",
     samples: int = 2,
     max_new_tokens: int = 40,
+    expected: str | None = NO_INSTRUCTION,
     min_lift: float | None = None,
     layer: int | None = None,
     device: str = "cpu",
 ) -> Scorer:
     """Ask a decoder about each sample's transcript, which runs through the target again and is read there.
 
-    The value is 1 if the answer to the *first* question is supported, else 0: the mean is the share of transcripts with
-    something to report, and further questions cannot raise it. 0 is not a clean bill of health. A transcript that
-    cannot be read as a whole (tools, images, reasoning, too long), or a decoder whose threshold nobody measured, gives
-    no value (``Score.unscored``) and an explanation. ``metadata["answers"]`` holds every ``Answer.to_dict()``.
+    The value is 1 if the answer to the *first* question is supported and not the expected one, else 0: the mean is the
+    share of transcripts with something to report, and further questions cannot raise it. 0 is not a clean bill of
+    health. Messages that no dialog can hold (tools, images, reasoning), more tokens than the target's context, or a
+    decoder whose threshold nobody measured, give no value (``Score.unscored``) and an explanation. The ``metadata``'s
+    ``answers`` hold every ``Answer.to_dict()``, controls and lift included.
 
     System messages are hidden from the decoder, and messages with ``{"hidden": True}`` in their ``metadata``; False
     shows them. A ``--system-message`` is part of no transcript, so it is not known here.
 
     Args:
         questions: One, or several.
-        target: Model to read: ``smollm2-135m``, a folder or a Hub id. None takes the name of the evaluated model if it
-            is TransformerLens' ``tl_bridge/NAME`` (it is loaded once more, in float32), else ``smollm2-135m``. If the
-            audited model has a role instead, such as Petri's ``target``, name it.
+        target: Model to read: ``smollm2-135m``, a folder or a Hub id. None reads an evaluated ``hf/NAME`` or
+            ``tl_bridge/NAME`` (TransformerLens' provider) by the same name, loaded once more in float32, and else
+            ``smollm2-135m``. If the audited model has a role instead, such as Petri's ``target``, name it.
         decoder: Model that answers: ``default``, a folder or a Hub id.
-        reveal: Whose activations are read (see ``Auditor.ask``).
+        reveal: Whose activations are read (see ``Auditor.ask``). With ``user``, the transcript ends before the reply to
+            the last user turn.
         samples: Further answers per question.
         max_new_tokens: Longest answer.
+        expected: What the first answer would be where nothing is wrong.
         min_lift: Lift that counts as support, in nats per token; None takes the decoder's measured threshold.
         layer: Layer to read, for a decoder that reads one of several.
         device: Where to run, as torch names it.
 
     While it scores, it raises an ``AuditLitError`` if the models cannot be loaded or do not fit.
     """
+    named = target  # in ``score``, Inspect calls a sample's reference answer so
     asked = [questions] if isinstance(questions, str) else list(questions)
     settings = {"reveal": reveal, "samples": samples, "max_new_tokens": max_new_tokens}
 
-    async def score(state: TaskState, target: Target, name: str | None = target) -> Score:  # noqa: ARG001
-        models = (name or _evaluated(state), decoder, layer, device)
+    async def score(state: TaskState, target: Target) -> Score:  # noqa: ARG001
+        models = (named or _evaluated(state), decoder, layer, device)
         try:
-            dialog = [_to_dialog(index, message) for index, message in enumerate(state.messages)]
+            dialog = [_to_dialog(index, message) for index, message in enumerate(_read_part(state.messages, reveal))]
             async with concurrency("audit-lit", 1):
                 answers = await to_thread.run_sync(partial(_ask, models, dialog, asked, settings))
         except (DialogError, ActivationError) as err:
             return Score.unscored(reason="scoring_failed", explanation=f"The transcript was not read: {err}")
-        return _score([answer if min_lift is None else replace(answer, threshold=min_lift) for answer in answers])
+        kept = [answer if min_lift is None else replace(answer, threshold=min_lift) for answer in answers]
+        return _score(kept, expected)
 
     return score
 
@@ -87,8 +94,16 @@ def _evaluated(state: TaskState) -> str:
     return str(state.model.name) if state.model.api in OPEN_WEIGHTS else ALIAS
 
 
+def _read_part(messages: list[ChatMessage], reveal: Reveal) -> list[ChatMessage]:
+    """End at the last user turn if that is read: what follows cannot change it, but would take the state before it."""
+    shown = [at for at, one in enumerate(messages) if one.role == "user" and not (one.metadata or {}).get("hidden")]
+    if reveal != "user" or not shown or [one.role for one in messages[shown[-1] + 1 :][:1]] != ["assistant"]:
+        return messages
+    return messages[: shown[-1] + 1]
+
+
 def _to_dialog(index: int, message: ChatMessage) -> dict[str, Any]:
-    """Return a message as ``Auditor.ask`` takes it; part of a transcript would count like the whole, so no drops."""
+    """Return a message as ``Auditor.ask`` takes it; to drop what does not fit would audit another transcript."""
     parts = [] if isinstance(message.content, str) else [part.type for part in message.content]
     other = {*parts} - {"text"} | ({"tool calls"} if getattr(message, "tool_calls", None) else set())
     if message.role == "tool" or other:
@@ -102,11 +117,7 @@ def _to_dialog(index: int, message: ChatMessage) -> dict[str, Any]:
 
 def _ask(models: tuple[Any, ...], dialog: list[Any], questions: list[str], settings: dict[str, Any]) -> list[Answer]:
     with _ONE_AT_A_TIME:
-        auditor = _auditor(*models)
-        n_tokens, n_ctx = len(render(dialog, auditor.target.tokenizer).token_ids), auditor.target.n_ctx
-        if n_tokens > n_ctx:
-            raise DialogError(f"it has {n_tokens} tokens, and the target's context holds {n_ctx}.")
-        return auditor.ask(dialog, questions, **settings)
+        return _auditor(*models).ask(dialog, questions, **settings)
 
 
 @cache
@@ -118,7 +129,7 @@ def _auditor(target: str, decoder: str, layer: int | None, device: str) -> Audit
     return Auditor(model, Decoder.from_pretrained(decoder, target=model), layer=layer)
 
 
-def _score(answers: list[Answer]) -> Score:
+def _score(answers: list[Answer], expected: str | None) -> Score:
     """Return the first answer's support; every answer in words, and as data."""
     first = answers[0]
     said = "\n\n".join(f"{answer.question}\n{answer.text}\n{answer.verdict}" for answer in answers)
@@ -129,4 +140,4 @@ def _score(answers: list[Answer]) -> Score:
     }
     if first.threshold is None:
         return Score.unscored(reason="threshold_not_measured", **found)
-    return Score(value=float(first.supported), **found)
+    return Score(value=float(first.supported and first.text != expected), **found)

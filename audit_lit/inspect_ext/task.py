@@ -26,7 +26,7 @@ def hidden_prompt(
 ) -> Task:
     """Ask a recipe's questions about given dialogs; nothing is generated, so ``--model mockllm/model`` will do.
 
-    Neutral twins and error rates are those of ``audit-lit scan`` alone.
+    Each dialog is judged by its own controls; neutral twins and error rates are those of ``audit-lit scan`` alone.
 
     Args:
         dialogs: A file with a dialog per line (see ``scan.dialogs.DialogFile``); None takes the recipe's probes.
@@ -49,8 +49,8 @@ def hidden_prompt(
     digest(iter(cases))  # raises if there are none, or two have the same id
     found = [Sample(id=case.id, input=[_to_chat(message) for message in case.messages]) for case in cases]
     names = ("reveal", "samples", "max_new_tokens", "min_lift", "layer")
-    settings = {name: getattr(loaded, name) for name in names} | {"decoder": decoder, "device": device}
-    asks = lit_scorer([question.text for question in questions], target, **settings)
+    settings = {name: getattr(loaded, name) for name in names} | {"expected": questions[0].expected}
+    asks = lit_scorer([question.text for question in questions], target, decoder, device=device, **settings)
     return Task(dataset=MemoryDataset(found, name=dialogs or loaded.name), solver=[], scorer=asks)
 
 
