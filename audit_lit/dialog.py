@@ -212,8 +212,8 @@ def _to_tokens(
 def reveal_positions(rendered: Rendered, reveal: Reveal = "user") -> tuple[int, ...]:
     """Return the token positions that ``reveal`` names, hidden ones never among them.
 
-    A user or assistant turn that ends the dialog takes the generation prompt with it: the model's state
-    right before it speaks.
+    A user turn takes the header of the reply with it, and a turn that ends the dialog the generation prompt: the
+    model's state right before it speaks.
 
     Raises:
         DialogError: If nothing is selected, the name is unknown, or a position is hidden or out of range.
@@ -223,8 +223,7 @@ def reveal_positions(rendered: Rendered, reveal: Reveal = "user") -> tuple[int, 
     chosen: Sequence[int]
     if reveal in ("user", "assistant"):
         turn = next((turn for turn in reversed(rendered.turns) if turn.role == reveal and not turn.hidden), None)
-        is_last = turn is rendered.turns[-1]
-        chosen = range(turn.start, len(rendered.token_ids) if is_last else turn.end) if turn else range(0)
+        chosen = range(turn.start, _end_with_header(rendered, turn)) if turn else range(0)
     elif match := re.fullmatch(r"last:(\d+)", reveal):
         shown = [index for index, visible in enumerate(rendered.visible) if visible]
         chosen = shown[-int(match[1]) :] if int(match[1]) else []
@@ -237,6 +236,14 @@ def reveal_positions(rendered: Rendered, reveal: Reveal = "user") -> tuple[int, 
             f"reveal={reveal!r} selects nothing; the dialog has the turns: {roles}. Reveal a visible one."
         )
     return positions
+
+
+def _end_with_header(rendered: Rendered, turn: Turn) -> int:
+    """Return where a turn ends, with the header of an assistant turn that follows it, or the generation prompt."""
+    after = rendered.turns[rendered.turns.index(turn) + 1 :]
+    if not after:
+        return len(rendered.token_ids)
+    return after[0].text_start if (turn.role, after[0].role) == ("user", "assistant") else turn.end
 
 
 def _explicit(rendered: Rendered, positions: Sequence[int]) -> tuple[int, ...]:
