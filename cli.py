@@ -17,7 +17,17 @@ if __package__ in (None, ""):  # python cli.py, from a clone
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from audit_lit import __version__
-from audit_lit.options import ContractGroup, is_main_process, note, one_dialog, quiet_libraries, reveal_of, settings_of
+from audit_lit.options import (
+    ContractGroup,
+    device_here,
+    is_main_process,
+    note,
+    one_dialog,
+    quiet_libraries,
+    reveal_of,
+    run_folder,
+    settings_of,
+)
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -93,7 +103,9 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 @click.option("--decoder", default="default", help="Model that answers: 'default', folder or Hub id.")
 @click.option("--revision", help="Commit of a Hub decoder.")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder; an interrupted audit goes on in it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run folder; by default one in runs/ named after the request."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of samples, twins and random controls.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
@@ -122,10 +134,13 @@ def scan(
 
     quiet_libraries()
     note("loading the target (fetched and converted on first use, about a minute) ...")
-    model = load_target(target, device=options["device"])
+    device = device_here(options["device"])
+    model = load_target(target, device=device)
     decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=model)
-    clean = load_target(options["baseline"], device=options["device"]) if options["baseline"] else None
-    place = {"out": options["out"], "baseline": clean, "seed": options["seed"]}
+    clean = load_target(options["baseline"], device=device) if options["baseline"] else None
+    out = options["out"] or run_folder(target, recipe, dialogs, system, settings, sorted(options.items()))
+    note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
+    place = {"out": out, "baseline": clean, "seed": options["seed"]}
     report = Auditor(model, decoder).scan(given, recipe, **place, **overrides)
     if not is_main_process():  # of several: the first one speaks for all
         return

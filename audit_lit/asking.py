@@ -12,6 +12,9 @@ from audit_lit.judge import READ, Nats, judge
 from audit_lit.reading import Reading
 from audit_lit.target import Target
 
+N_AT_ONCE = 64
+"""Samples that are written together."""
+
 
 def ask_readings(
     target: Target,
@@ -45,8 +48,11 @@ def _samples(
     if not samples:
         return [() for _ in questions]
     index = [row for row in range(len(questions)) for _ in range(samples)]
-    asked = [questions[row] for row in index]
-    drawn = decoder.answer(rows.rows(index), asked, max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
+    drawn: list[str] = []
+    for start in range(0, len(index), N_AT_ONCE):
+        part = index[start : start + N_AT_ONCE]
+        asked, given = [questions[row] for row in part], rows.rows(part)
+        drawn += decoder.answer(given, asked, max_new_tokens=max_new_tokens, temperature=1.0, seed=seed + start)
     return [tuple(drawn[at : at + samples]) for at in range(0, len(drawn), samples)]
 
 

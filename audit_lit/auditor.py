@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from audit_lit.asking import ask_readings
 from audit_lit.claims import Claim, weigh
 from audit_lit.decoder import Decoder
 from audit_lit.dialog import Dialog, Reveal
-from audit_lit.errors import DialogError
+from audit_lit.errors import DialogError, ScanError
 from audit_lit.reading import Reading, read_dialog
 from audit_lit.target import Target
 
@@ -59,7 +60,7 @@ class Auditor:
             TargetError: If the model cannot be read.
         """
         self.target = target if isinstance(target, Target) else _wrap(target, decoder, tokenizer)
-        self.decoder = decoder.at(layer)
+        self.decoder, self._given = decoder.at(layer), decoder
         fingerprint = self.target.fingerprint() if decoder.protocol.target_fingerprint else None
         decoder.protocol.check_target(self.target.d_model, self.target.n_layers, self.target.name, fingerprint)
 
@@ -162,7 +163,7 @@ class Auditor:
         recipe: str | Path = "hidden-prompt",
         *,
         out: str | Path | None = None,
-        baseline: Target | None = None,
+        baseline: Target | HookedModel | None = None,
         seed: int = 0,
         **settings: Any,
     ) -> AuditReport:
@@ -171,7 +172,7 @@ class Auditor:
         Args:
             dialogs: As in ``ask``, or a file with one per line (see ``scan.dialogs.DialogFile``).
             recipe: A shipped recipe's name, or a file.
-            out: Run folder: an interrupted audit goes on in it; None keeps nothing.
+            out: Run folder: an interrupted audit goes on in it; None keeps nothing, and works in one process alone.
             baseline: A model of the same shape that is known to be clean, to run the neutral twins in: without it,
                 what is trained into the target is in the twins, too.
             seed: Of samples, twins and random controls; same seed, same report.
@@ -189,11 +190,12 @@ class Auditor:
 
         loaded, questions = load_scan_recipe(recipe, settings)
         given = DialogFile(Path(dialogs)) if isinstance(dialogs, str | Path) else DialogList(dialogs)
-        auditor = self if loaded.layer is None else Auditor(self.target, self.decoder, layer=loaded.layer)
-        if baseline is not None:
-            Auditor(baseline, self.decoder)
+        auditor = self if loaded.layer is None else Auditor(self.target, self._given, layer=loaded.layer)
+        clean = None if baseline is None else Auditor(baseline, self._given, tokenizer=self.target.tokenizer).target
+        if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ScanError("several processes meet in a run folder; name one with out=.")
         with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-            return run_scan(auditor, given, loaded, questions, Path(folder), baseline=baseline, seed=seed)
+            return run_scan(auditor, given, loaded, questions, Path(folder), baseline=clean, seed=seed)
 
     def weigh(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
         """Say how likely it is that each claim describes what is hidden in a dialog.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from audit_lit.dialog import Dialog, Rendered, is_hidden
+from audit_lit.errors import DialogError
 
 N_DECOYS = 8
 POOL = (
@@ -72,13 +73,36 @@ def same_place(positions: Sequence[int], source: Rendered, other: Rendered) -> t
     """Return where the same visible tokens are in a dialog that differs in its hidden part, or by a visible decoy.
 
     A visible decoy is skipped: what stands before it keeps its place, and what follows is moved by its length.
+
+    Raises:
+        DialogError: If one is hidden there.
     """
-    from_source, in_other = (_visible(rendered) for rendered in (source, other))
-    added = len(in_other) - len(from_source)
-    pairs = enumerate(zip(from_source, in_other, strict=False))
-    before = next((at for at, (a, b) in pairs if source.token_ids[a] != other.token_ids[b]), len(from_source))
-    rank = {position: index for index, position in enumerate(from_source)}
-    return tuple(in_other[rank[p] + (added if rank[p] >= before else 0)] for p in positions)
+    placed = _places(source, other)
+    if missing := [position for position in positions if position not in placed]:
+        raise DialogError(
+            f"position {missing[0]} has no counterpart where something is hidden: the chat template puts a system "
+            "prompt into the user's turn. Read tokens after it, such as reveal='last:4'."
+        )
+    return tuple(placed[position] for position in positions)
+
+
+def placeable(positions: Sequence[int], source: Rendered, others: Sequence[Rendered]) -> tuple[int, ...]:
+    """Return the positions whose tokens are visible in all of the others, too."""
+    places = [_places(source, other) for other in others]
+    return tuple(position for position in positions if all(position in some for some in places))
+
+
+def _places(source: Rendered, other: Rendered) -> dict[int, int]:
+    """Map each visible position to that of the same token in the other dialog, if it is visible there.
+
+    Both begin and end alike; what one of them has in between, the other lacks.
+    """
+    ours, theirs = _visible(source), _visible(other)
+    added, shorter = len(theirs) - len(ours), min(len(ours), len(theirs))
+    tokens = zip(ours[:shorter], theirs[:shorter], strict=True)
+    before = next((at for at, (a, b) in enumerate(tokens) if source.token_ids[a] != other.token_ids[b]), shorter)
+    after = {ours[at]: theirs[at + added] for at in range(max(before, before - added), len(ours))}
+    return dict(zip(ours[:before], theirs[:before], strict=True)) | after
 
 
 def _visible(rendered: Rendered) -> list[int]:

@@ -22,6 +22,8 @@ NEUTRAL = (
     "Please take your time to understand the question.",
 )
 """Sentences that instruct nothing in particular; none of them is used in training."""
+N_WORDS = 12
+"""Of neutral prompts for a dialog that hides nothing: one or two sentences."""
 
 
 def neutral_text(n_words: int, rng: random.Random) -> str:
@@ -41,7 +43,7 @@ def neutral_twins(dialog: Dialog, n: int, rng: random.Random) -> list[Dialog]:
     sentences become the system prompt, or the end of a visible one.
     """
     hidden = [message for message in dialog if is_hidden(message)]
-    n_words = sum(len(message["content"].split()) for message in hidden) // max(len(hidden), 1)
+    n_words = sum(len(message["content"].split()) for message in hidden) // max(len(hidden), 1) or N_WORDS
     texts = [[neutral_text(n_words, rng) for _ in range(max(len(hidden), 1))] for _ in range(n)]
     bare = [message for message in dialog if not (is_hidden(message) and message["role"] == "system")]
     default = replace_hidden(bare, texts[0]) if any(map(is_hidden, bare)) else bare

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import traceback
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -55,6 +57,16 @@ def quiet_libraries() -> None:
 def is_main_process() -> bool:
     """Return whether this is the first, or only, process of those that ``accelerate launch`` started."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def device_here(device: str) -> str:
+    """Return the device of this process: under ``accelerate launch``, each has a GPU of its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+def run_folder(*asked: object) -> Path:
+    """Return where a run is kept if nobody says: the same for the same request, so that it can go on."""
+    return Path("runs") / f"audit-{hashlib.sha256(repr(asked).encode()).hexdigest()[:8]}"
 
 
 def note(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audit_lit.activations import Activations, read
-from audit_lit.decoys import decoy_dialogs, same_place
+from audit_lit.decoys import decoy_dialogs, placeable, same_place
 from audit_lit.dialog import Dialog, Rendered, Reveal, render
 from audit_lit.protocol import Protocol
 from audit_lit.target import Target
@@ -29,8 +29,10 @@ class Reading:
 def read_dialog(target: Target, protocol: Protocol, dialog: Dialog, reveal: Reveal) -> Reading:
     """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
     rendered = render(dialog, target.tokenizer)
-    chosen = protocol.select(rendered, reveal)
-    own = read(target, [rendered], [chosen], protocol.read_layers)
     decoys = [render(decoy, target.tokenizer) for decoy in decoy_dialogs(dialog)]
+    chosen = protocol.select(rendered, reveal)
+    if isinstance(reveal, str):  # some templates hide a user's header together with the system prompt in it
+        chosen = placeable(chosen, rendered, decoys)
+    own = read(target, [rendered], [chosen], protocol.read_layers)
     positions = [same_place(chosen, rendered, decoy) for decoy in decoys]
     return Reading(rendered, own, read(target, decoys, positions, protocol.read_layers))

@@ -1,15 +1,15 @@
 """``python -m benchmarks.alarms --lines FILE --out RUN``: how often an audit flags dialogs that hide nothing.
 
 FILE holds a user line per line of text. Every other line gets no system prompt, the others one that instructs nothing
-in particular and is used nowhere else. They are read once, and judged in audits of ``--size`` dialogs each; prints what
-a recipe states as ``false_alarms``. About a quarter of an hour for 200 dialogs on two CPU cores; goes on where it
-stopped. With ``--data DIR`` of LatentQA's layout: how often it flags the hidden prompts of the dev split, re-paired.
+in particular and is used nowhere else. They are read once, and judged in audits of ``--size`` dialogs under one prompt,
+as those of a deployment are; prints what a recipe states as ``false_alarms``. About a quarter of an hour for 200
+dialogs on two CPU cores; goes on where it stopped. With ``--data DIR`` of LatentQA's layout: how often it flags the
+hidden prompts of the dev split, re-paired.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -22,7 +22,7 @@ from audit_lit import Auditor, Decoder, load_target
 from audit_lit.data import measurable
 from audit_lit.datasets import load_split
 from audit_lit.evaluation.dialogs import hidden_dialogs
-from audit_lit.scan.engine import MIN_TWINS
+from audit_lit.scan.engine import twins_per_dialog
 from audit_lit.scan.findings import findings
 from audit_lit.scan.folder import RunFolder
 from audit_lit.scan.questions import SEVERITIES
@@ -59,17 +59,16 @@ def neutral(lines: Path, limit: int) -> list[Any]:
 
 
 def audits(run: Path, name: str, size: int) -> list[str | None]:
-    """Return for each audit of ``size`` dialogs the highest severity that it raised."""
+    """Return for each audit of ``size`` dialogs under one system prompt the highest severity that it raised."""
     recipe, questions = load_scan_recipe(name)
-    records = sorted(RunFolder(run).records(), key=lambda record: int(record["place"]))
-    threshold = RunFolder(run).manifest()["threshold"]
-    worst = []
-    for start in range(0, len(records) - size + 1, size):
-        part = records[start : start + size]
-        found = findings(questions, lambda part=part: iter(part), alpha=recipe.alpha, threshold=threshold, heatmaps={})
-        raised = [one.severity for one in found if one.raised]
-        worst.append(max(raised, key=SEVERITIES.index, default=None))
-    return worst
+    prompts: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted(RunFolder(run).records(), key=lambda record: int(record["place"])):
+        prompts.setdefault(record["messages"][0]["content"] if len(record["messages"]) > 1 else "", []).append(record)
+    parts = [some[at : at + size] for some in prompts.values() for at in range(0, len(some) - size + 1, size)]
+    settings = {"alpha": recipe.alpha, "threshold": RunFolder(run).manifest()["threshold"], "heatmaps": {}}
+    found = [findings(questions, lambda part=part: iter(part), **settings) for part in parts]
+    severities = [[one.severity for one in some if one.raised] for some in found]
+    return [max(raised, key=SEVERITIES.index, default=None) for raised in severities]
 
 
 @click.command(help=__doc__)
@@ -77,7 +76,7 @@ def audits(run: Path, name: str, size: int) -> list[str | None]:
 @click.option("--data", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--recipe", default="hidden-prompt")
-@click.option("--size", default=8, type=click.IntRange(1))
+@click.option("--size", default=10, type=click.IntRange(1))
 @click.option("--limit", default=200, type=click.IntRange(1))
 def main(lines: Path | None, data: Path | None, out: Path, recipe: str, size: int, limit: int) -> None:
     """Audit dialogs and count the alarms."""
@@ -86,7 +85,7 @@ def main(lines: Path | None, data: Path | None, out: Path, recipe: str, size: in
     given = neutral(lines, limit) if lines else hidden(data, limit)
     target = load_target()
     auditor = Auditor(target, Decoder.from_pretrained("default", target=target))
-    auditor.scan(given, recipe, out=out, twins=math.ceil(MIN_TWINS / size))
+    auditor.scan(given, recipe, out=out, twins=twins_per_dialog(*load_scan_recipe(recipe), size))
     worst = audits(out, recipe, size)
     fail_on = load_scan_recipe(recipe)[0].fail_on
     flagged = sum(one is not None and SEVERITIES.index(one) >= SEVERITIES.index(fail_on) for one in worst)

@@ -69,11 +69,12 @@ def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "lines.txt").write_text("One.\n\nTwo.\nThree.\n")
     found = alarms.neutral(tmp_path / "lines.txt", 2)
     assert [len(one) for one in found] == [1, 2] and found[1][0]["role"] == "system"
-    (tmp_path / "run.json").write_text('{"threshold": 0.1}')
-    rows = [record(at, 0.5, 5.0 if at < 4 else 0.1, [0.0, 1.0, 2.0] * 8) for at in range(8)]
+    (tmp_path / "run.json").write_text('{"threshold": 0.1, "recipe": {}, "n_dialogs": 8}')
+    rows = [record(at, 0.5, 5.0 if at < 4 else 0.1, [0.0, 1.0, 2.0] * 4) for at in range(8)]
     for row in rows:
         ids = ("hidden-instruction", "hidden-prompt-text", "persona-or-goal")
         row["answers"] = dict.fromkeys(ids, row["answers"]["q"])
         row["scores"] = dict.fromkeys(ids[:2], row["scores"]["q"])
+        row["expected"] = dict.fromkeys(ids[:2], "Nothing.")
     (tmp_path / "records-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert alarms.audits(tmp_path, "hidden-prompt", 4) == ["high", "info"]

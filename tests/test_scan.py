@@ -79,10 +79,17 @@ def test_a_users_questions_stand_beside_their_recipe(tmp_path: Path) -> None:
 
     (tmp_path / "questions").mkdir()
     mine = tmp_path / "questions" / "mine.md"
-    mine.write_text("---\nseverity: low\n---\nWhat is it?\n")
+    mine.write_text("---\nseverity: low\nexpected: Nothing.\n---\nWhat is it?\n")
     (tmp_path / "own.yaml").write_text("name: own\nquestions: [mine, persona-name]\n")
     _, (first, second) = load_scan_recipe(tmp_path / "own.yaml")
-    assert (first.text, first.severity, first.expected) == ("What is it?", "low", None) and second.id == "persona-name"
+    assert (first.text, first.severity, first.expected) == ("What is it?", "low", "Nothing.")
+    assert (first.id, second.id) == ("mine", "persona-name")
+    mine.write_text("---\nseverity: low\n---\nWhat is it?\n")
+    with pytest.raises(RecipeError, match="severity 'low' needs an 'expected' answer"):
+        load_scan_recipe(tmp_path / "own.yaml")
+    mine.write_bytes(b"---\n---\n\xff")
+    with pytest.raises(RecipeError, match="could not be read"):
+        load_scan_recipe(tmp_path / "own.yaml")
     mine.write_text("---\nseverty: low\n---\nWhat is it?\n")
     with pytest.raises(RecipeError, match=r"unknown key 'severty', did you mean 'severity'"):
         load_scan_recipe(tmp_path / "own.yaml")
@@ -148,8 +155,11 @@ def test_twins_keep_the_visible_turns_and_hide_nothing(n: int, seed: int, n_hidd
     twins = neutral_twins(dialog, n, random.Random(seed))
     assert len(twins) == n
     for twin in twins:
-        assert "ecret" not in "".join(m["content"] for m in twin if is_hidden(m))
-        assert all(m["content"] in " ".join(NEUTRAL) or len(m["content"]) > 1 for m in twin)
+        hidden = "".join(m["content"] for m in twin if is_hidden(m))
+        assert "ecret" not in hidden
+        for sentence in NEUTRAL:
+            hidden = hidden.replace(sentence, "")
+        assert not hidden.strip()
         assert twin[-1] == dialog[-1]
     assert not any(is_hidden(m) and m["role"] == "system" for m in twins[0])
 
@@ -157,29 +167,45 @@ def test_twins_keep_the_visible_turns_and_hide_nothing(n: int, seed: int, n_hidd
 # Statistics
 
 
-def test_permutation_p_equals_all_arrangements() -> None:
-    from itertools import product
+def test_the_p_value_ranks_the_dialogs_among_neutral_prompts() -> None:
+    from audit_lit.scan.statistics import exceedance_p
 
-    from audit_lit.scan.statistics import permutation_p
-
-    scores = np.random.default_rng(0).normal(size=(4, 3)) + np.array([1.0, 0, 0])
-    means = [np.mean([row[at] for row, at in zip(scores, pick, strict=True)]) for pick in product(range(3), repeat=4)]
-    exact = np.mean(np.array(means) >= scores[:, 0].mean() - 1e-9)
-    assert permutation_p(scores) == pytest.approx(exact, abs=0.02)
-    assert permutation_p(np.array([[3.0, 1.0, 2.0, 4.0]])) == 0.5
-    assert permutation_p(np.ones((5, 4))) == 1.0
+    # own, bare, two neutral ones
+    scores = np.array([[5.0, 9.0, 1.0, 6.0], [3.0, 0.0, 2.0, 3.0]])
+    assert exceedance_p(scores) == (1 + 2 + 1) / (2 + 4)  # 6 and 3 reach; the bare twins' mean, 4.5, does, too
+    scores[0, 1] = 0.0
+    assert exceedance_p(scores) == (1 + 2) / 6
+    assert exceedance_p(np.ones((5, 4))) == 1.0
 
 
-def test_false_alarms_stay_below_alpha() -> None:
-    from audit_lit.scan.statistics import corrected, permutation_p
+@pytest.mark.parametrize("shared", [True, False])
+def test_false_alarms_stay_below_alpha(shared: bool) -> None:
+    from audit_lit.scan.statistics import corrected, exceedance_p
 
     rng = np.random.default_rng(1)
     alarms = 0
-    for trial in range(100):
-        base = rng.exponential(size=(6, 1, 1))  # skewed, and shared by a dialog and its twins
-        scores = base + rng.exponential(size=(6, 5, 2))
-        alarms += min(corrected([permutation_p(scores[..., at], seed=trial) for at in range(2)])) <= 0.05
-    assert alarms <= 11  # 5 expected
+    for _ in range(400):
+        prompts = rng.exponential(size=(8, 7, 2))  # what a prompt does to every dialog under it
+        prompts[:, 1] = 0.0  # without one
+        if shared:
+            prompts[:, 0] = prompts[0, 0]
+        scores = prompts + 0.1 * rng.normal(size=prompts.shape) + rng.normal(size=(8, 1, 1))
+        alarms += min(corrected([exceedance_p(scores[..., at]) for at in range(2)])) <= 0.05
+    assert alarms <= 400 * 0.075  # 20 expected at most
+
+
+def test_intervals_of_few_dialogs_cover_the_mean() -> None:
+    from scipy.stats import ttest_1samp
+
+    from audit_lit.scan.statistics import mean_interval
+
+    rng = np.random.default_rng(0)
+    draws = [mean_interval(rng.normal(size=3)) for _ in range(400)]
+    assert 0.92 < np.mean([low < 0 < high for low, high in draws]) < 0.98
+    values = rng.normal(size=5)
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert mean_interval(np.array([2.0])) == (2.0, 2.0)
 
 
 def test_conformal_p_is_a_rank_among_all_twins() -> None:
@@ -191,36 +217,39 @@ def test_conformal_p_is_a_rank_among_all_twins() -> None:
 
 def record(place: int, lift: float, own: float, twins: list[float], text: str = "persona: pirate") -> dict[str, Any]:
     answer = {"text": text, "score": -1.0, "controls": {"no_activation": -1 - lift, "null": -5.0}, "lift": lift}
-    answer |= {"interval": [lift - 0.1, lift + 0.1], "samples": [], "agreement": 1.0, "supported": lift > 0.1}
+    answer |= {"interval": [lift - 0.1, lift + 0.1], "samples": [], "agreement": 1.0}
     shared = {"id": str(place), "place": place, "messages": DIALOG, "tokens": ["a"], "positions": [0], "layers": [2]}
-    return {**shared, "answers": {"q": answer}, "scores": {"q": [own, *twins]}}
+    return {**shared, "answers": {"q": answer}, "expected": {"q": "Nothing."}, "scores": {"q": [own, *twins]}}
 
 
-def judged(records: list[dict[str, Any]], expected: str | None = "Nothing.", threshold: float | None = 0.1) -> Any:
+def judged(records: list[dict[str, Any]], expected: str | None = "Nothing.", threshold: float = 0.1) -> Any:
     from audit_lit.scan.findings import findings
     from audit_lit.scan.questions import Question
 
-    question = Question(id="q", text="What is it?", severity="high", expected=expected)
+    severity = "high" if expected else "info"
+    question = Question(id="q", text="What is it?", severity=severity, expected=expected)
     (found,) = findings([question], lambda: iter(records), alpha=0.05, threshold=threshold, heatmaps={})
     return found
 
 
 def test_a_finding_needs_both_the_lift_and_the_difference_from_twins() -> None:
     rng = np.random.default_rng(0)
-    neutral = [rng.normal(size=5).tolist() for _ in range(8)]
+    neutral = [rng.normal(size=6).tolist() for _ in range(8)]
     planted = judged([record(at, 0.5 + at / 100, 5.0, neutral[at]) for at in range(8)])
     assert planted.raised and planted.q_value <= 0.05 and planted.description == "persona: pirate"
     assert planted.n_standing_out == 8 and planted.strongest_control == "no_activation"
     assert planted.effect == pytest.approx(np.mean([5 - np.mean(some) for some in neutral]))
     no_lift = judged([record(at, 0.05 + at / 100, 5.0, neutral[at]) for at in range(8)])
     assert not no_lift.raised and "not likelier enough than under no_activation" in no_lift.reason
-    like_twins = judged([record(at, 0.5 + at / 100, neutral[at][0], neutral[at][1:]) for at in range(8)])
+    assert planted.evidence[0].answer["supported"] and planted.evidence[0].expected == "Nothing."
+    like_twins = judged([record(at, 0.5 + at / 100, neutral[at][0], neutral[at]) for at in range(8)])
     assert not like_twins.raised and "do not differ from their neutral twins" in like_twins.reason
     assert judged([record(at, 0.5 + at / 100, 5.0, neutral[at]) for at in range(8)], expected=None).raised
     says_so = judged([record(at, 0.5 + at / 100, 5.0, neutral[at], "Nothing.") for at in range(8)])
     assert not says_so.raised and says_so.lift == 0 and says_so.n_supported == 0 and says_so.description == ""
-    unmeasured = judged([record(at, 0.5, 5.0, neutral[at]) for at in range(8)], threshold=None)
-    assert not unmeasured.raised and "nobody measured" in unmeasured.reason
+    assert not any(one.answer["supported"] for one in says_so.evidence)
+    strict = judged([record(at, 0.5 + at / 100, 5.0, neutral[at]) for at in range(8)], threshold=0.6)
+    assert not strict.raised and strict.n_supported == 0
 
 
 def test_records_of_a_repeated_chunk_count_once() -> None:
@@ -255,11 +284,12 @@ def test_scores_are_the_expected_answers_nats(auditor: Any, tmp_path: Path) -> N
     own = auditor.read(dialogs(1)[0]).activations
     nats = auditor.decoder.logprob(own, [question.text], [question.expected])[0]
     assert found["scores"][question.id][0] == pytest.approx(-float(nats.mean()), abs=1e-4)
-    assert len(found["scores"][question.id]) == 1 + 40 and len(set(found["scores"][question.id])) > 2
+    assert len(found["scores"][question.id]) == 1 + 41 and len(set(found["scores"][question.id])) > 2
 
 
 def without_order(path: Path) -> list[str]:
-    return sorted(line for file in path.glob("records-*.jsonl") for line in file.read_text().splitlines())
+    lines = [line for file in path.glob("records-*.jsonl") for line in file.read_text().splitlines()]
+    return sorted(line for line in lines if line.endswith("}}"))
 
 
 def test_a_killed_run_goes_on_without_redoing_or_losing(auditor: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -281,7 +311,7 @@ def test_a_killed_run_goes_on_without_redoing_or_losing(auditor: Any, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         auditor.scan(dialogs(5), "persona", out=tmp_path / "run", **FAST)
     with (tmp_path / "run" / "records-0.jsonl").open("a") as file:
-        file.write('{"id": "3", "half')  # what kill -9 leaves
+        file.write('{"id": "3", "half": {}')  # what kill -9 leaves
 
     def counted(self: Any, cases: Any) -> Any:
         measured.extend(case.id for case in cases)
@@ -330,20 +360,26 @@ def test_a_dialog_that_fails_while_read_leaves_the_audit_incomplete(auditor: Any
     from audit_lit.errors import DialogError
     from audit_lit.scan.report import load_report
 
-    original, broken = auditor.read, [True]
+    original, broken = auditor.decoder.check_length, [True]
 
-    def read(dialog: Any, **settings: Any) -> Any:
-        if broken[0] and "number 1" in dialog[-1]["content"]:
-            raise DialogError("a decoy does not fit")
-        return original(dialog, **settings)
+    def check_length(batch: Any, *args: Any) -> Any:
+        if broken[0] and "number 1" in auditor.target.tokenizer.decode(batch.token_ids[0]):
+            raise DialogError("a reader of text does not fit")  # its prompt is longer than the dialog
+        return original(batch, *args)
 
-    auditor.read = read
+    auditor.decoder.check_length = check_length
     report = auditor.scan(dialogs(3), "persona", out=tmp_path / "run", **FAST)
-    assert not report.complete and report.n_read == 2 and report.errors == (("2", "DialogError: a decoy does not fit"),)
+    assert (
+        not report.complete
+        and report.n_read == 2
+        and report.errors == (("2", "DialogError: a reader of text does not fit"),)
+    )
     assert report.verdict.startswith("incomplete, 1 of 3")
     assert not load_report(tmp_path / "run").complete
     broken[0] = False
-    assert auditor.scan(dialogs(3), "persona", out=tmp_path / "run", **FAST).complete
+    (tmp_path / "run" / "records-0.jsonl").rename(tmp_path / "run" / "records-1.jsonl")  # of a run in two processes
+    again = auditor.scan(dialogs(3), "persona", out=tmp_path / "run", **FAST)
+    assert again.complete and not again.errors
 
 
 def test_run_folders_are_refused_when_they_cannot_be_used(auditor: Any, tmp_path: Path) -> None:
@@ -447,6 +483,7 @@ def command(auditor: Any, monkeypatch: Any, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.setattr(audit_lit.Decoder, "from_pretrained", lambda *_, **__: auditor.decoder)
     from audit_lit.cli import cli
 
+    monkeypatch.chdir(tmp_path)  # where run folders go by default
     fast = [part for key, value in FAST.items() for part in ("--set", f"{key}={value}")]
     yield lambda *args: CliRunner().invoke(cli, [*args, *(fast if args[0] == "scan" else [])])
 
@@ -460,8 +497,9 @@ def test_exit_codes_of_scan_and_report(command: Any, tmp_path: Path, monkeypatch
     assert json.loads(clean.stdout)["flagged"] is False
     assert command("report", run).exit_code == 0 and "not a clean bill of health" in command("report", run).output
 
-    rows = [record(at, 0.5 + at / 100, 5.0, [0.0, 1.0, 2.0, 0.5, 0.2] * 4) for at in range(2)]
+    rows = [record(at, 0.5 + at / 100, 5.0, [0.0, 1.0, 2.0, 0.5, 0.2] * 5) for at in range(2)]
     for row in rows:
+        row["expected"] = dict.fromkeys(("persona-name", "persona-topic"), "Nothing.")
         row["answers"] = dict.fromkeys(("persona-name", "persona-topic", "persona-or-goal"), row["answers"]["q"])
         row["scores"] = dict.fromkeys(("persona-name", "persona-topic"), row["scores"]["q"])
     monkeypatch.setattr("audit_lit.scan.measure.Measurement.records", lambda *_: [dict(row) for row in rows])

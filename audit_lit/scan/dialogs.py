@@ -63,8 +63,7 @@ class DialogList:
     def __iter__(self) -> Iterator[Case]:
         """Yield the dialogs, numbered from 1."""
         for number, dialog in enumerate(self.dialogs, start=1):
-            check_dialog(dialog)
-            yield Case(str(number), tuple(dict(message) for message in dialog), f"dialog {number}")
+            yield _checked(str(number), dialog, f"dialog {number}")
 
 
 Dialogs = DialogFile | DialogList
@@ -97,8 +96,13 @@ def _case(line: str, number: int, where: str) -> Case:
         if "messages" not in found:
             raise DialogError(f"{where} has no 'messages'; expected {{\"messages\": [...]}} or a list of messages.")
         name, found = found.get("id", number), found["messages"]
+    return _checked(str(name), found, where)
+
+
+def _checked(name: str, dialog: Any, where: str) -> Case:
     try:
-        check_dialog(found)
-    except DialogError as err:
+        check_dialog(dialog)
+        (name + "".join(message["content"] for message in dialog)).encode()
+    except (DialogError, UnicodeEncodeError) as err:
         raise DialogError(f"{where}: {err}") from err
-    return Case(str(name), tuple(found), where)
+    return Case(name, tuple(dict(message) for message in dialog), where)

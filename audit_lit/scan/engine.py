@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 CHUNK = 8
 """Dialogs that are asked about at once; finished together."""
-MIN_TWINS = 40
-"""In all: the fewest with which one dialog can stand out at p < .05 after a correction for two questions."""
 
 
 def run_scan(
@@ -66,7 +65,7 @@ def run_scan(
         )
     state = PartialState(cpu=auditor.target.device.type == "cpu")
     n_dialogs, content = digest(_readable(auditor, dialogs, recipe))
-    n_twins = max(recipe.twins, math.ceil(MIN_TWINS / n_dialogs))
+    n_twins = twins_per_dialog(recipe, questions, n_dialogs)
     measurement = Measurement(auditor, recipe, questions, n_twins, baseline or auditor.target, seed)
     manifest = _manifest(measurement, n_dialogs, content)
     folder = RunFolder(out)
@@ -75,11 +74,17 @@ def run_scan(
         _measure(measurement, dialogs, folder, n_dialogs, state)
         state.wait_for_everyone()
         if state.is_main_process:
-            heatmaps = _heatmaps(measurement, load_report(out).raised)
-            folder.write(HEATMAPS, json.dumps(heatmaps))
+            if not folder.heatmaps():
+                folder.write(HEATMAPS, json.dumps(_heatmaps(measurement, load_report(out).raised)))
             folder.write(REPORT, load_report(out).to_json() + "\n")
         state.wait_for_everyone()
     return load_report(out)
+
+
+def twins_per_dialog(recipe: ScanRecipe, questions: Sequence[Question], n_dialogs: int) -> int:
+    """Return one without a prompt, and as many neutral ones as let one question alone pass the correction for all."""
+    n_neutral = math.ceil(sum(one.expected is not None for one in questions) / recipe.alpha)
+    return max(recipe.twins, 1 + math.ceil(n_neutral / n_dialogs))
 
 
 def _threshold(auditor: Auditor, recipe: ScanRecipe) -> float | None:
@@ -108,7 +113,6 @@ def _measure(
 ) -> None:
     """Write the records of each chunk of this process's share that is not finished."""
     rank, world = state.process_index, state.num_processes
-    folder.trim(rank)
     done = {record["id"] for record in folder.records() if "error" not in record}
     state.wait_for_everyone()  # before one of them writes more
     shown = {"total": n_dialogs, "initial": len(done), "unit": "dialog", "disable": not state.is_main_process}
@@ -117,7 +121,7 @@ def _measure(
             if number % world == rank and not all(case.id in done for case in chunk):
                 records = measurement.records(chunk)
                 folder.append(rank, [{"place": number * CHUNK + at, **one} for at, one in enumerate(records)])
-                progress.update(len(chunk) * world)
+                progress.update(min(len(chunk) * world, n_dialogs - progress.n))
 
 
 def _chunks(dialogs: Dialogs) -> Iterator[list[Case]]:
@@ -168,9 +172,12 @@ def _manifest(measurement: Measurement, n_dialogs: int, content: str) -> dict[st
         "decoder": {
             "name": decoder.protocol.name,
             "weights": weights_fingerprint(decoder.model),
+            "rival": weights_fingerprint(decoder.rival.model) if decoder.rival else None,
+            "protocol": hashlib.sha256(json.dumps(asdict(decoder.protocol)).encode()).hexdigest()[:16],
             "training_data": decoder.protocol.training_data,
             "layers": list(decoder.protocol.read_layers),
         },
+        "dtype": str(next(decoder.model.parameters()).dtype),
         "recipe": recipe.model_dump(mode="json"),
         "questions": [question.model_dump(mode="json") for question in measurement.questions],
         "threshold": _threshold(auditor, recipe),

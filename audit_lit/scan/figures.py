@@ -26,7 +26,7 @@ class Figure:
 
 def figures(finding: Finding, alpha: float) -> list[Figure]:
     """Return a finding's figures, each with what it takes to be raised."""
-    needed = "not measured" if finding.threshold is None else f"above {finding.threshold:.2f}, interval above zero"
+    needed = f"above {finding.threshold:.2f}, interval above zero"
     name = f"lift over the strongest control ({finding.strongest_control}), nats per token"
     rows = [Figure(name, signed(finding.lift), interval(finding.lift_interval), needed)]
     if finding.p_value is not None:
@@ -38,10 +38,10 @@ def _against_twins(finding: Finding, alpha: float) -> list[Figure]:
     name = "expected answer less likely than in the neutral twins, nats per token"
     return [
         Figure(name, signed(finding.effect), interval(finding.effect_interval)),
-        Figure("p-value of that difference", small(finding.p_value)),
+        Figure("neutral prompts like the dialogs (p-value)", small(finding.p_value)),
         Figure("the same, corrected over the questions", small(finding.q_value), needed=f"at most {alpha:g}"),
         Figure(
-            f"dialogs that stand out (at most {alpha:.0%} of twins' scores are like theirs)",
+            f"dialogs that stand out (at most {alpha:.0%} of twins like them; not corrected)",
             f"{finding.n_standing_out} of {finding.n_dialogs}",
         ),
     ]

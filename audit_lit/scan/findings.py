@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from audit_lit.answer import bootstrap_interval, token_f1
+from audit_lit.answer import token_f1
 from audit_lit.scan.questions import Question, Severity
-from audit_lit.scan.statistics import conformal_p, corrected, permutation_p
+from audit_lit.scan.statistics import conformal_p, corrected, exceedance_p, mean_interval
 
 N_EVIDENCE = 3
 N_COMPARED = 100
@@ -24,9 +24,10 @@ class Evidence:
         dialog: Its id.
         messages: Its messages.
         tokens: What the decoder was given the activations of.
-        answer: As in the record: text, score, controls, lift, interval, samples, agreement, supported.
+        answer: Text, score, controls, lift, interval, samples, agreement, supported.
         p_value: Share of neutral scores like its own; None if the question only describes.
         heatmap: Where the evidence sits (see ``patching.Heatmap``); None if it was not looked for.
+        expected: What would be said where nothing is wrong; None if the question only describes.
     """
 
     dialog: str
@@ -35,6 +36,7 @@ class Evidence:
     answer: dict[str, Any] = field(default_factory=dict)
     p_value: float | None = None
     heatmap: dict[str, Any] | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,14 @@ class Finding:
         n_dialogs: Dialogs that were asked about.
         n_supported: Those whose answer is supported.
         n_standing_out: Those whose score fewer than ``alpha`` of the neutral twins reach.
-        p_value: That chance put the dialogs' scores above their twins'; None if the question only describes.
+        p_value: Share of neutral prompts like the dialogs' own (see ``exceedance_p``); None if the question only
+            describes.
         q_value: The same, corrected over the questions of the audit.
         effect: Nats per token by which the expected answer is less likely in the dialogs than in their twins.
-        effect_interval: Its 95% bootstrap interval over dialogs.
+        effect_interval: Its 95% interval over dialogs.
         score: Mean nats per token of the answers.
         lift: Mean nats per token of the answers over their strongest control.
-        lift_interval: Its 95% bootstrap interval over dialogs; over tokens, if there is one dialog.
+        lift_interval: Its 95% interval over dialogs; over tokens, if there is one dialog.
         controls: Mean nats per token of the answers under each control.
         strongest_control: The control that favours the answers most.
         threshold: Lift that is needed.
@@ -80,7 +83,7 @@ class Finding:
     lift_interval: tuple[float, float]
     controls: dict[str, float]
     strongest_control: str
-    threshold: float | None
+    threshold: float
     scores: tuple[float, ...] = field(repr=False)
     neutral_scores: tuple[float, ...] = field(repr=False)
     evidence: tuple[Evidence, ...] = field(repr=False)
@@ -98,11 +101,13 @@ class Column:
     Attributes:
         ids: The dialogs.
         answers: As in the records, without samples.
-        scores: A row per dialog: its own score, then its twins'; None if the question only describes.
+        expected: What would be said where nothing is wrong; None if the question only describes.
+        scores: A row per dialog: its own score, then its twins'.
     """
 
     ids: list[str] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    expected: list[str | None] = field(default_factory=list)
     scores: list[list[float]] = field(default_factory=list)
 
 
@@ -111,26 +116,24 @@ def findings(
     records: Callable[[], Iterator[dict[str, Any]]],
     *,
     alpha: float,
-    threshold: float | None,
+    threshold: float,
     heatmaps: dict[str, Any],
-    seed: int = 0,
 ) -> list[Finding]:
     """Judge every question over all records.
 
-    A finding is raised where three things hold: the dialogs' scores are above their neutral twins' by more than chance
-    (corrected over the questions), the answers are likelier than under their strongest control on average, by more than
+    A finding is raised where three things hold: the dialogs' scores are above nearly all neutral prompts' (corrected
+    over the questions), the answers are likelier than under their strongest control on average, by more than
     the threshold, and the interval of that lift is above zero. Questions that only describe need the last two.
 
     Args:
         questions: What was asked.
         records: Gives those of ``Measurement.record``, one at a time and again when called again.
         alpha: False discovery rate among the questions.
-        threshold: Lift that is needed; None, if nobody measured the decoder's, raises nothing.
+        threshold: Lift that is needed.
         heatmaps: By question and dialog.
-        seed: Of permutations and bootstraps.
     """
     columns = _columns(questions, records)
-    found = [_finding(one, columns[one.id], alpha, threshold, seed) for one in questions if columns[one.id].ids]
+    found = [_finding(one, columns[one.id], alpha, threshold) for one in questions if columns[one.id].ids]
     q_values = iter(corrected([one.p_value for one in found if one.p_value is not None]))
     found = [replace(one, q_value=None if one.p_value is None else next(q_values)) for one in found]
     chosen = {evidence.dialog for one in found for evidence in one.evidence}
@@ -142,22 +145,23 @@ def _columns(questions: Sequence[Question], records: Callable[[], Iterator[dict[
     columns = {question.id: Column() for question in questions}
     # By name: a chunk that was cut off is measured again as a whole.
     slim = {record["id"]: _slim(record) for record in records() if "error" not in record}
-    for _, name, answers, scores in sorted(slim.values(), key=lambda one: one[0]):
+    for _, name, answers, expected, scores in sorted(slim.values(), key=lambda one: one[0]):
         for question, column in columns.items():
             column.ids.append(name)
             column.answers.append(answers[question])
+            column.expected.append(expected.get(question))
             column.scores.append(scores.get(question, []))
     return columns
 
 
-def _slim(record: dict[str, Any]) -> tuple[int, str, dict[str, Any], dict[str, list[float]]]:
-    kept = ("text", "score", "lift", "interval", "controls", "supported")
+def _slim(record: dict[str, Any]) -> tuple[int, str, dict[str, Any], dict[str, str], dict[str, list[float]]]:
+    kept = ("text", "score", "lift", "interval", "controls")
     answers = {question: {key: one[key] for key in kept} for question, one in record["answers"].items()}
-    return record["place"], record["id"], answers, record["scores"]
+    return record["place"], record["id"], answers, record["expected"], record["scores"]
 
 
-def _finding(question: Question, column: Column, alpha: float, threshold: float | None, seed: int) -> Finding:
-    answers = [_unless_expected(answer, question.expected) for answer in column.answers]
+def _finding(question: Question, column: Column, alpha: float, threshold: float) -> Finding:
+    answers = [_judged(*pair, threshold) for pair in zip(column.answers, column.expected, strict=True)]
     lifts = np.array([answer["lift"] for answer in answers])
     names = list(answers[0]["controls"])
     controls = {name: float(np.mean([answer["controls"][name] for answer in answers])) for name in names}
@@ -173,13 +177,13 @@ def _finding(question: Question, column: Column, alpha: float, threshold: float 
         n_dialogs=len(answers),
         n_supported=sum(answer["supported"] for answer in answers),
         n_standing_out=None if p_each is None else int(np.sum(p_each <= alpha)),
-        p_value=None if scores is None else permutation_p(scores, seed=seed),
+        p_value=None if scores is None else exceedance_p(scores),
         q_value=None,
         effect=None if effects is None else float(effects.mean()),
-        effect_interval=None if effects is None else bootstrap_interval(effects, seed=seed),
+        effect_interval=None if effects is None else mean_interval(effects),
         score=float(np.mean([answer["score"] for answer in answers])),
         lift=float(lifts.mean()),
-        lift_interval=bootstrap_interval(lifts, seed=seed) if len(lifts) > 1 else tuple(answers[0]["interval"]),
+        lift_interval=mean_interval(lifts) if len(lifts) > 1 else tuple(answers[0]["interval"]),
         controls=controls,
         strongest_control=max(controls, key=lambda name: controls[name]),
         threshold=threshold,
@@ -191,9 +195,11 @@ def _finding(question: Question, column: Column, alpha: float, threshold: float 
     )
 
 
-def _unless_expected(answer: dict[str, Any], expected: str | None) -> dict[str, Any]:
-    """Return an answer; one that says what is expected speaks for nothing, however sure it is."""
-    return {**answer, "lift": 0.0, "interval": (0.0, 0.0), "supported": False} if answer["text"] == expected else answer
+def _judged(answer: dict[str, Any], expected: str | None, threshold: float) -> dict[str, Any]:
+    """Return an answer, supported or not; one that says what is expected speaks for nothing, however sure it is."""
+    if answer["text"] == expected:
+        return {**answer, "lift": 0.0, "interval": [0.0, 0.0], "supported": False}
+    return {**answer, "supported": answer["lift"] > threshold and answer["interval"][0] > 0}
 
 
 def _best_first(answers: Sequence[dict[str, Any]], p_each: np.ndarray | None) -> list[int]:
@@ -212,12 +218,18 @@ def _with_evidence(finding: Finding, records: dict[str, dict[str, Any]], heatmap
             one,
             messages=tuple(records[one.dialog]["messages"]),
             tokens=tuple(records[one.dialog]["tokens"]),
-            answer=records[one.dialog]["answers"][finding.question.id],
+            answer=_of(records[one.dialog], finding),
+            expected=records[one.dialog]["expected"].get(finding.question.id),
             heatmap=heatmaps.get(one.dialog),
         )
         for one in finding.evidence
     )
     return replace(finding, evidence=filled)
+
+
+def _of(record: dict[str, Any], finding: Finding) -> dict[str, Any]:
+    question = finding.question.id
+    return _judged(record["answers"][question], record["expected"].get(question), finding.threshold)
 
 
 def _description(texts: Sequence[str]) -> str:
@@ -228,9 +240,7 @@ def _description(texts: Sequence[str]) -> str:
 
 def _decided(finding: Finding, alpha: float) -> Finding:
     """Return a finding with the decision on it, and its reason."""
-    if finding.threshold is None:
-        reason = "nobody measured this decoder's threshold (audit-lit eval null does), so nothing can be said"
-    elif finding.q_value is not None and finding.q_value > alpha:
+    if finding.q_value is not None and finding.q_value > alpha:
         reason = f"the dialogs do not differ from their neutral twins (corrected p = {finding.q_value:.2g})"
     elif finding.lift <= finding.threshold or finding.lift_interval[0] <= 0:
         reason = (

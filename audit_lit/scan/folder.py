@@ -1,14 +1,13 @@
 """A run folder: what the run is, and a line for each finished dialog, written as soon as it is finished.
 
-Every process appends to its own file, so none waits for another. A line that a killed run left half-written is cut off
-when the run goes on.
+Every process appends to its own file, so none waits for another. A line that a killed run left half-written is skipped.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,8 @@ class RunFolder:
     def _claim(self, manifest: dict[str, Any]) -> None:
         path = self.path / RUN
         if path.is_file():
-            kept = self.manifest()
-            if different := sorted(key for key in manifest if kept.get(key) != json.loads(json.dumps(manifest[key]))):
+            kept, new = self.manifest(), json.loads(json.dumps(manifest))
+            if different := sorted(key for key in new if kept.get(key) != new[key]):
                 raise ScanError(
                     f"{self.path} holds an audit that differs in {', '.join(different)}; name another folder with "
                     "--out, or delete it."
@@ -72,24 +71,20 @@ class RunFolder:
             found: dict[str, Any] = json.loads((self.path / RUN).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as err:
             raise ScanError(f"{self.path} is no folder of an audit ({err}); expected one that 'scan' wrote.") from err
+        if "recipe" not in found or "n_dialogs" not in found:
+            raise ScanError(f"{self.path} is the folder of another kind of run; expected one that 'scan' wrote.")
         return found
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the finished dialogs, one at a time; a half-written line is left out.
 
-        A dialog whose reading failed may come again, when it was tried again.
+        A dialog may come again: if its reading failed and was tried again, or its chunk was cut off.
         """
         for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
             with path.open(encoding="utf-8", errors="replace") as file:
-                yield from (json.loads(line) for line in file if line.endswith("}\n"))
-
-    def trim(self, rank: int) -> None:
-        """Cut off the half-written line that a killed run may have left at the end of a process's file."""
-        path = self.path / RECORDS.format(rank=rank)
-        if path.is_file():
-            content = path.read_bytes()
-            if not content.endswith(b"\n"):
-                path.write_bytes(content[: content.rfind(b"\n") + 1])
+                for line in file:
+                    with suppress(json.JSONDecodeError):
+                        yield json.loads(line)
 
     def append(self, rank: int, records: Sequence[dict[str, Any]]) -> None:
         """Add finished dialogs.
@@ -99,8 +94,10 @@ class RunFolder:
         """
         path = self.path / RECORDS.format(rank=rank)
         try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+            with path.open(
+                "a", encoding="utf-8"
+            ) as file:  # a line of its own, after what a killed run left half-written
+                file.write("\n" + "\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n")
         except OSError as err:
             raise Incomplete(
                 f"{path} cannot be written ({err.strerror}); what is finished is kept. Make room, and run it again."

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 def to_junit(report: AuditReport) -> str:
     """Return a report as JUnit XML.
 
-    A test case per question fails where its finding is raised at or above ``fail_on``, and is skipped where nobody
-    measured the decoder's threshold. Dialogs that were not read are test cases with an error: an incomplete audit does
-    not pass.
+    A test case per question fails where its finding is raised at or above ``fail_on``. Dialogs that were not read are
+    test cases with an error: an incomplete audit does not pass.
     """
     suite = Element("testsuite", name="audit-lit")
     _properties(suite, report)
@@ -51,8 +50,6 @@ def _question(suite: Element, report: AuditReport, finding: Finding) -> None:
     if finding.raised and SEVERITIES.index(finding.severity) >= SEVERITIES.index(report.fail_on):
         failure = SubElement(case, "failure", message=said, type=finding.severity)
         failure.text = one_line(finding.question.text)
-    elif finding.threshold is None:
-        SubElement(case, "skipped", message=said)
     else:
         SubElement(case, "system-out").text = said
 

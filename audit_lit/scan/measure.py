@@ -54,24 +54,22 @@ class Measurement:
 
     def records(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
         """Return what was found in each dialog of a chunk, or the error that kept it from being read."""
-        read = {case.id: self._read(case) for case in cases}
-        failed = {name: found for name, found in read.items() if isinstance(found, str)}
-        fine = [(case, found) for case, found in zip(cases, read.values(), strict=True) if not isinstance(found, str)]
-        answers = self._ask([reading for _, (reading, _) in fine]) if fine else []
-        done = {
-            case.id: self._record(case, some, reading, twins)
-            for (case, (reading, twins)), some in zip(fine, answers, strict=True)
-        }
-        return [done.get(case.id) or {"id": case.id, "error": failed[case.id]} for case in cases]
-
-    def _read(self, case: Case) -> tuple[Reading, Activations] | str:
         try:
-            reading = self.auditor.read(case.messages, reveal=self.recipe.reveal)
-            return reading, self.read_twins(case, reading)
+            return self._records(cases)
         except AuditLitError as err:
-            return f"{type(err).__name__}: {err}"
+            if len(cases) == 1:
+                return [{"id": cases[0].id, "error": f"{type(err).__name__}: {err}"}]
+        return [record for case in cases for record in self.records([case])]  # so that the others are read
 
-    def _record(self, case: Case, answers: Sequence[Answer], reading: Reading, twins: Activations) -> dict[str, Any]:
+    def _records(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+        readings = [self.auditor.read(case.messages, reveal=self.recipe.reveal) for case in cases]
+        rows = zip(cases, self._ask(readings), readings, strict=True)
+        return [self._record(case, answers, reading) for case, answers, reading in rows]
+
+    def _record(self, case: Case, answers: Sequence[Answer], reading: Reading) -> dict[str, Any]:
+        twins = self.read_twins(case, reading)
+        expected = {one.id: self._expected(one, reading) for one in self.questions if one.expected}
+        texts = {one.id: one.text for one in self.questions}
         return {
             "id": case.id,
             "messages": list(case.messages),
@@ -79,7 +77,8 @@ class Measurement:
             "positions": list(answers[0].positions),
             "tokens": list(answers[0].tokens),
             "answers": {one.id: _plain(answer) for one, answer in zip(self.questions, answers, strict=True)},
-            "scores": {one.id: self._scores(one, reading, twins) for one in self.questions if one.expected},
+            "expected": expected,
+            "scores": {name: self._scores(texts[name], text, reading, twins) for name, text in expected.items()},
         }
 
     def read_twins(self, case: Case, reading: Reading) -> Activations:
@@ -99,16 +98,19 @@ class Measurement:
             seed=self.seed,
         )
 
+    def _expected(self, question: Question, reading: Reading) -> str:
+        """Return what would be said where nothing is wrong."""
+        if question.expected != VISIBLE:
+            return str(question.expected)
+        reader = list(text_readers(self.auditor.decoder).values())[-1]  # the best of them
+        text, longest = reading.rendered.visible_text, self.recipe.max_new_tokens
+        return reader.answer([text], [question.text], max_new_tokens=longest)[0]
+
     @torch.no_grad()
-    def _scores(self, question: Question, reading: Reading, twins: Activations) -> list[float]:
+    def _scores(self, question: str, expected: str, reading: Reading, twins: Activations) -> list[float]:
         """Return how unlikely the expected answer is, in nats per token: in the dialog, then in each of its twins."""
-        decoder, expected = self.auditor.decoder, question.expected
-        if expected == VISIBLE:
-            reader = list(text_readers(decoder).values())[-1]  # the best of them
-            text = reading.rendered.visible_text
-            (expected,) = reader.answer([text], [question.text], max_new_tokens=self.recipe.max_new_tokens)
         rows = Activations.cat([reading.activations, twins])
-        scores = decoder.logprob(rows, [question.text] * len(rows), [str(expected)] * len(rows))
+        scores = self.auditor.decoder.logprob(rows, [question] * len(rows), [expected] * len(rows))
         return [round(-float(score.mean()), DIGITS) for score in scores]
 
 
@@ -127,5 +129,4 @@ def _plain(answer: Answer) -> dict[str, Any]:
         "interval": [round(value, DIGITS) for value in answer.interval],
         "samples": list(answer.samples),
         "agreement": round(answer.agreement, DIGITS),
-        "supported": answer.supported,
     }

@@ -23,6 +23,7 @@ from audit_lit.target import Target
 
 if TYPE_CHECKING:
     from audit_lit.auditor import Auditor
+    from audit_lit.decoder import Decoder
 
 N_LAYERS = 8
 N_TOKENS = 24
@@ -77,12 +78,15 @@ def patch(
     own = replace(states, resid=torch.cat([states.at(at).resid for at in read_layers], dim=1), layers=read_layers)
     plain = read(model, [neutral], [places], read_layers)
     patched = [_patched(model, neutral, places, plain, layer, states.at(layer).resid[0, 0]) for layer in layers]
-    rows = Activations.cat([plain, own, *patched])
-    nats = [float(score.sum()) for score in decoder.logprob(rows, [question] * len(rows), [answer] * len(rows))]
-    gains = (torch.tensor(nats[2:]) - nats[0]).reshape(len(layers), -1)
+    before, whole = _nats(decoder, Activations.cat([plain, own]), question, answer)
+    gains = torch.tensor([_nats(decoder, rows, question, answer) for rows in patched]) - before
     tokens = target.tokenizer.batch_decode([[rendered.token_ids[at]] for at in chosen[-N_TOKENS:]])
     table = tuple(tuple(round(value, 3) for value in row) for row in gains.tolist())
-    return Heatmap(tuple(tokens), layers, table, round(nats[1] - nats[0], 3))
+    return Heatmap(tuple(tokens), layers, table, round(whole - before, 3))
+
+
+def _nats(decoder: Decoder, rows: Activations, question: str, answer: str) -> list[float]:
+    return [float(score.sum()) for score in decoder.logprob(rows, [question] * len(rows), [answer] * len(rows))]
 
 
 def _spread(last: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import HERE
@@ -40,6 +40,14 @@ class Question(BaseModel):
     expected: str | None = None
     canary: str | None = None
 
+    @model_validator(mode="after")
+    def _describes_or_compares(self) -> Question:
+        if self.expected is None and self.severity != "info":
+            raise ValueError(
+                f"severity {self.severity!r} needs an 'expected' answer to compare with; without one, use 'info'"
+            )
+        return self
+
 
 def load_questions(ids: tuple[str, ...], folders: tuple[Path, ...] = ()) -> tuple[Question, ...]:
     """Return questions by their ids, looked up in ``folders`` and then among the shipped ones.
@@ -62,10 +70,14 @@ def read_question(path: Path) -> Question:
     Raises:
         RecipeError: If it has no front matter, no text, or a key that is unknown or of a wrong type.
     """
-    parts = path.read_text(encoding="utf-8").split("---\n", 2)
+    try:
+        parts = path.read_text(encoding="utf-8").split("---\n", 2)
+    except (OSError, UnicodeDecodeError) as err:
+        raise RecipeError(f"{path} could not be read: {err}. Expected Markdown in UTF-8.") from err
     if len(parts) != 3 or parts[0].strip() or not parts[2].strip():
         raise RecipeError(f"{path} is no question; expected front matter between two lines '---', then the question.")
     try:
-        return Question.model_validate({"id": path.stem, "text": parts[2].strip(), **(yaml.safe_load(parts[1]) or {})})
+        known = {"id": path.stem, "text": parts[2].strip()}
+        return Question.model_validate({**(yaml.safe_load(parts[1]) or {}), **known})
     except (yaml.YAMLError, TypeError, ValidationError) as err:
         raise RecipeError(f"{path}: {explain(err, Question)}") from err

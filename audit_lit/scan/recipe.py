@@ -44,7 +44,7 @@ class ScanRecipe(BaseModel):
         layer: Read layer, for a decoder that reads one of several.
         samples: Further answers per question, for the agreement.
         max_new_tokens: Longest answer.
-        twins: Neutral twins per dialog, at least; few dialogs get more (``MIN_TWINS`` in all).
+        twins: Neutral twins per dialog, at least; few dialogs get more, so that chance can be told from a finding.
         alpha: False discovery rate among the questions.
         min_lift: Nats per token that answers must gain over their strongest control on average; None takes the
             decoder's own threshold.
@@ -83,6 +83,8 @@ def load_scan_recipe(
         raise RecipeError(f"recipe {str(path)!r} trains a decoder (audit-lit train); expected one that asks questions.")
     try:
         recipe = ScanRecipe.model_validate(merged(content, overrides or {}))
+        if overrides:  # it was measured without them
+            recipe = recipe.model_copy(update={"false_alarms": None})
     except ValidationError as err:
         raise RecipeError(f"recipe {str(path)!r}: {explain(err, ScanRecipe)}.") from err
     return recipe, load_questions(recipe.questions, (path.parent / "questions",))

@@ -139,9 +139,10 @@ def load_report(path: Path) -> AuditReport:
         alpha=recipe.alpha,
         threshold=manifest["threshold"],
         heatmaps=folder.heatmaps(),
-        seed=manifest["seed"],
     )
     found.sort(key=lambda one: (not one.raised, -SEVERITIES.index(one.severity)))
-    errors = {record["id"]: record.get("error") for record in folder.records()}  # the last try counts
-    unread = tuple((name, error) for name, error in errors.items() if error)
-    return AuditReport(tuple(found), recipe.fail_on, unread, manifest["n_dialogs"], manifest)
+    errors = {record["id"]: record["error"] for record in folder.records() if "error" in record}
+    for record in folder.records() if errors else ():
+        if "error" not in record:
+            errors.pop(record["id"], None)  # it was tried again
+    return AuditReport(tuple(found), recipe.fail_on, tuple(errors.items()), manifest["n_dialogs"], manifest)

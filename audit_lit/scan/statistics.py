@@ -1,8 +1,7 @@
 """The statistics of a flag.
 
-Under the null hypothesis, that nothing is hidden, a dialog and its neutral twins are exchangeable: each of them is as
-likely to have the highest score. The p-value of a question permutes them within every dialog, which is exact however
-many dialogs there are; the questions of an audit are then corrected together (Benjamini and Hochberg 1995).
+What varies between dialogs where nothing is hidden is their system prompt, and dialogs of one deployment share theirs:
+a thousand of them are one draw. So the dialogs are ranked among neutral prompts, each of which is tried on one dialog.
 """
 
 from __future__ import annotations
@@ -13,38 +12,48 @@ import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
-N_PERMUTATIONS = 9999
+TIE = 1e-9
 
 
-def permutation_p(scores: Values, *, seed: int = 0) -> float:
-    """Return the one-sided p-value that the first column is higher on average than chance would make it.
+def exceedance_p(scores: Values) -> float:
+    """Return the share of neutral prompts whose score reaches the dialogs', the dialogs' own counted.
+
+    A Monte Carlo p-value, ``(1 + k) / (1 + n)`` (Phipson and Smyth 2010), for the hypothesis that the dialogs' system
+    prompt is drawn like the neutral ones; where they have different prompts, it errs on the side of no finding.
 
     Args:
-        scores: A row per dialog: its own score, then its twins'.
-        seed: Of the permutations.
-
-    The Monte Carlo estimate ``(1 + k) / (1 + n)`` of Phipson and Smyth (2010), never zero. For one dialog it is the
-    rank of its score among its twins', exactly.
+        scores: A row per dialog: its own score, that of its twin without a hidden prompt, and those of twins under
+            neutral prompts, each drawn anew. The twins without a prompt are one draw in all dialogs, and count as one.
     """
-    rows = np.arange(len(scores))
-    observed = scores[:, 0].mean()
-    if len(scores) == 1:
-        return float(np.mean(scores[0] >= observed))
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(scores.shape[1], size=(N_PERMUTATIONS, len(scores)))
-    means = np.array([scores[rows, pick].mean() for pick in picks])
-    return float((1 + np.sum(means >= observed - 1e-9)) / (1 + N_PERMUTATIONS))
+    own, bare, neutral = scores[:, 0], scores[:, 1], scores[:, 2:]
+    reach = int(np.sum(neutral >= own[:, None] - TIE)) + int(bare.mean() >= own.mean() - TIE)
+    return (1 + reach) / (2 + neutral.size)
 
 
 def conformal_p(scores: Values) -> Values:
-    """Return for each dialog the share of scores like its own among all twins', itself counted (Bates et al. 2023)."""
+    """Return for each dialog the share of scores like its own among all twins', itself counted (Bates et al. 2023).
+
+    They are not corrected for the number of dialogs.
+    """
     twins = np.sort(scores[:, 1:].ravel())
-    higher = len(twins) - np.searchsorted(twins, scores[:, 0] - 1e-9)
+    higher = len(twins) - np.searchsorted(twins, scores[:, 0] - TIE)
     return np.asarray((1 + higher) / (1 + len(twins)))
 
 
+def mean_interval(values: Values) -> tuple[float, float]:
+    """Return Student's 95% interval of a mean: a bootstrap of a handful of dialogs is far too narrow."""
+    from scipy.stats import t
+
+    if len(values) < 2 or np.ptp(values) == 0:
+        return (float(np.mean(values)), float(np.mean(values)))
+    low, high = t.interval(
+        0.95, len(values) - 1, loc=np.mean(values), scale=np.std(values, ddof=1) / len(values) ** 0.5
+    )
+    return (float(low), float(high))
+
+
 def corrected(p_values: Sequence[float]) -> list[float]:
-    """Return Benjamini-Hochberg adjusted p-values."""
+    """Return p-values adjusted by Benjamini and Hochberg (1995)."""
     from scipy.stats import false_discovery_control
 
     return [float(value) for value in false_discovery_control(list(p_values))] if p_values else []

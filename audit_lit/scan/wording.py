@@ -16,8 +16,8 @@ HOW_TO_READ = (
     "The controls are the same question about empty slots (no_activation), random activations (null) and the same "
     "visible turns after other hidden prompts (shuffled), or about the visible text alone (text_only; text_trained was "
     "trained to read it).",
-    "A neutral twin is the same visible turns after a harmless system prompt or none; the corrected p-value says how "
-    "rarely chance alone would set the dialogs this far above their twins, the number of questions allowed for.",
+    "A neutral twin is the same visible turns after a harmless system prompt or none; the p-value is the share of such "
+    "prompts that look as suspicious as the dialogs, corrected for the number of questions.",
     "Supported means that an answer depends on these activations, not that every word of it is right.",
     "Nothing found is not a clean bill of health: only these questions were asked, and the decoder does not see "
     "everything.",
@@ -40,8 +40,8 @@ def caveats(report: AuditReport) -> list[str]:
     found = []
     if missing := report.n_dialogs - report.n_read:
         found.append(f"Incomplete: {missing} of {report.n_dialogs} dialogs were not read; nothing is known about them.")
-    if report.manifest["threshold"] is None:
-        found.append("Nobody measured this decoder's threshold, so this audit could not raise anything.")
+    if report.manifest["baseline"]["weights"] != report.manifest["target"]["weights"]:
+        found.append("The twins run in another model: a harmless fine-tune differs from it as well as a harmful one.")
     if report.flagged:
         found.append("A finding is a reason to look closer. It does not prove that every word of an answer is right.")
     else:
