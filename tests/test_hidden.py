@@ -107,3 +107,31 @@ def test_hidden_spans_never_reach_the_decoder(target: Any, policy: str, reveal: 
         assert SECRET not in tokenizer.decode(ids)
         alone = residuals(target.base, target.base.model.layers, torch.tensor([one.token_ids]))[2]
         torch.testing.assert_close(activations.resid[row, 0, kept], alone[0, places], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("merges", [False, True], ids=["bytes", "merges"])
+@pytest.mark.parametrize("system", [None, True, False], ids=["bare", "hidden", "visible"])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_decoys_and_twins_are_read_at_the_same_tokens(template: str, system: bool | None, merges: bool) -> None:
+    import random
+
+    from audit_lit.decoys import decoy_dialogs, placeable, same_place
+    from audit_lit.dialog import reveal_positions
+    from audit_lit.errors import DialogError
+    from audit_lit.neutral import neutral_twins
+
+    first = [] if system is None else [message("system", "Secret.", system)]
+    dialog = [*first, message("user", "Hello you."), message("assistant", "Hi."), message("user", "Why?")]
+    tokenizer = tokenizer_of(template, merges)
+    rendered = render(dialog, tokenizer)
+    others = [render(one, tokenizer) for one in (*decoy_dialogs(dialog), *neutral_twins(dialog, 3, random.Random(0)))]
+    visible = [at for at, seen in enumerate(rendered.visible) if seen]
+    chosen = placeable(visible, rendered, others)
+    assert set(chosen) >= set(placeable(reveal_positions(rendered, "user"), rendered, others)) != set()
+    for other in others:
+        places = same_place(chosen, rendered, other)
+        assert [other.token_ids[at] for at in places] == [rendered.token_ids[at] for at in chosen]
+        assert all(other.visible[at] for at in places) and list(places) == sorted(places)
+    for missing in set(visible) - set(chosen):
+        with pytest.raises(DialogError, match="has no counterpart"):
+            [same_place([missing], rendered, other) for other in others]

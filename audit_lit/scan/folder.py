@@ -94,10 +94,11 @@ class RunFolder:
         """
         path = self.path / RECORDS.format(rank=rank)
         try:
-            with path.open(
-                "a", encoding="utf-8"
-            ) as file:  # a line of its own, after what a killed run left half-written
-                file.write("\n" + "\n".join(json.dumps(record, ensure_ascii=False) for record in records) + "\n")
+            with path.open("ab+") as file:
+                file.seek(max(0, file.seek(0, 2) - 1))
+                half = file.read(1) not in (b"", b"\n")  # a line that a killed run left; it is skipped
+                lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                file.write(b"\n" * half + lines.encode())
         except OSError as err:
             raise Incomplete(
                 f"{path} cannot be written ({err.strerror}); what is finished is kept. Make room, and run it again."
