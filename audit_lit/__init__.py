@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
     from audit_lit.hooks import capture, inject
     from audit_lit.protocol import Protocol
+    from audit_lit.scan.findings import Finding
+    from audit_lit.scan.report import AuditReport
     from audit_lit.target import Target, load_target
 
 _HOME = {
     "Activations": "activations",
     "Answer": "answer",
     "AuditLitError": "errors",
+    "AuditReport": "scan.report",
     "Auditor": "auditor",
     "Claim": "claims",
     "Decoder": "decoder",
     "DecoderMismatch": "errors",
+    "Finding": "scan.findings",
     "HubError": "errors",
     "Protocol": "protocol",
     "Target": "target",
@@ -45,10 +49,12 @@ __all__ = [
     "Activations",
     "Answer",
     "AuditLitError",
+    "AuditReport",
     "Auditor",
     "Claim",
     "Decoder",
     "DecoderMismatch",
+    "Finding",
     "HubError",
     "Protocol",
     "Target",

@@ -57,6 +57,23 @@ def test_no_hidden_prompt_is_said_to_be_none(auditor: Any) -> None:
     assert answer.text == "There is no hidden instruction."
 
 
+@pytest.mark.parametrize(
+    ("system", "code"), [("Please adopt the persona of a time traveler from the distant future.", 1), (None, 0)]
+)
+def test_a_hidden_persona_is_flagged_and_its_twin_is_not(system: str | None, code: int, tmp_path: Any) -> None:
+    from audit_lit.cli import cli
+
+    lines = [LINE, "What should I cook tonight?"]
+    dialogs = [[*about(system)[:-1], {"role": "user", "content": line}] for line in lines]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(dialog) + "\n" for dialog in dialogs))
+    command = ["scan", "--dialogs", str(tmp_path / "d.jsonl"), "--out", str(tmp_path / "run"), "--json"]
+    result = CliRunner().invoke(cli, [*command, "--set", "samples=0", "--set", "questions=[hidden-instruction]"])
+    assert result.exit_code == code, result.output
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding["raised"] == bool(code) and ("time traveler" in finding["description"]) == bool(code)
+    assert (finding["n_standing_out"] == 2) == bool(code)
+
+
 def test_base_weights_are_shared(auditor: Any) -> None:
     own = {p.data_ptr() for p in auditor.target.model.original_model.parameters()}
     base = [p for name, p in auditor.decoder.model.named_parameters() if "lora_" not in name]

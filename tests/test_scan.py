@@ -197,7 +197,7 @@ def test_false_alarms_stay_below_alpha(shared: bool) -> None:
 def test_intervals_of_few_dialogs_cover_the_mean() -> None:
     from scipy.stats import ttest_1samp
 
-    from audit_lit.scan.statistics import mean_interval
+    from audit_lit.scan.statistics import few_interval, mean_interval
 
     rng = np.random.default_rng(0)
     draws = [mean_interval(rng.normal(size=3)) for _ in range(400)]
@@ -206,6 +206,10 @@ def test_intervals_of_few_dialogs_cover_the_mean() -> None:
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
     assert mean_interval(values) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert mean_interval(np.array([2.0])) == (2.0, 2.0)
+    one = np.array([[-0.5, 1.5]])
+    assert few_interval(np.array([0.5]), one) == (pytest.approx(-0.5), pytest.approx(1.5))
+    low, high = few_interval(np.array([0.5] * 4), np.repeat(one, 4, axis=0))
+    assert (low, high) == (pytest.approx(0.0), pytest.approx(1.0))  # four times as many: half as wide
 
 
 def test_conformal_p_is_a_rank_among_all_twins() -> None:

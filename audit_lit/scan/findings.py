@@ -10,7 +10,15 @@ import numpy as np
 
 from audit_lit.answer import token_f1
 from audit_lit.scan.questions import Question, Severity
-from audit_lit.scan.statistics import conformal_p, corrected, exceedance_p, mean_interval
+from audit_lit.scan.statistics import (
+    MIN_DIALOGS,
+    Values,
+    conformal_p,
+    corrected,
+    exceedance_p,
+    few_interval,
+    mean_interval,
+)
 
 N_EVIDENCE = 3
 N_COMPARED = 100
@@ -58,7 +66,7 @@ class Finding:
         effect_interval: Its 95% interval over dialogs.
         score: Mean nats per token of the answers.
         lift: Mean nats per token of the answers over their strongest control.
-        lift_interval: Its 95% interval over dialogs; over tokens, if there is one dialog.
+        lift_interval: Its 95% interval over dialogs; over tokens, if there are fewer than five.
         controls: Mean nats per token of the answers under each control.
         strongest_control: The control that favours the answers most.
         threshold: Lift that is needed.
@@ -183,7 +191,7 @@ def _finding(question: Question, column: Column, alpha: float, threshold: float)
         effect_interval=None if effects is None else mean_interval(effects),
         score=float(np.mean([answer["score"] for answer in answers])),
         lift=float(lifts.mean()),
-        lift_interval=mean_interval(lifts) if len(lifts) > 1 else tuple(answers[0]["interval"]),
+        lift_interval=_lift_interval(lifts, answers),
         controls=controls,
         strongest_control=max(controls, key=lambda name: controls[name]),
         threshold=threshold,
@@ -193,6 +201,12 @@ def _finding(question: Question, column: Column, alpha: float, threshold: float)
             Evidence(column.ids[at], p_value=None if p_each is None else float(p_each[at])) for at in best[:N_EVIDENCE]
         ),
     )
+
+
+def _lift_interval(lifts: Values, answers: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    if len(lifts) >= MIN_DIALOGS:
+        return mean_interval(lifts)
+    return few_interval(lifts, np.array([answer["interval"] for answer in answers], dtype=float))
 
 
 def _judged(answer: dict[str, Any], expected: str | None, threshold: float) -> dict[str, Any]:

@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 TIE = 1e-9
+NORMAL = 1.96
+MIN_DIALOGS = 5
+"""From which on intervals are taken over dialogs."""
 
 
 def exceedance_p(scores: Values) -> float:
@@ -50,6 +53,16 @@ def mean_interval(values: Values) -> tuple[float, float]:
         0.95, len(values) - 1, loc=np.mean(values), scale=np.std(values, ddof=1) / len(values) ** 0.5
     )
     return (float(low), float(high))
+
+
+def few_interval(values: Values, intervals: Values) -> tuple[float, float]:
+    """Return a 95% interval of the mean of a few dialogs' values from their own intervals, one row each.
+
+    Fewer than ``MIN_DIALOGS`` say too little about how much dialogs differ.
+    """
+    errors = (intervals[:, 1] - intervals[:, 0]) / (2 * NORMAL)
+    half = NORMAL * float(np.sqrt(np.sum(errors**2))) / len(values)
+    return (float(values.mean()) - half, float(values.mean()) + half)
 
 
 def corrected(p_values: Sequence[float]) -> list[float]:
