@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit_lit.activations import Activations, read
-from audit_lit.decoys import same_place
+from audit_lit.decoys import placeable, same_place
 from audit_lit.dialog import Dialog, Rendered, Reveal, render
 from audit_lit.hooks import capture, resid_post
 from audit_lit.target import Target
@@ -71,7 +71,7 @@ def patch(
     decoder, read_layers = auditor.decoder, auditor.decoder.protocol.read_layers
     target, model = auditor.target, baseline or auditor.target
     rendered, neutral = render(dialog, target.tokenizer), render(twin, target.tokenizer)
-    chosen = decoder.protocol.select(rendered, reveal)
+    chosen = placeable(decoder.protocol.select(rendered, reveal), rendered, [neutral])
     places = same_place(chosen, rendered, neutral)
     layers = _spread(max(read_layers))
     states = read(target, [rendered], [chosen], sorted({*layers, *read_layers}))
