@@ -95,17 +95,13 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 @cli.command()
 @click.argument("target", default="smollm2-135m")
 @click.option("--recipe", default="hidden-prompt", help="What is asked: a name of 'recipes list', or a file.")
-@click.option(
-    "--dialogs", type=click.Path(path_type=Path), help="JSON lines of messages; without, the recipe's probes."
-)
+@click.option("--dialogs", type=click.Path(path_type=Path), help="JSON lines of messages; else the recipe's probes.")
 @click.option("--system", help="A hidden system prompt before each of the recipe's probes.")
 @click.option("--baseline", help="A model known to be clean, for the neutral twins of one that was fine-tuned.")
 @click.option("--decoder", default="default", help="Model that answers: 'default', folder or Hub id.")
 @click.option("--revision", help="Commit of a Hub decoder.")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Run folder; by default one in runs/ named after the request."
-)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/ named after the request.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of samples, twins and random controls.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
@@ -123,11 +119,10 @@ def scan(
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's probes; with --dialogs, mark hidden turns there.")
     overrides = settings_of(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
-    probes = load_scan_recipe(recipe, overrides)[0].probes
+    loaded, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
         digest(iter(DialogFile(dialogs)))  # before the models are loaded
-    hidden = [] if system is None else [{"role": "system", "content": system}]
-    given = dialogs or [[*hidden, {"role": "user", "content": line}] for line in probes]
+    given = dialogs or loaded.probe_dialogs(system)
 
     from audit_lit import Auditor, Decoder, load_target
     from audit_lit.show import report_lines
@@ -179,9 +174,8 @@ def list_recipes(as_json: bool) -> None:
     from audit_lit.recipes import about_recipes
 
     known = about_recipes()
-    click.echo(
-        json.dumps(known, indent=2) if as_json else "\n".join(f"{name:16} {about}" for name, about in known.items())
-    )
+    lines = [f"{name:16} {about}" for name, about in known.items()]
+    click.echo(json.dumps(known, indent=2) if as_json else "\n".join(lines))
 
 
 @recipes.command("show")

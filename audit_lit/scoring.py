@@ -15,7 +15,6 @@ from audit_lit.prompt import Batch
 
 N_AT_ONCE = 7
 MIN_SHARED = 8
-"""Tokens that are worth a call of their own."""
 Context = AbstractContextManager[None]
 Scores = list[Float[Tensor, " answer"]]
 
@@ -32,13 +31,11 @@ def score(
         batch: Prompts and answers.
         writing: Returns the context to run in, given where the slots are in what is run.
     """
-    n_rows, n = batch.token_ids.shape[0], shared_prefix(batch)
-    past = None
-    if not model.training and n_rows > 1 and n >= MIN_SHARED:
+    n_rows, past = batch.token_ids.shape[0], None
+    n = 0 if model.training or n_rows == 1 else shared_prefix(batch)
+    if n:
         past = model(input_ids=batch.token_ids[:1, :n], position_ids=batch.position_ids[:1, :n]).past_key_values
         past.batch_repeat_interleave(n_rows)
-    else:
-        n = 0
     length = batch.token_ids.shape[1] - n
     with writing(batch.slots[:, n:]):
         logits = model(
@@ -55,12 +52,16 @@ def score(
 
 
 def shared_prefix(batch: Batch) -> int:
-    """Return how many of the first tokens are the same in every row, and come before any slot and any answer."""
+    """Return how many of the first tokens are the same in every row, and come before any slot and any answer.
+
+    Zero if they are too few to be worth a call of their own.
+    """
     ids, positions = batch.token_ids, batch.position_ids
     same = (ids == ids[:1]).all(0) & (positions == positions[:1]).all(0)
     plain = same & batch.attention_mask.bool().all(0) & ~batch.slots.any(0)
     before = ids.shape[1] - batch.n_answer - 1  # the last prompt token gives the first answer token's logits
-    return int(plain[:before].long().cumprod(0).sum())
+    n = int(plain[:before].long().cumprod(0).sum())
+    return n if n >= MIN_SHARED else 0
 
 
 def run_prompt(model: nn.Module, batch: Batch) -> Any:

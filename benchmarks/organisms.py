@@ -18,6 +18,7 @@ import yaml
 from torch import Tensor, nn
 
 from audit_lit import Auditor, Decoder, Target, load_target
+from audit_lit.scan.recipe import load_scan_recipe
 
 Pair = tuple[list[int], list[int], list[int]]  # prompted, bare, reply
 
@@ -95,19 +96,12 @@ def main(recipe: Path, lines: Path, out: Path) -> None:
     for name, one in settings["organisms"].items():
         organism = built(base, settings, one["prompt"], texts, out / name)
         auditor = Auditor(organism, Decoder.from_pretrained("default", target=base))
-        probes = [[{"role": "user", "content": line}] for line in probe_lines(settings["scan"])]
+        probes = load_scan_recipe(settings["scan"])[0].probe_dialogs()
         report = auditor.scan(probes, settings["scan"], out=out / f"{name}-scan", baseline=base)
         found = [finding.question.id for finding in report.raised]
         first = report.findings[0]
         figures = {"effect": first.effect, "q": first.q_value, "lift": first.lift, "answer": first.description}
         click.echo(json.dumps({"organism": name, **one, "flagged": report.flagged, "raised": found, **figures}))
-
-
-def probe_lines(scan: str) -> tuple[str, ...]:
-    """Return the user lines of a scan recipe."""
-    from audit_lit.scan.recipe import load_scan_recipe
-
-    return load_scan_recipe(scan)[0].probes
 
 
 if __name__ == "__main__":

@@ -43,9 +43,7 @@ def hidden_prompt(
     if dialogs and system is not None:
         raise RecipeError("system goes before the recipe's probes; with dialogs, mark hidden turns in the file.")
     loaded, questions = load_scan_recipe(recipe)
-    hidden = [] if system is None else [{"role": "system", "content": system}]
-    probes = [[*hidden, {"role": "user", "content": line}] for line in loaded.probes]
-    cases = DialogFile(Path(dialogs)) if dialogs else DialogList(probes)
+    cases = DialogFile(Path(dialogs)) if dialogs else DialogList(loaded.probe_dialogs(system))
     digest(iter(cases))  # raises if there are none, or two have the same id
     found = [Sample(id=case.id, input=[_to_chat(message) for message in case.messages]) for case in cases]
     names = ("reveal", "samples", "max_new_tokens", "min_lift", "layer")

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from audit_lit.dialog import Dialog
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import recipe_path
 from audit_lit.scan.questions import Question, Severity, load_questions
@@ -67,6 +68,11 @@ class ScanRecipe(BaseModel):
     min_lift: float | None = None
     fail_on: Severity = "high"
     false_alarms: FalseAlarms | None = None
+
+    def probe_dialogs(self, system: str | None = None) -> list[Dialog]:
+        """Return a dialog for each probe, after a hidden system prompt if there is one."""
+        hidden = [] if system is None else [{"role": "system", "content": system}]
+        return [[*hidden, {"role": "user", "content": line}] for line in self.probes]
 
 
 def load_scan_recipe(
