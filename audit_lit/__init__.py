@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from audit_lit.claims import Claim
     from audit_lit.decoder import Decoder
     from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
-    from audit_lit.hooks import capture, inject
+    from audit_lit.hooks import ActivationEdit, capture, inject
     from audit_lit.protocol import Protocol
     from audit_lit.scan.findings import Finding
     from audit_lit.scan.report import AuditReport
     from audit_lit.target import Target, load_target
 
 _HOME = {
+    "ActivationEdit": "hooks",
     "Activations": "activations",
     "Answer": "answer",
     "AuditLitError": "errors",
@@ -46,6 +47,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ActivationEdit",
     "Activations",
     "Answer",
     "AuditLitError",

@@ -28,6 +28,10 @@ class DecoderMismatch(AuditLitError, ValueError):
     """The decoder was trained for another model, width, layer or weight basis."""
 
 
+class EditError(AuditLitError, ValueError):
+    """An edit cannot be made, read, or applied to this model."""
+
+
 class HubError(AuditLitError, OSError):
     """A file could not be fetched or is broken; the message says which step to take."""
 

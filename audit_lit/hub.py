@@ -12,7 +12,7 @@ SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
-def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder"]) -> Path:
+def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
     """Return a local folder with the files of ``name``; nothing but text and safetensors is fetched.
 
     Args:
@@ -91,6 +91,26 @@ def _not_fetched(name: str, kind: str, err: BaseException) -> HubError:
         f"{kind} {name!r} could not be fetched: {reason}. Try again later; check HF_TOKEN and HF_ENDPOINT if they are "
         "set; or pass a folder that holds it."
     )
+
+
+def upload(folder: Path, repo_id: str, *, private: bool = False) -> str:
+    """Upload a folder as a Hub repository, made if need be, and return the commit.
+
+    Raises:
+        HubError: If there is no token, no right to write, or no network.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload with audit-lit").oid)
+    except Exception as err:  # the HTTP client's own errors are no OSError
+        reason = (str(err).strip() or repr(err)).splitlines()[0]
+        raise HubError(
+            f"{repo_id!r} could not be uploaded: {reason}. Expected 'org/name' and a token that may write there: set "
+            "HF_TOKEN or run 'hf auth login'."
+        ) from err
 
 
 def commit_of(folder: Path) -> str | None:

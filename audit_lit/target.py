@@ -13,7 +13,7 @@ from torch import nn
 
 from audit_lit import default_target, hub
 from audit_lit.errors import DecoderMismatch, TargetError
-from audit_lit.hooks import HookedModel, require_raw
+from audit_lit.hooks import HookedModel, fingerprint, require_raw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,14 +74,8 @@ class Target:
         return int(self.model.cfg.n_ctx)
 
     def fingerprint(self) -> str:
-        """Return a hash of the first token embeddings, rounded to bfloat16.
-
-        It is the same for HookedTransformer and TransformerBridge, for float32 and bfloat16 copies, and for fine-tunes
-        that leave the embeddings alone: those a decoder of the original may audit.
-        """
-        embedding: Any = self.model.embed.W_E  # type: ignore[attr-defined]
-        rows = embedding[:64].detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
-        return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]
+        """Return what tells the model from others of its shape (see ``hooks.fingerprint``)."""
+        return fingerprint(self.model)
 
 
 def load_target(

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 Hook = tuple[str, Callable[..., Tensor | None]]
@@ -78,3 +80,13 @@ def _is_centred(model: Any) -> bool:
         return False
     rows = embedding[:64].detach().float()
     return bool(rows.mean(-1).abs().max() < 1e-5 * rows.std())
+
+
+def fingerprint(model: Any) -> str:
+    """Return a hash of the first token embeddings, rounded to bfloat16.
+
+    It is the same for HookedTransformer and TransformerBridge, for float32 and bfloat16 copies, and for fine-tunes that
+    leave the embeddings alone: those, a decoder or an edit of the original fits.
+    """
+    rows = model.embed.W_E[:64].detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
+    return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]

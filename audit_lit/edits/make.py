@@ -1,0 +1,158 @@
+"""From what is wanted to an edit: its layers and units, the method, and how far it may move the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from audit_lit import __version__
+from audit_lit.dialog import Dialog, Reveal
+from audit_lit.edits.controls import change_sizes, median_norms
+from audit_lit.edits.drift import NeutralText, within
+from audit_lit.edits.methods import METHODS, Fit
+from audit_lit.edits.objective import Objective
+from audit_lit.edits.wants import Want
+from audit_lit.edits.weights import Edit, edited, train_weights
+from audit_lit.errors import EditError
+from audit_lit.hooks import ActivationEdit, Origin
+
+if TYPE_CHECKING:
+    from audit_lit.decoder import Decoder
+    from audit_lit.target import Target
+
+N_NEUTRAL = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an edit is made.
+
+    Attributes:
+        method: ``vector``, ``gradient``, ``lowrank`` or ``weights`` (see ``methods.py`` and ``weights.py``).
+        layers: Blocks whose output is changed; None takes one in two thirds of the way to the one that is read.
+        strength: Longest change, in units of the median residual norm of a layer; together, for several layers.
+        steps: Gradient steps.
+        lr: Step size, as a fraction of the strength; of ``weights``, Adam's own.
+        rank: Of ``lowrank`` and ``weights``.
+        local: Whether each layer has a loss of its own (the paper's ``per_layer_loss``); the decoder must read it.
+        budget: Largest KL divergence from the unedited model on neutral text, in nats per token; None sets no bound.
+        seed: Of whatever is random.
+    """
+
+    method: str = "vector"
+    layers: tuple[int, ...] | None = None
+    strength: float = 0.2
+    steps: int = 24
+    lr: float = 0.15
+    rank: int = 4
+    local: bool = False
+    budget: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that lead nowhere.
+
+        Raises:
+            EditError: If one is out of its range, or the method is unknown.
+        """
+        if self.method not in (*METHODS, "weights"):
+            raise EditError(f"unknown method {self.method!r}; expected one of {', '.join((*METHODS, 'weights'))}.")
+        positive = {"strength": self.strength, "lr": self.lr, "steps": self.steps, "rank": self.rank}
+        if self.budget is not None:
+            positive["budget"] = self.budget
+        for name, value in positive.items():
+            if not (math.isfinite(value) and value > 0):
+                raise EditError(f"{name}={value} must be a finite number above 0.")
+
+
+def make_edit(
+    target: Target,
+    decoder: Decoder,
+    want: Want,
+    dialogs: Sequence[Dialog],
+    settings: Settings,
+    *,
+    reveal: Reveal = "user",
+) -> Edit:
+    """Return an edit that makes the decoder read what is wanted (see ``Auditor.edit``)."""
+    objective = Objective.of(target, decoder, dialogs, want, reveal)
+    layers = _layers(settings, decoder, target.n_layers)
+    origin = _origin(objective, settings, layers)
+    units = median_norms(target, dialogs, layers)
+    edit = _fitted(objective, settings, layers, units, origin)
+    neutral = NeutralText.of(target, dialogs[:N_NEUTRAL], seed=settings.seed)
+    factor, drift = within(edit, settings.budget or math.inf, neutral.drift)
+    edit = edit.scaled(factor) if factor < 1 else edit
+    metrics: dict[str, Any] = {
+        "loss_before": objective.value(),
+        "loss_after": _loss(objective, edit),
+        "scaled_to_budget": factor,
+        **asdict(drift),
+    }
+    if isinstance(edit, ActivationEdit):
+        sizes = change_sizes(edit, target, dialogs)
+        metrics["strength"] = {
+            part.layer: size / units[part.layer] for part, size in zip(edit.parts, sizes, strict=True)
+        }
+    return replace(edit, origin=replace(origin, metrics=metrics))
+
+
+def _fitted(
+    objective: Objective, settings: Settings, layers: tuple[int, ...], units: dict[int, float], origin: Origin
+) -> Edit:
+    steps, lr, seed = settings.steps, settings.lr, settings.seed
+    if settings.method == "weights":
+        return train_weights(objective, layers, origin, rank=settings.rank, lr=lr, steps=steps, seed=seed)
+    strength = settings.strength / math.sqrt(len(layers))
+    fit = Fit(layers, units, strength, steps, lr, settings.rank, settings.local, seed)
+    return ActivationEdit(METHODS[settings.method](objective, fit), origin)
+
+
+def _layers(settings: Settings, decoder: Decoder, n_layers: int) -> tuple[int, ...]:
+    """Return the blocks to edit.
+
+    Raises:
+        EditError: If the decoder reads nothing that comes after one of them.
+    """
+    last = max(decoder.protocol.read_layers)
+    chosen = (round(2 * last / 3),) if settings.layers is None else tuple(sorted(set(settings.layers)))
+    if not chosen or not all(0 <= layer < n_layers for layer in chosen):
+        raise EditError(f"layers {list(chosen)} must name some of 0-{n_layers - 1}.")
+    if unread := [layer for layer in chosen if layer > last]:
+        raise EditError(
+            f"layer {unread[0]} comes after layer {last}, the last that the decoder reads, so its gradient does not "
+            f"reach it; choose among 0-{last}."
+        )
+    return chosen
+
+
+def _loss(objective: Objective, edit: Edit) -> float:
+    target, hooks = edited(objective.target, edit)
+    return replace(objective, target=target).value(hooks)
+
+
+def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...]) -> Origin:
+    target, protocol = objective.target, objective.decoder.protocol
+    texts = json.dumps([dialog.text for dialog in objective.dialogs])
+    return Origin(
+        target=target.name,
+        d_model=target.d_model,
+        n_layers=target.n_layers,
+        fingerprint=target.fingerprint(),
+        want=objective.want.text,
+        method=settings.method,
+        settings={
+            **asdict(settings),
+            "layers": list(layers),
+            "pairs": [list(pair) for pair in objective.want.pairs],
+            "decoder": protocol.name,
+            "decoder_training_data": protocol.training_data,
+            "dialogs": hashlib.sha256(texts.encode()).hexdigest()[:16],
+            "n_dialogs": len(objective.dialogs),
+            "audit_lit": __version__,
+        },
+    )

@@ -1,0 +1,152 @@
+"""The ways to make an edit: what is learnt, and how it becomes parts.
+
+Strength is in units of a layer's median residual norm: 0.2 moves each residual by a fifth of a typical one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audit_lit.edits.objective import Group, Objective, descend
+from audit_lit.errors import EditError
+from audit_lit.hooks import Hook, LowRank, Part, Steer
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an edit is made.
+
+    Attributes:
+        layers: Blocks whose output is changed.
+        units: Median residual norm of each layer.
+        strength: Longest change, as a fraction of that norm.
+        steps: Gradient steps.
+        lr: Step size, as a fraction of the strength.
+        rank: Rank of a ``lowrank`` or ``weights`` edit.
+        local: Whether each layer has a loss of its own, from the decoder's reading of that very layer.
+        seed: Of whatever is random.
+    """
+
+    layers: tuple[int, ...]
+    units: Mapping[int, float]
+    strength: float
+    steps: int
+    lr: float
+    rank: int = 4
+    local: bool = False
+    seed: int = 0
+
+    def groups(self, objective: Objective, own: Mapping[int, Sequence[Tensor]]) -> list[Group]:
+        """Return the losses that decide each layer's parameters."""
+        if self.local:
+            return [(objective.at(layer), parameters) for layer, parameters in own.items()]
+        return [(objective, [one for parameters in own.values() for one in parameters])]
+
+
+def vector(objective: Objective, fit: Fit) -> tuple[Part, ...]:
+    """Return one direction per layer, the same for every token of every dialog.
+
+    ``d <- d - lr Adam(mean over dialogs of dL/dd)``, kept in the ball of radius ``strength``: the steering vector that
+    the averaged gradient of the decoder's loss gives (LatentQA, arXiv 2412.08686, section 3.3, for activations).
+    """
+    directions = {
+        layer: torch.zeros(objective.target.d_model, device=objective.target.device, requires_grad=True)
+        for layer in fit.layers
+    }
+
+    def parts() -> list[Part]:
+        return [Steer(layer=layer, direction=own, unit=fit.units[layer]) for layer, own in directions.items()]
+
+    _descend(objective, fit, {layer: [own] for layer, own in directions.items()}, parts)
+    return tuple(
+        Steer(layer=layer, direction=_unit(own), unit=fit.units[layer], strength=float(own.detach().norm()))
+        for layer, own in directions.items()
+    )
+
+
+def gradient(objective: Objective, fit: Fit) -> tuple[Part, ...]:
+    """Return a change for each position that the decoder reads of one dialog's prompt.
+
+    ``A <- A - lr Adam(dL/dA)``, each position's change kept in the ball of radius ``strength`` (LatentQA's STEER, arXiv
+    2412.08686, section 3.3; its code leaves the edit of activations out).
+
+    Raises:
+        EditError: If there are several dialogs.
+    """
+    if len(objective.dialogs) != 1:
+        raise EditError(
+            f"method 'gradient' changes positions of one prompt, but got {len(objective.dialogs)} dialogs; make an "
+            "edit for each, or one for all with method='vector'."
+        )
+    (places,), (dialog,) = objective.places, objective.dialogs
+    where = {"positions": places, "n_prompt": len(dialog.token_ids)}
+    shape = (len(places), objective.target.d_model)
+    changes = {layer: torch.zeros(shape, device=objective.target.device, requires_grad=True) for layer in fit.layers}
+
+    def parts() -> list[Part]:
+        return [Steer(layer=layer, direction=own, unit=fit.units[layer], **where) for layer, own in changes.items()]
+
+    _descend(objective, fit, {layer: [own] for layer, own in changes.items()}, parts)
+    return tuple(part.moved(Tensor.detach) for part in parts())
+
+
+def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
+    """Return a map within a subspace per layer, learnt on the decoder's loss.
+
+    ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there for a task's loss). ``W`` starts
+    as ``R`` and ``b`` as 0, so that nothing is changed at first; ``strength`` bounds ``b`` and each row of ``W - R``.
+    """
+    torch.manual_seed(fit.seed)
+    d_model, device = objective.target.d_model, objective.target.device
+    bases = {layer: torch.linalg.qr(torch.randn(d_model, fit.rank))[0].T.to(device) for layer in fit.layers}
+    own = {
+        layer: [basis.clone().requires_grad_(), torch.zeros_like(basis, requires_grad=True), basis.new_zeros(fit.rank)]
+        for layer, basis in bases.items()
+    }
+    for _, _, bias in own.values():
+        bias.requires_grad_()
+
+    def parts() -> list[Part]:
+        found: list[Part] = []
+        for layer, (turned, change, bias) in own.items():
+            basis = torch.linalg.qr(turned.T)[0].T
+            scaled = {"weight": basis + change, "bias": bias * fit.units[layer]}
+            found.append(LowRank(layer=layer, basis=basis, **scaled))
+        return found
+
+    bounded = {layer: [change, bias] for layer, (_, change, bias) in own.items()}
+    _descend(objective, fit, own, parts, bounded)
+    return tuple(part.moved(lambda tensor: tensor.detach().clone()) for part in parts())
+
+
+def _descend(
+    objective: Objective,
+    fit: Fit,
+    own: Mapping[int, Sequence[Tensor]],
+    parts: Callable[[], list[Part]],
+    bounded: Mapping[int, Sequence[Tensor]] | None = None,
+) -> None:
+    """Take the steps, and keep what is bounded (everything, if nothing is named) within the strength."""
+
+    def hooks() -> list[Hook]:
+        return [part.hook() for part in parts()]
+
+    def after() -> None:
+        for some in (bounded or own).values():
+            for tensor in some:
+                tensor.mul_((fit.strength / tensor.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
+
+    settings = {"steps": fit.steps, "lr": fit.lr * fit.strength, "seed": fit.seed, "after": after}
+    descend(fit.groups(objective, own), hooks, **settings)
+
+
+def _unit(direction: Tensor) -> Tensor:
+    return nn.functional.normalize(direction.detach(), dim=-1)
+
+
+METHODS = {"vector": vector, "gradient": gradient, "lowrank": lowrank}
+"""Those that give an ``ActivationEdit``; ``weights`` gives an adapter (see ``weights.py``)."""

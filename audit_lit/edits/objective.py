@@ -1,0 +1,147 @@
+"""The loss that edits are made with: how unlikely the decoder finds the wanted answers about the edited target."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit_lit.activations import read
+from audit_lit.dialog import Dialog, Rendered, Reveal, render
+from audit_lit.edits.wants import Want
+from audit_lit.errors import DecoderMismatch, EditError
+
+if TYPE_CHECKING:
+    from audit_lit.decoder import Decoder
+    from audit_lit.hooks import Hook
+    from audit_lit.target import Target
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``L(A) = -log p(answer | activations A, question)`` in nats per token (LatentQA, arXiv 2412.08686, section 3.3).
+
+    ``A`` are the edited target's activations, so that the gradient passes from the decoder's answer back through the
+    target's blocks to wherever it was edited.
+
+    Attributes:
+        target: The model that is edited.
+        decoder: What reads it.
+        dialogs: What it is read in.
+        places: Token positions that the decoder is given, per dialog.
+        want: What the decoder should say.
+    """
+
+    target: Target
+    decoder: Decoder
+    dialogs: tuple[Rendered, ...]
+    places: tuple[tuple[int, ...], ...]
+    want: Want
+
+    @classmethod
+    def of(
+        cls, target: Target, decoder: Decoder, dialogs: Sequence[Dialog], want: Want, reveal: Reveal = "user"
+    ) -> Objective:
+        """Render dialogs and choose what is read of them.
+
+        Raises:
+            DialogError: If a dialog is malformed, or nothing in it is revealed.
+            EditError: If there are none.
+        """
+        if not dialogs:
+            raise EditError("there are no dialogs; expected some that the edited model should behave in.")
+        rendered = tuple(render(dialog, target.tokenizer) for dialog in dialogs)
+        places = tuple(decoder.protocol.select(one, reveal) for one in rendered)
+        return cls(target, decoder, rendered, places, want)
+
+    def at(self, layer: int) -> Objective:
+        """Return the loss as the decoder sees it at one layer.
+
+        Raises:
+            EditError: If it cannot read that layer alone.
+        """
+        try:
+            return replace(self, decoder=self.decoder.at(layer))
+        except DecoderMismatch as err:
+            raise EditError(f"there is no local loss at layer {layer}: {err}") from err
+
+    def draws(self, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+        """Yield which dialogs each step uses; all of them come equally often."""
+        rng, waiting = random.Random(seed), list[int]()
+        for _ in range(steps):
+            while len(waiting) < batch_size:
+                waiting += rng.sample(range(len(self.dialogs)), len(self.dialogs))
+            yield waiting[:batch_size]
+            waiting = waiting[batch_size:]
+
+    def loss(self, hooks: Sequence[Hook], chosen: Sequence[int], turn: int = 0) -> Float[Tensor, ""]:
+        """Return the mean loss over some dialogs; differentiable with respect to what the hooks hold.
+
+        Args:
+            hooks: The edit.
+            chosen: Which dialogs.
+            turn: Which question the first of them is asked; the next ones follow in turn.
+        """
+        asked = [self.want.pairs[(turn + at) % len(self.want.pairs)] for at in range(len(chosen))]
+        with self.target.model.hooks(fwd_hooks=list(hooks)):
+            rows = read(
+                self.target,
+                [self.dialogs[at] for at in chosen],
+                [self.places[at] for at in chosen],
+                self.decoder.protocol.read_layers,
+                grad=True,
+            )
+        return self.decoder.loss(rows, [question for question, _ in asked], [answer for _, answer in asked])
+
+    @torch.no_grad()
+    def value(self, hooks: Sequence[Hook] = ()) -> float:
+        """Return the mean loss over all dialogs and all questions."""
+        everything, n = range(len(self.dialogs)), len(self.want.pairs)
+        return sum(float(self.loss(hooks, everything, turn)) for turn in range(n)) / n
+
+
+Group = tuple[Objective, Sequence[Tensor]]
+"""A loss, and the parameters that it decides."""
+
+
+def descend(
+    groups: Sequence[Group],
+    hooks: Callable[[], Sequence[Hook]],
+    *,
+    steps: int,
+    lr: float,
+    batch_size: int = 8,
+    seed: int = 0,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Take Adam's steps down one loss per group, each with the gradient of its own parameters alone.
+
+    Args:
+        groups: One for the whole edit; one per layer for local losses.
+        hooks: Returns the edit as the parameters are now.
+        steps: How many.
+        lr: Step size, in units of the parameters.
+        batch_size: Dialogs per step.
+        seed: Of the order of dialogs.
+        after: Called after each step, without gradient: keeps the parameters where they may be.
+
+    Raises:
+        EditError: If a loss is not finite.
+    """
+    optimizer = torch.optim.Adam([one for _, own in groups for one in own], lr=lr)
+    batch_size = min(batch_size, len(groups[0][0].dialogs))
+    for step, chosen in enumerate(groups[0][0].draws(batch_size, steps, seed)):
+        for objective, own in groups:
+            loss = objective.loss(hooks(), chosen, turn=step * batch_size)
+            if not bool(loss.isfinite()):
+                raise EditError(f"the decoder's loss became {float(loss)} at step {step}; lower lr or strength.")
+            for parameter, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
+                parameter.grad = gradient
+        optimizer.step()
+        with torch.no_grad():
+            after()

@@ -1,0 +1,134 @@
+"""An edit's files: tensors as safetensors, all else as JSON, and a card for people; in a folder or on the Hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor
+
+from audit_lit import hub
+from audit_lit.errors import EditError
+from audit_lit.hooks.parts import PARTS, Part
+
+TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
+FORMAT = "audit-lit edit 1"
+CARD_TEMPLATE = str(Path(__file__).with_name("edit_card.md.jinja"))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an edit comes from, and what was measured of it; all of it JSON.
+
+    Attributes:
+        target: Name of the model that it was made for.
+        d_model: Width of that model.
+        n_layers: Number of its blocks.
+        fingerprint: See ``hooks.fingerprint``; None for an edit of any model of that shape.
+        want: What the model should be like.
+        method: How the edit was made.
+        settings: What else decided it: decoder, dialogs, seed, versions.
+        metrics: What was measured when it was made.
+    """
+
+    target: str
+    d_model: int
+    n_layers: int
+    fingerprint: str | None = None
+    want: str = ""
+    method: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def save(parts: Sequence[Part], origin: Origin, folder: Path) -> Path:
+    """Write an edit's folder (see ``ActivationEdit.save``).
+
+    Raises:
+        EditError: If it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {
+        f"{index}.{name}": tensor.detach().cpu().contiguous()
+        for index, part in enumerate(parts)
+        for name, tensor in part.tensors().items()
+    }
+    content = {"format": FORMAT, "origin": asdict(origin), "parts": [_plain(part) for part in parts]}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / TENSORS, metadata={"format": FORMAT})
+        (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(_card(origin), encoding="utf-8")
+    except OSError as err:
+        raise EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be.") from err
+    return folder
+
+
+def load(name: str, revision: str | None = None) -> tuple[tuple[Part, ...], Origin]:
+    """Read an edit's parts and origin (see ``ActivationEdit.load``)."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = hub.resolve(name, revision=revision, kind="edit")
+    try:
+        content = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            raise EditError(
+                f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
+            )
+        tensors = load_file(folder / TENSORS)
+        parts = tuple(_part(plain, index, tensors) for index, plain in enumerate(content["parts"]))
+        return parts, Origin(**content["origin"])
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as err:
+        raise EditError(
+            f"{folder} holds no complete edit ({err!r}); expected {DATA} and {TENSORS} as ActivationEdit.save writes "
+            "them. Copy or fetch the folder again."
+        ) from err
+
+
+def push(parts: Sequence[Part], origin: Origin, repo_id: str, private: bool) -> str:
+    """Upload an edit's folder (see ``ActivationEdit.push_to_hub``)."""
+    with TemporaryDirectory() as folder:
+        return hub.upload(save(parts, origin, Path(folder)), repo_id, private=private)
+
+
+def _plain(part: Part) -> dict[str, Any]:
+    """Return the part without its tensors."""
+    kind = next(name for name, known in PARTS.items() if type(part) is known)
+    values = {one.name: getattr(part, one.name) for one in fields(part)}
+    return {"kind": kind} | {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+
+
+def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Part:
+    own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
+    values = dict(plain)
+    kind = PARTS[values.pop("kind")]
+    positions = values.pop("positions")
+    return kind(**values, **own, positions=None if positions is None else tuple(positions))
+
+
+def _card(origin: Origin) -> str:
+    from huggingface_hub import ModelCard, ModelCardData
+
+    def fenced(text: str) -> str:
+        rows = text.replace("`", "'").splitlines()  # nothing in a text can end its own block
+        return "\n".join(["```", *rows, "```"])
+
+    data = ModelCardData(library_name="audit-lit", tags=["activation-edit", "interpretability", "transformer-lens"])
+    figures = json.dumps(origin.metrics, indent=2, ensure_ascii=False)
+    return str(
+        ModelCard.from_template(data, template_path=CARD_TEMPLATE, origin=origin, fenced=fenced, figures=figures)
+    )
