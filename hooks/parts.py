@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -63,7 +62,7 @@ class Part:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> Self:
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Part:
         """Return the part with something done to its tensors."""
         return replace(self, **{name: move(tensor) for name, tensor in self.tensors().items()})
 
