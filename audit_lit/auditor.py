@@ -26,6 +26,9 @@ from audit_lit.target import Target
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from audit_lit.edits.check import Check
+    from audit_lit.edits.wants import Wanted
+    from audit_lit.edits.weights import Edit
     from audit_lit.hooks import HookedModel
     from audit_lit.scan.report import AuditReport
 
@@ -216,6 +219,68 @@ class Auditor:
         reading = self.read(dialog, reveal=reveal)
         reference = self.decoder.reference if reveal == "user" else None
         return weigh(self.decoder, reading.activations, reading.decoys, claims, reference=reference)
+
+    def edit(
+        self,
+        want: Wanted,
+        dialogs: Sequence[Dialog] | None = None,
+        *,
+        method: str = "vector",
+        reveal: Reveal = "user",
+        **settings: Any,
+    ) -> Edit:
+        """Make an edit by the decoder's gradient: the target is changed until the decoder reads what is wanted.
+
+        Args:
+            want: A sentence such as ``"Please talk like a pirate."``; pairs of question and answer; or messages of a
+                control prompt, about which the decoder first answers itself.
+            dialogs: What the edit is made in; None takes neutral user lines. ``gradient`` takes the one that it is for.
+            method: ``vector``, ``gradient``, ``lowrank``, or ``weights``, which gives a ``WeightEdit``.
+            reveal: As in ``ask``.
+            **settings: See ``edits.recipe.Settings``: ``strength`` in units of the median residual norm, ``layers``,
+                ``budget`` of drift in nats per token, ``steps``, ``seed``, ...
+
+        Raises:
+            EditError: If a setting is out of its range, or the decoder's gradient does not reach a layer.
+            DialogError: If a dialog is malformed, or nothing in it is revealed.
+        """
+        from audit_lit.edits.make import make_edit
+        from audit_lit.edits.recipe import line_dialogs, settings_from
+        from audit_lit.edits.wants import want_of
+
+        how = settings_from({"method": method, **settings})
+        given = line_dialogs() if dialogs is None else list(dialogs)
+        wanted = want_of(want, self.target, self.decoder, given)
+        return make_edit(self.target, self.decoder, wanted, given, how, reveal=reveal)
+
+    def check(
+        self,
+        edit: Edit,
+        dialogs: Sequence[Dialog] | None = None,
+        *,
+        prompt: str | None = None,
+        shuffled: bool = True,
+        seed: int = 0,
+    ) -> Check:
+        """Compare what an edit does to the target's replies with its controls: see ``Check.verdict``.
+
+        Args:
+            edit: From ``edit``.
+            dialogs: Others than it was made with; None takes neutral user lines that ``edit`` does not.
+            prompt: What is wanted, as a system prompt; None takes the edit's own words.
+            shuffled: Whether to make the control of that name, which takes as long as the edit did.
+            seed: Of replies and the random direction.
+
+        Raises:
+            EditError: If the edit was made for another model.
+        """
+        from audit_lit.edits.check import check_edit
+        from audit_lit.edits.make import shuffled_edit
+        from audit_lit.edits.recipe import line_dialogs
+
+        given = line_dialogs(held_out=True) if dialogs is None else list(dialogs)
+        other = shuffled_edit(edit, self.target, self.decoder, line_dialogs()) if shuffled else None
+        return check_edit(edit, self.target, given, shuffled=other, prompt=prompt, seed=seed)
 
 
 def _wrap(model: HookedModel, decoder: Decoder, tokenizer: PreTrainedTokenizerBase | None) -> Target:

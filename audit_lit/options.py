@@ -14,6 +14,7 @@ import click
 
 from audit_lit.errors import AuditLitError, Incomplete
 
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 DEMO = (
     {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},

@@ -18,6 +18,7 @@ from audit_lit.dialog import is_hidden
 if TYPE_CHECKING:
     from audit_lit.claims import Claim
     from audit_lit.doctor import Check
+    from audit_lit.hooks import Origin
     from audit_lit.scan.report import AuditReport
 
 
@@ -92,6 +93,42 @@ def report_lines(report: AuditReport) -> None:
         console.print(f"[red]not read[/] {printable(name)}: {printable(error)}")
     n_twins = report.manifest["n_twins"]
     console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read, {n_twins} neutral twins for each.")
+
+
+def edit_lines(origin: Origin) -> None:
+    """Print what an edit is and what was measured of it."""
+    console = Console(soft_wrap=True, highlight=False)
+    found = origin.metrics
+    console.print(f"wanted:   [bold]{printable(origin.want)}[/]")
+    console.print(f"made:     {printable(origin.method)}, layers {origin.settings.get('layers')}, for {origin.target}")
+    if "kl" in found:
+        change = f"{found['loss_before']:.2f} to {found['loss_after']:.2f} nats per token"
+        drift = f"{found['kl']:.3f} nats per token, perplexity x {found['perplexity_ratio']:.3f}"
+        console.print(
+            f"decoder:  finds the wanted answers less surprising: {change}\ndrift:    {drift} on neutral text"
+        )
+    if "check" in found:
+        check_table(found["check"])
+
+
+def check_table(check: Mapping[str, Any]) -> None:
+    """Print what an edit does beside its controls."""
+    table = Table("replies", Column("wanted, nats/token", justify="right"), Column("perplexity", justify="right"))
+    for name, one in check["effects"].items():
+        bold = "[bold]" if name == "edit" else ""
+        table.add_row(f"{bold}{name}", f"{bold}{one['wanted']:+.2f}", f"{bold}{one['perplexity']:.2f}")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    colour = "green" if check["beats_controls"] else "yellow"
+    console.print(f"verdict:  [{colour}]{printable(check['verdict'])}[/]")
+
+
+def side_by_side(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print what the model says with and without an edit."""
+    table = Table("user", "unedited", "edited", show_lines=True)
+    for row in rows:
+        table.add_row(*(printable(row[name]) for name in ("user", "unedited", "edited")))
+    Console().print(table)
 
 
 def evaluation_table(document: dict[str, Any]) -> None:

@@ -73,7 +73,10 @@ class ActivationEdit:
         Raises:
             EditError: If width, depth or the model itself differ, or its weights are processed.
         """
-        require_raw(model)
+        try:
+            require_raw(model)
+        except ValueError as err:
+            raise EditError(str(err)) from err
         made_for = (self.origin.d_model, self.origin.n_layers)
         got = (int(model.cfg.d_model), int(model.cfg.n_layers))
         same = self.origin.fingerprint in (None, fingerprint(model)) if got == made_for else False

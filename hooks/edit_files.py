@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from operator import index
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from audit_lit import hub
@@ -51,22 +53,28 @@ def save(parts: Sequence[Part], origin: Origin, folder: Path) -> Path:
     Raises:
         EditError: If it cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {
-        f"{index}.{name}": tensor.detach().cpu().contiguous()
-        for index, part in enumerate(parts)
+    tensors = {  # clones: parts may share a direction, which safetensors refuses
+        f"{at}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for at, part in enumerate(parts)
         for name, tensor in part.tensors().items()
     }
-    content = {"format": FORMAT, "origin": asdict(origin), "parts": [_plain(part) for part in parts]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / TENSORS, metadata={"format": FORMAT})
-        (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_origin(folder, origin, parts)
         (folder / CARD).write_text(_card(origin), encoding="utf-8")
-    except OSError as err:
+    except (OSError, SafetensorError) as err:
         raise EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be.") from err
     return folder
+
+
+def write_origin(folder: Path, origin: Origin, parts: Sequence[Part] = ()) -> None:
+    """Write ``edit.json``: where an edit comes from, and its parts but for their tensors."""
+    content = {"format": FORMAT, "origin": asdict(origin), "parts": [_plain(part) for part in parts]}
+    (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(name: str, revision: str | None = None) -> tuple[tuple[Part, ...], Origin]:
@@ -75,28 +83,36 @@ def load(name: str, revision: str | None = None) -> tuple[tuple[Part, ...], Orig
     from safetensors.torch import load_file
 
     folder = hub.resolve(name, revision=revision, kind="edit")
+    origin, plain = read_origin(folder)
+    try:
+        tensors = load_file(folder / TENSORS)
+        return tuple(_part(one, index, tensors) for index, one in enumerate(plain)), origin
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as err:
+        raise _incomplete(folder, err) from err
+
+
+def read_origin(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
+    """Read ``edit.json``: where an edit comes from, and its parts but for their tensors.
+
+    Raises:
+        EditError: If it is missing, malformed or of another format.
+    """
     try:
         content = json.loads((folder / DATA).read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise EditError(
                 f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
             )
-        tensors = load_file(folder / TENSORS)
-        parts = tuple(_part(plain, index, tensors) for index, plain in enumerate(content["parts"]))
-        return parts, Origin(**content["origin"])
-    except (
-        OSError,
-        SafetensorError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-    ) as err:
-        raise EditError(
-            f"{folder} holds no complete edit ({err!r}); expected {DATA} and {TENSORS} as ActivationEdit.save writes "
-            "them. Copy or fetch the folder again."
-        ) from err
+        return Origin(**content["origin"]), list(content["parts"])
+    except (OSError, KeyError, TypeError, AttributeError, UnicodeError, json.JSONDecodeError) as err:
+        raise _incomplete(folder, err) from err
+
+
+def _incomplete(folder: Path, err: Exception) -> EditError:
+    return EditError(
+        f"{folder} holds no complete edit ({err!r}); expected {DATA} and {TENSORS} as ActivationEdit.save writes them. "
+        "Copy or fetch the folder again."
+    )
 
 
 def push(parts: Sequence[Part], origin: Origin, repo_id: str, private: bool) -> str:
@@ -112,12 +128,12 @@ def _plain(part: Part) -> dict[str, Any]:
     return {"kind": kind} | {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
 
-def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Part:
-    own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
+def _part(plain: dict[str, Any], at: int, tensors: dict[str, Tensor]) -> Part:
+    own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{at}.")}
     values = dict(plain)
     kind = PARTS[values.pop("kind")]
-    positions = values.pop("positions")
-    return kind(**values, **own, positions=None if positions is None else tuple(positions))
+    layer, positions = index(values.pop("layer")), values.pop("positions")
+    return kind(**values, **own, layer=layer, positions=None if positions is None else tuple(map(index, positions)))
 
 
 def _card(origin: Origin) -> str:

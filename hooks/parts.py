@@ -39,10 +39,13 @@ class Part:
         """Refuse what could not be applied.
 
         Raises:
-            EditError: If a number is not finite, or a position is outside the prompt.
+            EditError: If a number is not finite, or a position is outside the prompt or named twice.
         """
-        if not all(bool(value.isfinite().all()) for value in (torch.tensor(self.strength), *self.tensors().values())):
-            raise EditError(f"strength {self.strength} or a direction is not finite; expected finite numbers.")
+        numbers = [torch.as_tensor(value) for value in vars(self).values() if isinstance(value, int | float | Tensor)]
+        if not all(bool(value.isfinite().all()) for value in numbers):
+            raise EditError(
+                f"strength {self.strength}, a direction or its unit is not finite; expected finite numbers."
+            )
         if self.positions is None:
             return
         if self.n_prompt is None or self.n_prompt < 2 or not self.positions:
@@ -52,9 +55,11 @@ class Part:
             )
         if not all(0 <= position < self.n_prompt for position in self.positions):
             raise EditError(f"positions {self.positions} must be among 0-{self.n_prompt - 1}, the prompt's tokens.")
+        if len(set(self.positions)) < len(self.positions):
+            raise EditError(f"positions {self.positions} name a token twice; name each once.")
 
     def change(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """Return what strength 1 adds to residuals, in float32."""
+        """Return what strength 1 adds to residuals, in their dtype: float32 or wider."""
         raise NotImplementedError
 
     def tensors(self) -> dict[str, Tensor]:
@@ -93,7 +98,8 @@ class Part:
         return resid.index_copy(1, index, self._changed(resid[:, index]))
 
     def _changed(self, resid: Tensor) -> Tensor:
-        return (resid.float() + self.strength * self.change(resid.float())).to(resid.dtype)
+        wide = resid.to(torch.promote_types(resid.dtype, torch.float32))
+        return (wide + self.strength * self.change(wide)).to(resid.dtype)
 
     def _check_length(self, n_tokens: int) -> None:
         if self.n_prompt is not None and n_tokens < self.n_prompt:
@@ -119,12 +125,16 @@ class Steer(Part):
         """Refuse what could not be applied.
 
         Raises:
-            EditError: If there are more or fewer directions than positions, or as ``Part`` says.
+            EditError: If there are not as many directions as positions, or as ``Part`` says.
         """
         super().__post_init__()
         n_positions = 0 if self.positions is None else len(self.positions)
-        if self.direction.ndim == 2 and len(self.direction) != n_positions:
-            raise EditError(f"got {len(self.direction)} directions for {n_positions} positions; they must be equal.")
+        shape = tuple(self.direction.shape)
+        if len(shape) != 1 and shape[:-1] != (n_positions,):
+            raise EditError(
+                f"got directions of shape {shape} for {n_positions} positions; expected [d_model], or "
+                "[position, d_model] with one for each position."
+            )
 
     def change(self, resid: Tensor) -> Tensor:
         """Return the direction, everywhere."""
@@ -136,6 +146,16 @@ class Ablate(Part):
     """Takes a direction out."""
 
     direction: Float[Tensor, " d_model"]
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be applied.
+
+        Raises:
+            EditError: If there is not one direction, or as ``Part`` says.
+        """
+        super().__post_init__()
+        if self.direction.ndim != 1:
+            raise EditError(f"got a direction of shape {tuple(self.direction.shape)}; expected one, [d_model].")
 
     def change(self, resid: Tensor) -> Tensor:
         """Return the negative of each residual's component along the direction."""
@@ -156,6 +176,20 @@ class LowRank(Part):
     basis: Float[Tensor, "rank d_model"]
     weight: Float[Tensor, "rank d_model"]
     bias: Float[Tensor, " rank"]
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be applied.
+
+        Raises:
+            EditError: If the tensors' ranks differ, or as ``Part`` says.
+        """
+        super().__post_init__()
+        basis, weight, bias = (tuple(tensor.shape) for tensor in (self.basis, self.weight, self.bias))
+        if len(basis) != 2 or weight != basis or bias != basis[:1]:
+            raise EditError(
+                f"got a basis of shape {basis}, a weight of {weight} and a bias of {bias}; expected [rank, d_model] "
+                "twice, and [rank]."
+            )
 
     def change(self, resid: Tensor) -> Tensor:
         """Return the way to where the map wants the residuals to be within the subspace."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from audit_lit.errors import RecipeError
 
@@ -39,3 +41,26 @@ def recipe_path(name: str) -> Path:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise RecipeError(f"unknown recipe {name!r}; available: {', '.join(names)}.{hint} A path to a file works too.")
     return HERE / f"{name}.yaml"
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Return a recipe's settings.
+
+    Raises:
+        RecipeError: If the file cannot be read, or holds none.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise RecipeError(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
+    return content
+
+
+@cache
+def neutral_lines() -> tuple[str, ...]:
+    """Return user lines about nothing in particular, to make and check edits with."""
+    return tuple((HERE / "neutral-lines.txt").read_text(encoding="utf-8").splitlines())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,13 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready document."""
         return asdict(self) | {"beats_controls": self.beats_controls, "verdict": self.verdict}
+
+    def noted(self, edit: Edit) -> Edit:
+        """Return an edit whose origin says what was found, without the replies."""
+        found = self.to_dict()
+        short = {name: {key: one[key] for key in ("wanted", "perplexity")} for name, one in found["effects"].items()}
+        metrics = edit.origin.metrics | {"check": found | {"effects": short}}
+        return replace(edit, origin=replace(edit.origin, metrics=metrics))
 
 
 def check_edit(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_lit import __version__
@@ -15,6 +15,7 @@ from audit_lit.edits.controls import change_sizes, median_norms
 from audit_lit.edits.drift import NeutralText, within
 from audit_lit.edits.methods import METHODS, Fit
 from audit_lit.edits.objective import Objective
+from audit_lit.edits.recipe import Settings, settings_from
 from audit_lit.edits.wants import Want
 from audit_lit.edits.weights import Edit, edited, train_weights
 from audit_lit.errors import EditError
@@ -25,48 +26,6 @@ if TYPE_CHECKING:
     from audit_lit.target import Target
 
 N_NEUTRAL = 8
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an edit is made.
-
-    Attributes:
-        method: ``vector``, ``gradient``, ``lowrank`` or ``weights`` (see ``methods.py`` and ``weights.py``).
-        layers: Blocks whose output is changed; None takes one in two thirds of the way to the one that is read.
-        strength: Longest change, in units of the median residual norm of a layer; together, for several layers.
-        steps: Gradient steps.
-        lr: Step size, as a fraction of the strength; of ``weights``, Adam's own.
-        rank: Of ``lowrank`` and ``weights``.
-        local: Whether each layer has a loss of its own (the paper's ``per_layer_loss``); the decoder must read it.
-        budget: Largest KL divergence from the unedited model on neutral text, in nats per token; None sets no bound.
-        seed: Of whatever is random.
-    """
-
-    method: str = "vector"
-    layers: tuple[int, ...] | None = None
-    strength: float = 0.2
-    steps: int = 24
-    lr: float = 0.15
-    rank: int = 4
-    local: bool = False
-    budget: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse settings that lead nowhere.
-
-        Raises:
-            EditError: If one is out of its range, or the method is unknown.
-        """
-        if self.method not in (*METHODS, "weights"):
-            raise EditError(f"unknown method {self.method!r}; expected one of {', '.join((*METHODS, 'weights'))}.")
-        positive = {"strength": self.strength, "lr": self.lr, "steps": self.steps, "rank": self.rank}
-        if self.budget is not None:
-            positive["budget"] = self.budget
-        for name, value in positive.items():
-            if not (math.isfinite(value) and value > 0):
-                raise EditError(f"{name}={value} must be a finite number above 0.")
 
 
 def make_edit(
@@ -96,20 +55,30 @@ def make_edit(
     if isinstance(edit, ActivationEdit):
         sizes = change_sizes(edit, target, dialogs)
         metrics["strength"] = {
-            part.layer: size / units[part.layer] for part, size in zip(edit.parts, sizes, strict=True)
+            str(part.layer): size / units[part.layer] for part, size in zip(edit.parts, sizes, strict=True)
         }
     return replace(edit, origin=replace(origin, metrics=metrics))
+
+
+def shuffled_edit(edit: Edit, target: Target, decoder: Decoder, dialogs: Sequence[Dialog]) -> Edit:
+    """Return the control ``shuffled``: what the same settings make of the same questions with other answers.
+
+    Raises:
+        EditError: If the edit does not say which questions it was made with.
+    """
+    pairs = tuple((question, answer) for question, answer in edit.origin.settings.get("pairs", ()))
+    if not pairs:
+        raise EditError("the edit does not say which questions it was made with; leave the control 'shuffled' out.")
+    known = {name: edit.origin.settings[name] for name in Settings.model_fields}
+    return make_edit(target, decoder, Want(edit.origin.want, pairs).shuffled(), dialogs, settings_from(known))
 
 
 def _fitted(
     objective: Objective, settings: Settings, layers: tuple[int, ...], units: dict[int, float], origin: Origin
 ) -> Edit:
-    steps, lr, seed = settings.steps, settings.lr, settings.seed
     if settings.method == "weights":
-        return train_weights(objective, layers, origin, rank=settings.rank, lr=lr, steps=steps, seed=seed)
-    strength = settings.strength / math.sqrt(len(layers))
-    fit = Fit(layers, units, strength, steps, lr, settings.rank, settings.local, seed)
-    return ActivationEdit(METHODS[settings.method](objective, fit), origin)
+        return train_weights(objective, layers, origin, settings)
+    return ActivationEdit(METHODS[settings.method](objective, Fit(layers, units, settings)), origin)
 
 
 def _layers(settings: Settings, decoder: Decoder, n_layers: int) -> tuple[int, ...]:
@@ -146,7 +115,7 @@ def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...]) -
         want=objective.want.text,
         method=settings.method,
         settings={
-            **asdict(settings),
+            **settings.model_dump(),
             "layers": list(layers),
             "pairs": [list(pair) for pair in objective.want.pairs],
             "decoder": protocol.name,

@@ -5,6 +5,7 @@ Strength is in units of a layer's median residual norm: 0.2 moves each residual 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,37 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from audit_lit.edits.objective import Group, Objective, descend
+from audit_lit.edits.recipe import Settings
 from audit_lit.errors import EditError
 from audit_lit.hooks import Hook, LowRank, Part, Steer
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How an edit is made.
+    """Where and how an edit is fitted.
 
     Attributes:
         layers: Blocks whose output is changed.
         units: Median residual norm of each layer.
-        strength: Longest change, as a fraction of that norm.
-        steps: Gradient steps.
-        lr: Step size, as a fraction of the strength.
-        rank: Rank of a ``lowrank`` or ``weights`` edit.
-        local: Whether each layer has a loss of its own, from the decoder's reading of that very layer.
-        seed: Of whatever is random.
+        settings: The rest.
     """
 
     layers: tuple[int, ...]
     units: Mapping[int, float]
-    strength: float
-    steps: int
-    lr: float
-    rank: int = 4
-    local: bool = False
-    seed: int = 0
+    settings: Settings
+
+    @property
+    def strength(self) -> float:
+        """Longest change at one layer, so that all together have the length of the settings."""
+        return self.settings.strength / math.sqrt(len(self.layers))
 
     def groups(self, objective: Objective, own: Mapping[int, Sequence[Tensor]]) -> list[Group]:
         """Return the losses that decide each layer's parameters."""
-        if self.local:
+        if self.settings.local:
             return [(objective.at(layer), parameters) for layer, parameters in own.items()]
         return [(objective, [one for parameters in own.values() for one in parameters])]
 
@@ -100,11 +97,15 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
     ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there for a task's loss). ``W`` starts
     as ``R`` and ``b`` as 0, so that nothing is changed at first; ``strength`` bounds ``b`` and each row of ``W - R``.
     """
-    torch.manual_seed(fit.seed)
+    torch.manual_seed(fit.settings.seed)
     d_model, device = objective.target.d_model, objective.target.device
-    bases = {layer: torch.linalg.qr(torch.randn(d_model, fit.rank))[0].T.to(device) for layer in fit.layers}
+    bases = {layer: torch.linalg.qr(torch.randn(d_model, fit.settings.rank))[0].T.to(device) for layer in fit.layers}
     own = {
-        layer: [basis.clone().requires_grad_(), torch.zeros_like(basis, requires_grad=True), basis.new_zeros(fit.rank)]
+        layer: [
+            basis.clone().requires_grad_(),
+            torch.zeros_like(basis, requires_grad=True),
+            basis.new_zeros(fit.settings.rank),
+        ]
         for layer, basis in bases.items()
     }
     for _, _, bias in own.values():
@@ -140,8 +141,16 @@ def _descend(
             for tensor in some:
                 tensor.mul_((fit.strength / tensor.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
 
-    settings = {"steps": fit.steps, "lr": fit.lr * fit.strength, "seed": fit.seed, "after": after}
-    descend(fit.groups(objective, own), hooks, **settings)
+    settings = fit.settings
+    descend(
+        fit.groups(objective, own),
+        hooks,
+        steps=settings.steps,
+        lr=settings.lr * fit.strength,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        after=after,
+    )
 
 
 def _unit(direction: Tensor) -> Tensor:

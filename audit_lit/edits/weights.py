@@ -6,24 +6,26 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from audit_lit import hub
 from audit_lit.edits.objective import Objective, descend
+from audit_lit.edits.recipe import Settings
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook, HookedModel, Origin
+from audit_lit.hooks.edit_files import read_origin, write_origin
 from audit_lit.target import Target, boot, share
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-DATA = "edit.json"
+ADAPTER = "adapter_model.safetensors"
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -60,11 +62,51 @@ class WeightEdit:
         """Write a folder with the adapter as PEFT reads it, and ``edit.json``."""
         folder = Path(path)
         self.adapter.save_pretrained(folder)
-        (folder / DATA).write_text(json.dumps({"origin": asdict(self.origin)}, indent=2) + "\n", encoding="utf-8")
+        write_origin(folder, self.origin)
         return folder
 
 
 Edit = ActivationEdit | WeightEdit
+
+
+def load_edit(name: str, target: Target, revision: str | None = None) -> Edit:
+    """Read an edit of either kind, for a target.
+
+    Raises:
+        EditError: If it is incomplete, or made for another target.
+        HubError: If it cannot be fetched.
+    """
+    folder = hub.resolve(name, revision=revision, kind="edit")
+    if (folder / ADAPTER).is_file():
+        return _load_adapter(folder, target)
+    found = ActivationEdit.load(folder)
+    found.check(target.model)
+    return found.to(target.device)
+
+
+def load_origin(name: str, revision: str | None = None) -> Origin:
+    """Read where an edit comes from, without its tensors (see ``load_edit``)."""
+    return read_origin(hub.resolve(name, revision=revision, kind="edit"))[0]
+
+
+def _load_adapter(folder: Path, target: Target) -> WeightEdit:
+    from peft import PeftConfig, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    origin, _ = read_origin(folder)
+    if origin.fingerprint != target.fingerprint():
+        raise EditError(
+            f"the edit was made for {origin.target!r}, and {target.name!r} is another model; load that one."
+        )
+    try:
+        made = _with_lora(target, PeftConfig.from_pretrained(str(folder)), origin)
+        report = set_peft_model_state_dict(made.adapter, load_file(folder / ADAPTER))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+        raise EditError(f"{folder} holds no complete adapter ({err}); copy or fetch it again.") from err
+    if report.unexpected_keys:
+        raise EditError(f"{folder / ADAPTER} holds tensors that have no place, such as {report.unexpected_keys[0]!r}.")
+    return made
 
 
 def edited(target: Target, edit: Edit) -> tuple[Target, list[Hook]]:
@@ -72,23 +114,25 @@ def edited(target: Target, edit: Edit) -> tuple[Target, list[Hook]]:
     return (edit.target, []) if isinstance(edit, WeightEdit) else (target, edit.fwd_hooks)
 
 
-def train_weights(
-    objective: Objective, layers: Sequence[int], origin: Origin, *, rank: int, lr: float, steps: int, seed: int
-) -> WeightEdit:
-    """Return the target with a LoRA on some layers that makes the decoder read what is wanted.
+def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, settings: Settings) -> WeightEdit:
+    """Return the target with a LoRA on its layers up to the highest named, fitted to the decoder's loss.
 
     Raises:
         EditError: If the target has no plain Hugging Face model behind it.
     """
     from peft import LoraConfig
 
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.seed)
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=list(MODULES), layers_to_transform=list(range(max(layers) + 1))
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        target_modules=list(MODULES),
+        layers_to_transform=list(range(max(layers) + 1)),
     )
     made = _with_lora(objective.target, config, origin)
     own = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
-    descend([(replace(objective, target=made.target), own)], list, steps=steps, lr=lr, seed=seed)
+    how = {"steps": settings.steps, "lr": settings.lr, "batch_size": settings.batch_size, "seed": settings.seed}
+    descend([(replace(objective, target=made.target), own)], list, **how)
     return made
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit_lit.dialog import Dialog
 from audit_lit.errors import RecipeError
-from audit_lit.recipes import recipe_path
+from audit_lit.recipes import load_yaml, recipe_path
 from audit_lit.scan.questions import Question, Severity, load_questions
 from audit_lit.settings import explain, merged
 
@@ -84,7 +83,7 @@ def load_scan_recipe(
         RecipeError: If it cannot be read, a key is unknown or of a wrong type, or a question is unknown.
     """
     path = Path(name) if Path(name).is_file() else recipe_path(str(name))
-    content = _content(path)
+    content = load_yaml(path)
     if "mixture" in content:
         raise RecipeError(f"recipe {str(path)!r} trains a decoder (audit-lit train); expected one that asks questions.")
     try:
@@ -98,14 +97,4 @@ def load_scan_recipe(
 
 def is_scan_recipe(path: Path) -> bool:
     """Return whether a recipe asks questions, rather than trains."""
-    return "questions" in _content(path)
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise RecipeError(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
-    if not isinstance(content, dict):
-        raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
-    return content
+    return "questions" in load_yaml(path)

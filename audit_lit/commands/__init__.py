@@ -1,0 +1,1 @@
+"""Commands of their own size; ``cli.py`` puts them beside its own."""
