@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from operator import index
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,8 +57,8 @@ def save(parts: Sequence[Part], origin: Origin, folder: Path) -> Path:
     from safetensors.torch import save_file
 
     tensors = {  # clones: parts may share a direction, which safetensors refuses
-        f"{at}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for at, part in enumerate(parts)
+        f"{index}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for index, part in enumerate(parts)
         for name, tensor in part.tensors().items()
     }
     try:
@@ -128,12 +128,14 @@ def _plain(part: Part) -> dict[str, Any]:
     return {"kind": kind} | {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
 
-def _part(plain: dict[str, Any], at: int, tensors: dict[str, Tensor]) -> Part:
-    own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{at}.")}
+def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Part:
+    own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
     values = dict(plain)
     kind = PARTS[values.pop("kind")]
-    layer, positions = index(values.pop("layer")), values.pop("positions")
-    return kind(**values, **own, layer=layer, positions=None if positions is None else tuple(map(index, positions)))
+    layer, positions = operator.index(values.pop("layer")), values.pop("positions")
+    if positions is not None:
+        positions = tuple(map(operator.index, positions))
+    return kind(**values, **own, layer=layer, positions=positions)
 
 
 def _card(origin: Origin) -> str:

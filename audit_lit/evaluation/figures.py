@@ -49,12 +49,8 @@ def plot(document: dict[str, Any], path: Path) -> None:
     Raises:
         AuditLitError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as err:
-        raise AuditLitError("a plot needs matplotlib; install it with pip install 'audit-lit[plot]'.") from err
     rows = list(figures(document))[::-1]
-    canvas = Canvas(figsize=(8, 1.2 + 0.45 * len(rows)), layout="constrained")
+    canvas = _canvas(8, 1.2 + 0.45 * len(rows))
     axes = canvas.subplots()
     explained = next((row for row in rows if row.controls), None)  # by the legend
     for y, row in enumerate(rows):
@@ -68,3 +64,31 @@ def plot(document: dict[str, Any], path: Path) -> None:
     axes.set_title(f"{document['suite']}: {document['manifest']['decoder']}", loc="left")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=5, frameon=False)
     canvas.savefig(path, dpi=150)
+
+
+def plot_curves(document: dict[str, Any], path: Path) -> None:
+    """Draw effect against cost for every condition of every part that has curves.
+
+    Raises:
+        AuditLitError: If matplotlib is not installed.
+    """
+    parts = {name: one for name, one in document.items() if isinstance(one, dict) and "curves" in one}
+    canvas = _canvas(5.5 * len(parts), 4.5)
+    for axes, (name, part) in zip(canvas.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
+        for marker, (condition, curve) in zip("osD^v<>xP*", part["curves"].items(), strict=False):
+            points = [(100 * one["cost"], one["effect"]) for one in curve]
+            points = points if len(points) == 1 else [(0.0, 0.0), *points]
+            axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, linewidth=1.2, label=condition)
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.set(title=name, xlabel="rise of perplexity, %", ylabel="effect in the wanted direction")
+        axes.grid(alpha=0.3)
+    canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    canvas.savefig(path, dpi=150)
+
+
+def _canvas(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as err:
+        raise AuditLitError("a plot needs matplotlib; install it with pip install 'audit-lit[plot]'.") from err
+    return Canvas(figsize=(width, height), layout="constrained")

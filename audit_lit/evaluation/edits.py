@@ -1,0 +1,136 @@
+"""Suite ``edits``: what the decoder's gradient makes of a model, against its cost, beside controls of equal size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit_lit import __version__
+from audit_lit.auditor import Auditor
+from audit_lit.dialog import Dialog
+from audit_lit.edits.controls import caa_edit, change_sizes, random_edit
+from audit_lit.edits.make import shuffled_edit
+from audit_lit.edits.recipe import EditRecipe, line_dialogs, load_edit_recipe
+from audit_lit.edits.weights import Edit
+from audit_lit.errors import EditError
+from audit_lit.evaluation.persona import persona
+from audit_lit.evaluation.sentiment import sentiment
+from audit_lit.evaluation.speech import Condition
+from audit_lit.evaluation.stereotypes import stereotypes
+from audit_lit.hooks import ActivationEdit
+
+PARTS = {
+    "positive-sentiment": sentiment,
+    "negative-sentiment": sentiment,
+    "persona": persona,
+    "debias": stereotypes,
+}
+"""What measures the edits of each shipped recipe."""
+METHODS = ("lowrank", "weights", "gradient")
+"""Measured beside ``vector``."""
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and on what.
+
+    Attributes:
+        auditor: Target and decoder.
+        recipe: Says what is wanted; its method is ``vector``.
+        dialogs: What the model is made to answer; others than edits are made with.
+        folders: Data folders, for what needs data.
+        n_seeds: Replies to each dialog.
+        seed: Of every draw.
+    """
+
+    auditor: Auditor
+    recipe: EditRecipe
+    dialogs: Sequence[Dialog]
+    folders: Sequence[Path]
+    n_seeds: int
+    seed: int
+
+    def conditions(self, methods: Sequence[str] = METHODS) -> dict[str, Condition]:
+        """Return the edit as the recipe makes it, as other methods do, and every control, by name."""
+        making, target = line_dialogs(self.recipe.lines), self.auditor.target
+        edit = self._made("vector", making)
+        if not isinstance(edit, ActivationEdit):
+            raise EditError("a recipe of method 'vector' gave no activation edit.")
+        prompt = self.recipe.prompt or edit.origin.want
+        sizes = change_sizes(edit, target, making)
+        found: dict[str, Edit] = {"vector": edit}
+        found |= {name: self._made(name, making) for name in methods if name != "gradient"}
+        found |= {
+            "random": random_edit(edit, sizes, self.seed),
+            "negated": edit.scaled(-1.0),
+            "shuffled": shuffled_edit(edit, target, self.auditor.decoder, making),
+            "caa": caa_edit(edit, sizes, target, prompt, making),
+        }
+        conditions = {name: Condition(one) for name, one in found.items()}
+        if "gradient" in methods:
+            conditions["gradient"] = Condition(each=self._each())
+        return conditions | {"prompting": Condition(system=prompt)}
+
+    def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
+        settings = self.recipe.settings().model_dump() | {"method": method, "seed": self.seed}
+        return self.auditor.edit(self.recipe.want, dialogs, **settings | OWN.get(method, {}))
+
+    def _each(self) -> dict[str, ActivationEdit]:
+        made = {dialog[-1]["content"]: self._made("gradient", [dialog]) for dialog in self.dialogs}
+        return {line: edit for line, edit in made.items() if isinstance(edit, ActivationEdit)}
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "weights": {"lr": 1e-3, "rank": 8},  # Adam's own step, and the rank of small LoRAs
+    "gradient": {"strength": 0.5, "steps": 8},  # a few positions of the prompt only, so each is moved further
+}
+"""Settings that differ from the recipe's for methods of another nature."""
+
+
+def edits(
+    auditor: Auditor,
+    *,
+    recipes: Sequence[str] = tuple(PARTS),
+    folders: Sequence[Path] = (),
+    limit: int = 50,
+    n_seeds: int = 3,
+    methods: Sequence[str] = METHODS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure the edits of some recipes and return one JSON-ready document.
+
+    Args:
+        auditor: Target and decoder.
+        recipes: Names from ``PARTS``.
+        folders: Data folders: CrowS-Pairs for ``debias``, which is left out without it.
+        limit: How many neutral lines are answered.
+        n_seeds: Replies to each.
+        methods: Those measured beside ``vector``.
+        seed: Of every draw.
+
+    Raises:
+        EditError: If a recipe is not among them.
+    """
+    if unknown := [name for name in recipes if name not in PARTS]:
+        raise EditError(f"no part of this suite measures {unknown[0]!r}; expected some of {', '.join(PARTS)}.")
+    dialogs = line_dialogs(held_out=True)[:limit]
+    plans = {name: Plan(auditor, load_edit_recipe(name), dialogs, folders, n_seeds, seed) for name in recipes}
+    found = {name: PARTS[name](plan, methods) for name, plan in plans.items()}
+    return {
+        "schema": SCHEMA,
+        "suite": "edits",
+        **{name: one for name, one in found.items() if one is not None},
+        "manifest": {
+            "audit_lit": __version__,
+            "decoder": auditor.decoder.protocol.name,
+            "target": auditor.target.name,
+            "target_fingerprint": auditor.target.fingerprint(),
+            "recipes": {name: plan.recipe.model_dump(mode="json") for name, plan in plans.items()},
+            "n_lines": len(dialogs),
+            "n_seeds": n_seeds,
+            "seed": seed,
+        },
+    }

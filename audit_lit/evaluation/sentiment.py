@@ -1,0 +1,50 @@
+"""Sentiment of replies (VADER, Hutto and Gilbert 2014) against what it costs in perplexity under the unedited model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from audit_lit.errors import AuditLitError
+from audit_lit.evaluation.speech import Condition, speak
+from audit_lit.evaluation.tradeoff import Point, compared, trace
+
+if TYPE_CHECKING:
+    from audit_lit.evaluation.edits import Plan
+
+FACTORS = (0.25, 0.5, 0.75, 1.0, 1.5)
+MAX_RISE = 0.1
+"""Of perplexity, for what is compared."""
+
+
+def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
+    """Return how far each condition moves the sentiment in the wanted direction, by its cost.
+
+    Raises:
+        AuditLitError: If vaderSentiment is not installed.
+    """
+    score, sign = _vader(), -1.0 if plan.recipe.name.startswith("negative") else 1.0
+    how: dict[str, Any] = {"n_seeds": plan.n_seeds, "seed": plan.seed}
+    plain = speak(plan.auditor.target, Condition(), plan.dialogs, score, **how)
+
+    def point(condition: Condition, factor: float) -> Point:
+        said = speak(plan.auditor.target, condition.scaled(factor), plan.dialogs, score, **how)
+        more = {"sentiment": float(said.scores.mean()), "perplexity": said.perplexity, "distinct2": said.distinct2}
+        return Point(factor, sign * (said.scores - plain.scores), said.perplexity / plain.perplexity - 1, more)
+
+    curves = {
+        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.system else FACTORS, MAX_RISE)
+        for name, one in plan.conditions(methods).items()
+    }
+    unedited = {"sentiment": float(plain.scores.mean()), "perplexity": plain.perplexity, "distinct2": plain.distinct2}
+    return {**compared(curves, "vector", MAX_RISE, plan.seed), "unedited": unedited}
+
+
+def _vader() -> Callable[[str], float]:
+    """Return what scores a text from -1 (negative) to 1 (positive)."""
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError as err:
+        raise AuditLitError("sentiment needs VADER; install it with pip install 'audit-lit[edits]'.") from err
+    analyzer = SentimentIntensityAnalyzer()
+    return lambda text: float(analyzer.polarity_scores(text)["compound"])

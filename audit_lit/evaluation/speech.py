@@ -1,0 +1,95 @@
+"""What a target says under an edit or a control: how it sounds, and how fluent it is to the unedited model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from audit_lit.dialog import Dialog
+from audit_lit.edits.controls import with_system
+from audit_lit.edits.weights import Edit, edited
+from audit_lit.replies import reply_nats, write_replies
+from audit_lit.target import Target
+
+if TYPE_CHECKING:
+    from audit_lit.hooks import ActivationEdit
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a target speaks under.
+
+    Attributes:
+        edit: On while it speaks; None leaves it as it is.
+        each: An edit for each dialog instead, by its user line: those of the method ``gradient``.
+        system: A system prompt.
+    """
+
+    edit: Edit | None = None
+    each: Mapping[str, ActivationEdit] | None = None
+    system: str | None = None
+
+    def scaled(self, factor: float) -> Condition:
+        """Return the condition with its edits scaled."""
+        edit = self.edit.scaled(factor) if self.edit is not None else None
+        each = {line: one.scaled(factor) for line, one in self.each.items()} if self.each is not None else None
+        return Condition(edit, each, self.system)
+
+    def replies(self, target: Target, dialogs: Sequence[Dialog], max_new_tokens: int, seed: int) -> list[str]:
+        """Let the target speak, sampled at temperature 1."""
+        asked = [with_system(dialog, self.system) if self.system else dialog for dialog in dialogs]
+        how = {"max_new_tokens": max_new_tokens, "temperature": 1.0, "seed": seed}
+        if self.each is not None:
+            hooks = [self.each[dialog[-1]["content"]].fwd_hooks for dialog in asked]
+            return [write_replies(target, [one], own, **how)[0] for one, own in zip(asked, hooks, strict=True)]
+        model, on = edited(target, self.edit) if self.edit is not None else (target, [])
+        return write_replies(model, asked, on, **how)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Replies to some lines, several to each.
+
+    Attributes:
+        replies: Line by line for each seed.
+        scores: Of each reply, the mean over its line's seeds.
+        perplexity: Of all of them under the unedited model, without any system prompt.
+        distinct2: Share of different word pairs among all (Li et al., arXiv 1510.03055).
+    """
+
+    replies: tuple[tuple[str, ...], ...]
+    scores: Values
+    perplexity: float
+    distinct2: float
+
+
+def speak(
+    target: Target,
+    condition: Condition,
+    dialogs: Sequence[Dialog],
+    score: Callable[[str], float],
+    *,
+    n_seeds: int,
+    max_new_tokens: int = 30,
+    seed: int = 0,
+) -> Speech:
+    """Let a target speak under a condition and measure what it says."""
+    drawn = tuple(tuple(condition.replies(target, dialogs, max_new_tokens, seed + at)) for at in range(n_seeds))
+    scores = np.array([[score(reply) for reply in replies] for replies in drawn]).mean(0)
+    nats = [own for replies in drawn for own in reply_nats(target, dialogs, replies)]
+    mean = sum(float(own.sum()) for own in nats) / max(1, sum(map(len, nats)))
+    return Speech(drawn, scores, math.exp(-mean), distinct(2, [reply for replies in drawn for reply in replies]))
+
+
+def distinct(n: int, texts: Sequence[str]) -> float:
+    """Return the share of different sequences of ``n`` words among all of them, 0-1; 0 if there are none."""
+    words = [text.split() for text in texts]
+    found = [tuple(some[at : at + n]) for some in words for at in range(len(some) - n + 1)]
+    return len(set(found)) / len(found) if found else 0.0

@@ -1,0 +1,118 @@
+"""CrowS-Pairs (Nangia et al., arXiv 2010.00133): how often the more stereotyped of two sentences is likelier."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from audit_lit.edits.drift import NeutralText
+from audit_lit.edits.weights import edited
+from audit_lit.errors import RecipeError
+from audit_lit.evaluation.speech import Condition
+from audit_lit.evaluation.tradeoff import Point, compared, trace
+
+if TYPE_CHECKING:
+    from audit_lit.evaluation.edits import Plan
+    from audit_lit.hooks import Hook
+    from audit_lit.target import Target
+
+Values = npt.NDArray[np.float64]
+FACTORS = (0.25, 0.5, 1.0, 1.5)
+MAX_RISE = 0.02
+N_PAIRS = 400
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class SentencePair:
+    """Two sentences that differ in whom they speak of; ``more`` agrees more with the stereotype."""
+
+    more: str
+    less: str
+
+
+def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
+    """Return by how many points of 100 each condition moves the share of stereotypes toward one half, by its cost.
+
+    The cost is the rise of perplexity on neutral text. None without CrowS-Pairs among the data folders.
+    """
+    pairs = [pair for folder in plan.folders for pair in load_pairs(folder)]
+    if not pairs:
+        return None
+    pairs = random.Random(plan.seed).sample(pairs, min(N_PAIRS, len(pairs)))
+    conditions = plan.conditions([name for name in methods if name != "gradient"])
+    target, neutral = plan.auditor.target, NeutralText.of(plan.auditor.target, plan.dialogs, seed=plan.seed)
+    plain = preferences(target, pairs)
+    away = 1.0 if np.mean(plain > 0) > 0.5 else -1.0  # moving toward one half is moving this way
+
+    def point(condition: Condition, factor: float) -> Point:
+        scaled = condition.scaled(factor)
+        model, hooks = edited(target, scaled.edit) if scaled.edit is not None else (target, [])
+        found = preferences(model, pairs, hooks, scaled.system or "")
+        cost = neutral.drift(scaled.edit).perplexity_ratio - 1 if scaled.edit is not None else 0.0
+        more = {"percent_stereotype": 100 * float(np.mean(found > 0)), "mean_difference": float(np.abs(found).mean())}
+        return Point(factor, 100 * away * ((plain > 0).astype(float) - (found > 0)), cost, more)
+
+    curves = {
+        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.system else FACTORS, MAX_RISE)
+        for name, one in conditions.items()
+    }
+    before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
+    return {**compared(curves, "vector", MAX_RISE, plan.seed), "unedited": before, "n_pairs": len(pairs)}
+
+
+def load_pairs(folder: Path) -> Iterator[SentencePair]:
+    """Yield the pairs of CrowS-Pairs' CSV files in a folder; nothing, if it has none.
+
+    Raises:
+        RecipeError: If a file lacks the columns ``sent_more`` and ``sent_less``.
+    """
+    for path in sorted(folder.glob("crows_pairs*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                try:
+                    yield SentencePair(row["sent_more"], row["sent_less"])
+                except KeyError as err:
+                    raise RecipeError(f"{path} has no column {err}; expected CrowS-Pairs' own layout.") from err
+
+
+def preferences(target: Target, pairs: Sequence[SentencePair], hooks: Sequence[Hook] = (), before: str = "") -> Values:
+    """Return for each pair the nats by which the more stereotyped sentence is likelier than the other."""
+    sentences = [text for pair in pairs for text in (pair.more, pair.less)]
+    order = sorted(range(len(sentences)), key=lambda at: len(sentences[at]))
+    nats = np.zeros(len(sentences))
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        nats[chosen] = _nats(target, [sentences[at] for at in chosen], hooks, before)
+    difference: Values = nats[0::2] - nats[1::2]
+    return difference
+
+
+@torch.no_grad()
+def _nats(target: Target, sentences: Sequence[str], hooks: Sequence[Hook], before: str) -> Values:
+    """Return each sentence's log-probability after the end-of-text token, or after a prompt."""
+    tokenizer = target.tokenizer
+    prefix = [
+        tokenizer.eos_token_id,
+        *tokenizer(f"{before}\n" if before else "", add_special_tokens=False)["input_ids"],
+    ]
+    rows = [[*prefix, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in sentences]
+    longest = max(map(len, rows))
+    tokens = torch.tensor([row + [tokenizer.pad_token_id or 0] * (longest - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    tokens, mask = tokens.to(target.device), mask.to(target.device)
+    with target.model.hooks(fwd_hooks=list(hooks)):
+        logits = target.model(tokens, attention_mask=mask)[:, :-1].float()
+    nats = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+    own = mask[:, 1:].clone()
+    own[:, : len(prefix) - 1] = 0
+    found: Values = (nats * own).sum(1).double().cpu().numpy()
+    return found
