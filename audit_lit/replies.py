@@ -72,7 +72,6 @@ def _batch(target: Target, rows: list[list[int]], sampling: dict[str, Any]) -> l
     return [str(text).strip() for text in target.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-@torch.no_grad()
 def reply_distributions(
     target: Target, dialogs: Sequence[Dialog], replies: Sequence[str], hooks: Sequence[Hook] = ()
 ) -> Iterator[tuple[Float[Tensor, "token vocab"], Float[Tensor, " token"]]]:
@@ -84,7 +83,7 @@ def reply_distributions(
         prompt = render(dialog, target.tokenizer).token_ids
         said = target.tokenizer(reply, add_special_tokens=False)["input_ids"]
         tokens = torch.tensor([[*prompt, *said]], device=target.device)
-        with target.model.hooks(fwd_hooks=list(hooks)):
+        with torch.no_grad(), target.model.hooks(fwd_hooks=list(hooks)):
             logits = target.model(tokens, attention_mask=torch.ones_like(tokens))[0, len(prompt) - 1 : -1]
         nats = logits.float().log_softmax(-1)
         yield nats, nats.gather(1, tokens[0, len(prompt) :, None])[:, 0]

@@ -139,7 +139,7 @@ def descend(
         for objective, own in groups:
             loss = objective.loss(hooks(), chosen, turn=step * batch_size)
             if not bool(loss.isfinite()):
-                raise EditError(f"the decoder's loss became {float(loss)} at step {step}; lower lr or strength.")
+                raise EditError(f"the decoder's loss became {loss.item()} at step {step}; lower lr or strength.")
             for parameter, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
                 parameter.grad = gradient
         optimizer.step()
