@@ -66,7 +66,7 @@ def _batch(target: Target, rows: list[list[int]], sampling: dict[str, Any]) -> l
         out = model.original_model.generate(**batch, pad_token_id=end, eos_token_id=end, **sampling)
         new = out[:, batch["input_ids"].shape[1] :]
     else:
-        settings = {**sampling, "verbose": False, "prepend_bos": False, "eos_token_id": end, "return_type": "tensor"}
+        settings = {**sampling, "verbose": False, "prepend_bos": False, "eos_token_id": end}
         tokens = [torch.tensor([row], device=target.device) for row in rows]
         new = [model.generate(one, **settings)[0, one.shape[1] :] for one in tokens]
     return [str(text).strip() for text in target.tokenizer.batch_decode(new, skip_special_tokens=True)]
