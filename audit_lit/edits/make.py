@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from audit_lit import __version__
 from audit_lit.dialog import Dialog, Reveal
 from audit_lit.edits.controls import change_sizes, median_norms
@@ -42,7 +44,8 @@ def make_edit(
     layers = _layers(settings, decoder, target.n_layers)
     origin = _origin(objective, settings, layers)
     units = median_norms(target, dialogs, layers)
-    edit = _fitted(objective, settings, layers, units, origin)
+    with torch.enable_grad():  # whatever the caller has set
+        edit = _fitted(objective, settings, layers, units, origin)
     neutral = NeutralText.of(target, dialogs[:N_NEUTRAL], seed=settings.seed)
     factor, drift = within(edit, settings.budget or math.inf, neutral.drift)
     edit = edit.scaled(factor) if factor < 1 else edit

@@ -97,9 +97,10 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
     ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there for a task's loss). ``W`` starts
     as ``R`` and ``b`` as 0, so that nothing is changed at first; ``strength`` bounds ``b`` and each row of ``W - R``.
     """
-    torch.manual_seed(fit.settings.seed)
+    generator = torch.Generator().manual_seed(fit.settings.seed)
     d_model, device = objective.target.d_model, objective.target.device
-    bases = {layer: torch.linalg.qr(torch.randn(d_model, fit.settings.rank))[0].T.to(device) for layer in fit.layers}
+    drawn = {layer: torch.randn(d_model, fit.settings.rank, generator=generator) for layer in fit.layers}
+    bases = {layer: torch.linalg.qr(one)[0].T.to(device) for layer, one in drawn.items()}
     own = {
         layer: [
             basis.clone().requires_grad_(),

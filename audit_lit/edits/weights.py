@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from audit_lit import hub
 from audit_lit.edits.objective import Objective, descend
@@ -50,7 +52,13 @@ class WeightEdit:
         yield self.target.model
 
     def scaled(self, factor: float) -> WeightEdit:
-        """Return the edit with its LoRA's update multiplied."""
+        """Return the edit with its LoRA's update multiplied.
+
+        Raises:
+            EditError: If the factor is not finite.
+        """
+        if not math.isfinite(factor):
+            raise EditError(f"got a factor of {factor}; expected a finite number, such as -1 for the opposite.")
         made = _with_lora(self.target, self.adapter.peft_config["default"], self.origin)
         state = {name: value for name, value in self.adapter.named_parameters() if "lora_" in name}
         for name, parameter in made.adapter.named_parameters():
@@ -59,10 +67,17 @@ class WeightEdit:
         return made
 
     def save(self, path: str | Path) -> Path:
-        """Write a folder with the adapter as PEFT reads it, and ``edit.json``."""
+        """Write a folder with the adapter as PEFT reads it, and ``edit.json``.
+
+        Raises:
+            EditError: If it cannot be written.
+        """
         folder = Path(path)
-        self.adapter.save_pretrained(folder)
-        write_origin(folder, self.origin)
+        try:
+            self.adapter.save_pretrained(folder)
+            write_origin(folder, self.origin)
+        except (OSError, SafetensorError) as err:
+            raise EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be.") from err
         return folder
 
 
@@ -91,7 +106,6 @@ def load_origin(name: str, revision: str | None = None) -> Origin:
 
 def _load_adapter(folder: Path, target: Target) -> WeightEdit:
     from peft import PeftConfig, set_peft_model_state_dict
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     origin, _ = read_origin(folder)
@@ -106,6 +120,8 @@ def _load_adapter(folder: Path, target: Target) -> WeightEdit:
         raise EditError(f"{folder} holds no complete adapter ({err}); copy or fetch it again.") from err
     if report.unexpected_keys:
         raise EditError(f"{folder / ADAPTER} holds tensors that have no place, such as {report.unexpected_keys[0]!r}.")
+    if missing := [name for name in report.missing_keys if "lora_" in name]:
+        raise EditError(f"{folder / ADAPTER} lacks tensors, such as {missing[0]!r}; copy or fetch it again.")
     return made
 
 
@@ -122,26 +138,30 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
     """
     from peft import LoraConfig
 
-    torch.manual_seed(settings.seed)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
         target_modules=list(MODULES),
         layers_to_transform=list(range(max(layers) + 1)),
     )
-    made = _with_lora(objective.target, config, origin)
+    made = _with_lora(objective.target, config, origin, settings.seed)
     own = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
     how = {"steps": settings.steps, "lr": settings.lr, "batch_size": settings.batch_size, "seed": settings.seed}
     descend([(replace(objective, target=made.target), own)], list, **how)
     return made
 
 
-def _with_lora(target: Target, config: Any, origin: Origin) -> WeightEdit:
-    """Put a LoRA on a copy that shares the weights; ``boot`` takes another copy of both, which it may rewire."""
+def _with_lora(target: Target, config: Any, origin: Origin, seed: int = 0) -> WeightEdit:
+    """Put a LoRA on a copy that shares the weights; ``boot`` takes another copy of both, which it may rewire.
+
+    The global random state is left as it was.
+    """
     from peft import get_peft_model
 
     if target.base is None:
         raise EditError("method 'weights' needs a target of load_target, which has a plain model behind it.")
-    adapter = get_peft_model(share(target.base), copy.deepcopy(config)).eval()
+    with torch.random.fork_rng(devices=[target.device] if target.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        adapter = get_peft_model(share(target.base), copy.deepcopy(config)).eval()
     model = boot(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)
     return WeightEdit(adapter, replace(target, model=model), origin)
