@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from audit_lit.edits.check import Check
+    from audit_lit.edits.verify import Verification
     from audit_lit.edits.wants import Wanted
     from audit_lit.edits.weights import Edit
     from audit_lit.hooks import HookedModel
+    from audit_lit.scan.findings import Finding
     from audit_lit.scan.report import AuditReport
 
 
@@ -146,8 +148,8 @@ class Auditor:
 
         Settings as in ``ask``. Returns the answers about each.
         """
-        settings = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
-        return ask_readings(self.target, self.decoder, readings, questions, **settings)
+        how = {"samples": samples, "max_new_tokens": max_new_tokens, "seed": seed}
+        return ask_readings(self.target, self.decoder, readings, questions, **how)
 
     def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog, once over its decoys, and keep what the decoder may see.
@@ -270,17 +272,28 @@ class Auditor:
             prompt: What is wanted, as a system prompt; None takes the edit's own words.
             shuffled: Whether to make the control of that name, which takes as long as the edit did.
             seed: Of replies and the random direction.
-
-        Raises:
-            EditError: If the edit was made for another model.
         """
         from audit_lit.edits.check import check_edit
         from audit_lit.edits.make import shuffled_edit
         from audit_lit.edits.recipe import line_dialogs
 
         given = line_dialogs(held_out=True) if dialogs is None else list(dialogs)
-        other = shuffled_edit(edit, self.target, self.decoder, line_dialogs()) if shuffled else None
+        made_in = given if edit.origin.method == "gradient" else line_dialogs()
+        other = shuffled_edit(edit, self.target, self.decoder, made_in) if shuffled else None
         return check_edit(edit, self.target, given, shuffled=other, prompt=prompt, seed=seed)
+
+    def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:
+        """Check whether what a finding of ``scan`` describes decides what the model says: see ``edits/verify.py``.
+
+        Args:
+            finding: One that was raised.
+            n_random: Random edits to compare with; 19 are the fewest that can give p = 0.05.
+            seed: Of the replies and the edits.
+            **settings: As in ``edit``.
+        """
+        from audit_lit.edits.verify import verify
+
+        return verify(self, finding, n_random=n_random, seed=seed, **settings)
 
 
 def _wrap(model: HookedModel, decoder: Decoder, tokenizer: PreTrainedTokenizerBase | None) -> Target:

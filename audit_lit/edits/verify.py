@@ -1,0 +1,153 @@
+"""The causal check of a finding: taking the described trait out should move what the model says, away from the trait.
+
+1. An edit is made on neutral twins of the evidence, so that the decoder reads the finding's description in them.
+2. The evidence runs with that edit negated, and with random edits of the same size.
+3. Behaviour moves by ``M = ((log p(r|d) - log p_E(r|d)) + (log p_E(n|d) - log p(n|d))) / 2`` in nats per token: what
+   the model says of itself in the dialog ``d`` (``r``) gets less likely, and what it says in the neutral twin (``n``)
+   likelier. An edit that merely does damage makes both less likely, and moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audit_lit.decoys import unlike
+from audit_lit.dialog import Dialog
+from audit_lit.edits.controls import change_sizes, random_edit
+from audit_lit.edits.make import make_edit
+from audit_lit.edits.recipe import Settings, line_dialogs, settings_from
+from audit_lit.edits.wants import Want
+from audit_lit.errors import EditError
+from audit_lit.hooks import ActivationEdit, Hook
+from audit_lit.neutral import neutral_twins
+from audit_lit.replies import reply_nats, write_replies
+from audit_lit.scan.measure import twins_seed
+
+if TYPE_CHECKING:
+    from audit_lit.auditor import Auditor
+    from audit_lit.scan.findings import Finding
+    from audit_lit.target import Target
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a described trait decides what the model says.
+
+    Attributes:
+        description: The trait.
+        moved: Nats per token by which taking it out moves the behaviour toward the neutral twin's.
+        whole: The same if the dialog were the neutral twin itself: all that the hidden part does.
+        random: The same for each random edit of equal size.
+        other: The same for an edit of equal size that takes another trait out.
+        p_value: Share of random edits, and of this one, that move it as far.
+    """
+
+    description: str
+    moved: float
+    whole: float
+    random: tuple[float, ...]
+    other: float
+    p_value: float
+
+    @property
+    def causal(self) -> bool:
+        """Whether the trait moves behaviour, more than random edits and than another trait do."""
+        return self.p_value <= ALPHA and self.moved > max(0.0, self.other)
+
+    @property
+    def verdict(self) -> str:
+        """What to think of it, in a sentence."""
+        share = f"{self.moved:+.3f} nats per token of {self.whole:.3f}"
+        rivals = f"random edits of equal size: {np.mean(self.random):+.3f}, p = {self.p_value:.2g}; another trait: "
+        start = "causal: taking the trait out moves" if self.causal else "not shown to be causal: taking it out moves"
+        return f"{start} what the model says by {share} ({rivals}{self.other:+.3f})"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One dialog of the evidence.
+
+    Attributes:
+        dialog: It.
+        twin: The same visible turns where nothing is hidden.
+        said: What the model says in the dialog.
+        neutral: What it says in the twin.
+    """
+
+    dialog: Dialog
+    twin: Dialog
+    said: str
+    neutral: str
+
+    def lead(self, target: Target, hooks: Sequence[Hook] = (), dialog: Dialog | None = None) -> float:
+        """Return half the nats per token by which ``said`` is likelier than ``neutral``, in the dialog or another."""
+        said, neutral = reply_nats(target, [dialog or self.dialog] * 2, [self.said, self.neutral], hooks)
+        return float(said.mean() - neutral.mean()) / 2
+
+
+def verify(
+    auditor: Auditor,
+    finding: Finding,
+    *,
+    n_random: int = 19,
+    max_new_tokens: int = 40,
+    seed: int = 0,
+    **settings: Any,
+) -> Verification:
+    """Check whether what a finding describes decides what the model says (see ``Auditor.verify``)."""
+    scenes = scenes_of(auditor.target, finding, max_new_tokens, seed)
+    how = settings_from({"seed": seed, **settings})
+    trait = _trait(auditor, finding, finding.description, scenes, how)
+    other = _trait(auditor, finding, unlike(finding.description)[0], scenes, how)
+    sizes = change_sizes(trait, auditor.target, [scene.dialog for scene in scenes])
+    before = np.mean([scene.lead(auditor.target) for scene in scenes])
+
+    def moved(edit: ActivationEdit) -> float:
+        return float(before - np.mean([scene.lead(auditor.target, edit.fwd_hooks) for scene in scenes]))
+
+    random = tuple(moved(random_edit(trait, sizes, seed + at)) for at in range(n_random))
+    own = moved(-trait)
+    return Verification(
+        description=finding.description,
+        moved=own,
+        whole=float(before - np.mean([scene.lead(auditor.target, dialog=scene.twin) for scene in scenes])),
+        random=random,
+        other=moved(-other),
+        p_value=(1 + sum(one >= own for one in random)) / (1 + n_random),
+    )
+
+
+def scenes_of(target: Target, finding: Finding, max_new_tokens: int, seed: int) -> list[Scene]:
+    """Return the finding's evidence with what the model says in it.
+
+    Raises:
+        EditError: If the finding describes nothing, or the model says nothing.
+    """
+    if not finding.description or not finding.evidence:
+        raise EditError("the finding has no description and evidence; verify one that was raised.")
+    dialogs = [list(one.messages) for one in finding.evidence]
+    twins = [
+        neutral_twins(dialog, 2, twins_seed(seed, one.dialog))[1]
+        for dialog, one in zip(dialogs, finding.evidence, strict=True)
+    ]
+    how = {"max_new_tokens": max_new_tokens, "temperature": 1.0, "seed": seed}
+    said, neutral = write_replies(target, dialogs, **how), write_replies(target, twins, **how)
+    scenes = [Scene(*some) for some in zip(dialogs, twins, said, neutral, strict=True) if some[2] and some[3]]
+    if not scenes:
+        raise EditError("the model says nothing in the finding's dialogs, so no behaviour can move.")
+    return scenes
+
+
+def _trait(auditor: Auditor, finding: Finding, text: str, scenes: Sequence[Scene], how: Settings) -> ActivationEdit:
+    """Return the edit that makes the decoder read a trait where there is none."""
+    neutral = [*(scene.twin for scene in scenes), *line_dialogs()[:24]]
+    edit = make_edit(auditor.target, auditor.decoder, Want(text, ((finding.question.text, text),)), neutral, how)
+    if not isinstance(edit, ActivationEdit):
+        raise EditError(f"method {how.method!r} gives no activation edit to negate; use 'vector' or 'lowrank'.")
+    return edit
