@@ -129,8 +129,9 @@ def _plain(part: Part) -> dict[str, Any]:
 
 
 def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Part:
-    own = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
-    values = {**plain}  # a TypeError for what is no mapping
+    prefix = f"{index}."
+    values: dict[str, Any] = {**plain}  # a TypeError for what is no mapping
+    own: dict[str, Any] = {name[len(prefix) :]: one for name, one in tensors.items() if name.startswith(prefix)}
     kind = PARTS[values.pop("kind")]
     layer, positions = operator.index(values.pop("layer")), values.pop("positions")
     if positions is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -69,7 +70,8 @@ class Part:
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Part:
         """Return the part with something done to its tensors."""
-        return replace(self, **{name: move(tensor) for name, tensor in self.tensors().items()})
+        changed: dict[str, Any] = {name: move(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **changed)
 
     def hook(self) -> Hook:
         """Return the hook that makes the change: a fresh tensor each time, with the dtype and device that came in."""

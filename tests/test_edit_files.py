@@ -196,6 +196,7 @@ def test_a_file_that_is_missing_cut_short_or_no_text_is_refused(folder: Path, na
         pytest.param(rewrite(lambda content: content.update(origin="org/tiny")), id="origin in words"),
         pytest.param(retensor(lambda tensors: tensors.pop("0.direction")), id="a tensor too few"),
         pytest.param(retensor(lambda tensors: tensors.update({"0.x": torch.ones(1)})), id="a tensor too many"),
+        pytest.param(retensor(lambda tensors: tensors.update({"0.unit": torch.ones(1)})), id="a number as a tensor"),
     ],
 )
 def test_a_spoiled_edit_is_refused(folder: Path, spoil: Callable[[Path], None]) -> None:
