@@ -11,7 +11,8 @@ import numpy as np
 from audit_lit.answer import bootstrap_interval
 from audit_lit.dialog import Dialog
 from audit_lit.edits.controls import caa_edit, change_sizes, random_edit, with_system
-from audit_lit.edits.weights import Edit, edited
+from audit_lit.edits.weights import Edit, edited, require_made_for
+from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit
 from audit_lit.replies import reply_nats, write_replies
 
@@ -106,7 +107,15 @@ def check_edit(
         max_new_tokens: Longest reply.
         temperature: Of the replies.
         seed: Of the replies and the random direction.
+
+    Raises:
+        EditError: If the edit was made for another model, there are no dialogs, or more than the one that it is for.
     """
+    require_made_for(edit, target)
+    for_one = isinstance(edit, ActivationEdit) and any(part.positions is not None for part in edit.parts)
+    if not dialogs or (for_one and len(dialogs) > 1):
+        expected = "the one whose positions the edit changes" if for_one else "some that it was not made with"
+        raise EditError(f"got {len(dialogs)} dialogs to check the edit in; expected {expected}.")
     prompt = prompt or edit.origin.want
     conditions: dict[str, tuple[Target, Sequence[Any], Sequence[Dialog]]] = {"unedited": (target, (), dialogs)}
     for name, one in controls_of(edit, target, dialogs, prompt, shuffled, seed).items():

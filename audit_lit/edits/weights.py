@@ -109,10 +109,7 @@ def _load_adapter(folder: Path, target: Target) -> WeightEdit:
     from safetensors.torch import load_file
 
     origin, _ = read_origin(folder)
-    if origin.fingerprint != target.fingerprint():
-        raise EditError(
-            f"the edit was made for {origin.target!r}, and {target.name!r} is another model; load that one."
-        )
+    _require_fingerprint(origin, target)
     try:
         made = _with_lora(target, PeftConfig.from_pretrained(str(folder)), origin)
         report = set_peft_model_state_dict(made.adapter, load_file(folder / ADAPTER))
@@ -123,6 +120,22 @@ def _load_adapter(folder: Path, target: Target) -> WeightEdit:
     if missing := [name for name in report.missing_keys if "lora_" in name]:
         raise EditError(f"{folder / ADAPTER} lacks tensors, such as {missing[0]!r}; copy or fetch it again.")
     return made
+
+
+def require_made_for(edit: Edit, target: Target) -> None:
+    """Raise unless an edit was made for a target.
+
+    Raises:
+        EditError: If it was made for another one.
+    """
+    edit.check(target.model) if isinstance(edit, ActivationEdit) else _require_fingerprint(edit.origin, target)
+
+
+def _require_fingerprint(origin: Origin, target: Target) -> None:
+    if origin.fingerprint != target.fingerprint():
+        raise EditError(
+            f"the edit was made for {origin.target!r}, and {target.name!r} is another model; load that one."
+        )
 
 
 def edited(target: Target, edit: Edit) -> tuple[Target, list[Hook]]:
