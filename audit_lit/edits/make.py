@@ -80,6 +80,8 @@ def _fitted(
     objective: Objective, settings: Settings, layers: tuple[int, ...], units: dict[int, float], origin: Origin
 ) -> Edit:
     if settings.method == "weights":
+        if settings.local:
+            raise EditError("method 'weights' has one loss for all its layers; leave local out.")
         return train_weights(objective, layers, origin, settings)
     return ActivationEdit(METHODS[settings.method](objective, Fit(layers, units, settings)), origin)
 

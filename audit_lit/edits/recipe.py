@@ -56,6 +56,7 @@ class EditRecipe(Settings):
         about: What it is for, in a sentence.
         want: A sentence, pairs of question and answer, or messages of a control prompt (see ``wants.want_of``).
         prompt: The same as a system prompt, for the control ``prompting``; None takes ``want`` as it is.
+        contrast: The opposite, for the control ``caa``; None compares with no system prompt.
         lines: User lines to make it with; without any, those that ship with the package.
     """
 
@@ -63,6 +64,7 @@ class EditRecipe(Settings):
     about: str
     want: Want
     prompt: str | None = None
+    contrast: str | None = None
     lines: tuple[str, ...] = ()
 
     @classmethod
@@ -119,6 +121,8 @@ def load_want(path: Path) -> Want:
             ((_, content),) = content.items()
         if all(isinstance(one, dict) for one in content):
             return tuple(content)
+        if not all(isinstance(one, list) for one in content):
+            raise ValueError("a pair is no list")
         return tuple((str(question), str(answer)) for question, answer in content)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValueError, TypeError) as err:
         raise RecipeError(

@@ -38,7 +38,8 @@ class Want:
 
     def shuffled(self) -> Want:
         """Return the same questions with answers that ask for something else, each for another."""
-        others = [text for text in POOL if text != self.text]
+        wanted = {self.text, *(answer for _, answer in self.pairs)}
+        others = [text for text in POOL if text not in wanted]
         pairs = tuple((question, others[at % len(others)]) for at, (question, _) in enumerate(self.pairs * 4))
         return replace(self, pairs=pairs)
 
@@ -57,17 +58,24 @@ def want_of(wanted: Any, target: Target, decoder: Decoder, dialogs: Sequence[Dia
     """
     if isinstance(wanted, str):
         return _checked(Want(wanted.strip(), ((PROMPT_QUESTION, wanted.strip()),)), decoder)
-    if wanted and isinstance(wanted[0], Mapping):
-        return _checked(_read(list(wanted), target, decoder, dialogs), decoder)
-    pairs = tuple(wanted or ())
-    if not all(len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
+    given = wanted or ()
+    if isinstance(given, list | tuple) and given and isinstance(given[0], Mapping):
+        return _checked(_read(list(given), target, decoder, dialogs), decoder)
+    if not isinstance(given, list | tuple) or not all(_is_pair(one) for one in given):
         raise EditError(f"got {wanted!r}; expected a sentence, pairs of question and answer, or messages.")
+    pairs = tuple((question, answer) for question, answer in given)
     return _checked(Want(" ".join(dict.fromkeys(answer for _, answer in pairs)), pairs), decoder)
+
+
+def _is_pair(one: Any) -> bool:
+    return isinstance(one, list | tuple) and len(one) == 2 and all(isinstance(text, str) for text in one)
 
 
 def _read(control: list[Any], target: Target, decoder: Decoder, dialogs: Sequence[Dialog]) -> Want:
     """Ask the decoder about dialogs under a control prompt; what it says most often of each question is wanted."""
     check_dialog(control)
+    if not dialogs:
+        raise EditError("there are no dialogs; expected some that the edited model should behave in.")
     hidden = [{**message, "hidden": True} for message in control]
     rendered = [render([*hidden, *dialog], target.tokenizer) for dialog in dialogs[:N_READ]]
     places = [decoder.protocol.select(one, "user") for one in rendered]
