@@ -272,7 +272,7 @@ def test_what_was_found_is_kept_with_the_edit(target: Any, edit: ActivationEdit,
 def test_an_edit_of_weights_has_no_controls_of_equal_size(target: Any, make_decoder: Make) -> None:
     auditor = Auditor(target, make_decoder())
     edit = auditor.edit(WISH, DIALOGS[:1], method="weights", layers=[1], steps=2, lr=0.3)
-    found = check_edit(edit, target, DIALOGS, max_new_tokens=3)
+    found = check_edit(edit, target, DIALOGS, max_new_tokens=3, temperature=1.0)
     assert tuple(found.effects) == ("unedited", "edit", "negated", "prompting")
     assert found.effects["edit"].replies != found.effects["unedited"].replies
     assert found.effects["edit"].replies == tuple(

@@ -70,9 +70,11 @@ def plot_curves(document: dict[str, Any], path: Path) -> None:
     """Draw effect against cost for every condition of every part that has curves.
 
     Raises:
-        AuditLitError: If matplotlib is not installed.
+        AuditLitError: If matplotlib is not installed, or no part has curves.
     """
     parts = {name: one for name, one in document.items() if isinstance(one, dict) and "curves" in one}
+    if not parts:
+        raise AuditLitError("there is nothing to draw: no recipe was measured; debias needs CrowS-Pairs in --data.")
     canvas = _canvas(5.5 * len(parts), 4.5)
     for axes, (name, part) in zip(canvas.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
         for marker, (condition, curve) in zip("osD^v<>xP*", part["curves"].items(), strict=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,9 @@ def trace(measure: Callable[[float], Point], factors: Sequence[float], limit: fl
 
 
 def at_cost(curve: Curve, limit: float) -> Point | None:
-    """Return the strongest point whose cost is allowed, and that no weaker one exceeds; None if none is."""
-    allowed = [point for point in curve if point.cost <= limit]
-    return max(allowed, key=lambda point: point.factor, default=None)
+    """Return the strongest point whose cost, like every weaker one's, is allowed; None if there is none."""
+    weakest_first = sorted(curve, key=lambda point: point.factor)
+    return next(reversed(list(takewhile(lambda point: point.cost <= limit, weakest_first))), None)
 
 
 def compared(curves: Mapping[str, Curve], best: str, limit: float, seed: int = 0) -> dict[str, Any]:
@@ -76,10 +77,9 @@ def compared(curves: Mapping[str, Curve], best: str, limit: float, seed: int = 0
         "control_costs": {name: point.cost for name, point in others.items()},
         "too_dear": sorted(set(reached) - set(others)),
     }
-    if others:
-        strongest = max(others, key=lambda name: float(others[name].effects.mean()))
-        lifts = own.effects - others[strongest].effects
-        document |= {"lift": float(lifts.mean()), "lift_interval": bootstrap_interval(lifts, seed=seed)}
+    rivals = [np.zeros_like(own.effects), *(point.effects for point in others.values())]  # strength 0 costs nothing
+    lifts = own.effects - max(rivals, key=lambda effects: float(effects.mean()))
+    document |= {"lift": float(lifts.mean()), "lift_interval": bootstrap_interval(lifts, seed=seed)}
     return document | {"curves": _rows(curves)}
 
 
