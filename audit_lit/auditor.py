@@ -228,6 +228,8 @@ class Auditor:
         dialogs: Sequence[Dialog] | None = None,
         *,
         method: str = "vector",
+        prompt: str | None = None,
+        contrast: str | None = None,
         reveal: Reveal = "user",
         **settings: Any,
     ) -> Edit:
@@ -238,6 +240,8 @@ class Auditor:
                 control prompt, about which the decoder first answers itself.
             dialogs: What the edit is made in; None takes neutral user lines. ``gradient`` takes the one that it is for.
             method: ``vector``, ``gradient``, ``lowrank``, or ``weights``, which gives a ``WeightEdit``.
+            prompt: The same as a system prompt, for the control ``prompting``; None takes ``want``'s own words.
+            contrast: The opposite of ``prompt``, for the control ``caa``.
             reveal: As in ``ask``.
             **settings: See ``edits.recipe.Settings``: ``strength`` in units of the median residual norm, ``layers``,
                 ``budget`` of drift in nats per token, ``steps``, ``seed``, ...
@@ -252,24 +256,17 @@ class Auditor:
 
         how = settings_from({"method": method, **settings})
         given = line_dialogs() if dialogs is None else list(dialogs)
-        wanted = want_of(want, self.target, self.decoder, given)
+        wanted = want_of(want, self.target, self.decoder, given).said(prompt, contrast)
         return make_edit(self.target, self.decoder, wanted, given, how, reveal=reveal)
 
     def check(
-        self,
-        edit: Edit,
-        dialogs: Sequence[Dialog] | None = None,
-        *,
-        prompt: str | None = None,
-        shuffled: bool = True,
-        seed: int = 0,
+        self, edit: Edit, dialogs: Sequence[Dialog] | None = None, *, shuffled: bool = True, seed: int = 0
     ) -> Check:
         """Compare what an edit does to the target's replies with its controls: see ``Check.verdict``.
 
         Args:
             edit: From ``edit``.
             dialogs: Others than it was made with; None takes neutral user lines that ``edit`` does not.
-            prompt: What is wanted, as a system prompt; None takes the edit's own words.
             shuffled: Whether to make the control of that name, which takes as long as the edit did.
             seed: Of replies and the random direction.
         """
@@ -280,7 +277,7 @@ class Auditor:
         given = line_dialogs(held_out=True) if dialogs is None else list(dialogs)
         made_in = given if edit.origin.method == "gradient" else line_dialogs()
         other = shuffled_edit(edit, self.target, self.decoder, made_in) if shuffled else None
-        return check_edit(edit, self.target, given, shuffled=other, prompt=prompt, seed=seed)
+        return check_edit(edit, self.target, given, shuffled=other, seed=seed)
 
     def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:
         """Check whether what a finding of ``scan`` describes decides what the model says: see ``edits/verify.py``.

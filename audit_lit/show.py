@@ -100,8 +100,9 @@ def edit_lines(origin: Origin) -> None:
     console = Console(soft_wrap=True, highlight=False)
     found = origin.metrics
     console.print(f"wanted:   [bold]{printable(origin.want)}[/]")
-    console.print(f"made:     {printable(origin.method)}, layers {origin.settings.get('layers')}, for {origin.target}")
-    if "kl" in found:
+    layers = printable(str(origin.settings.get("layers")))
+    console.print(f"made:     {printable(origin.method)}, layers {layers}, for {printable(origin.target)}")
+    if {"kl", "perplexity_ratio", "loss_before", "loss_after"} <= set(found):
         change = f"{found['loss_before']:.2f} to {found['loss_after']:.2f} nats per token"
         drift = f"{found['kl']:.3f} nats per token, perplexity x {found['perplexity_ratio']:.3f}"
         console.print(
@@ -116,7 +117,7 @@ def check_table(check: Mapping[str, Any]) -> None:
     table = Table("replies", Column("wanted, nats/token", justify="right"), Column("perplexity", justify="right"))
     for name, one in check["effects"].items():
         bold = "[bold]" if name == "edit" else ""
-        table.add_row(f"{bold}{name}", f"{bold}{one['wanted']:+.2f}", f"{bold}{one['perplexity']:.2f}")
+        table.add_row(f"{bold}{printable(name)}", f"{bold}{one['wanted']:+.2f}", f"{bold}{one['perplexity']:.2f}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     colour = "green" if check["beats_controls"] else "yellow"

@@ -48,11 +48,14 @@ def make(recipe: str | None, want: str | None, want_file: Path | None, lines: IO
 
     auditor = _auditor(**options)
     note("making the edit ...")
-    found = auditor.edit(loaded.want, line_dialogs(given), **loaded.settings().model_dump())
+    words = {"prompt": loaded.prompt, "contrast": loaded.contrast}
+    found = auditor.edit(loaded.want, line_dialogs(given), **words, **loaded.settings().model_dump())
+    found.save(options["out"])  # before the check, which takes as long and might fail
     if options["check"]:
         note("letting the edited model and its controls speak ...")
-        found = auditor.check(found, line_dialogs(held_out=True), prompt=loaded.prompt).noted(found)
-    found.save(options["out"])
+        others = line_dialogs(given) if loaded.method == "gradient" else line_dialogs(held_out=True)
+        found = auditor.check(found, others).noted(found)
+        found.save(options["out"])
     _show(found.origin, options["as_json"])
 
 

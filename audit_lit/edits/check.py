@@ -142,7 +142,7 @@ def controls_of(
     if isinstance(edit, ActivationEdit):
         sizes = change_sizes(edit, target, dialogs)
         found["random"] = random_edit(edit, sizes, seed)
-        found["caa"] = caa_edit(edit, sizes, target, prompt, dialogs)
+        found["caa"] = caa_edit(edit, sizes, target, prompt, dialogs, edit.origin.settings.get("contrast"))
     return found
 
 

@@ -3,8 +3,8 @@
 - ``random``: a random direction.
 - ``negated``: the same edit with the opposite sign.
 - ``shuffled``: an edit made alike, from the same questions with answers that ask for other things.
-- ``caa``: the difference of mean residuals with and without the wanted prompt (contrastive activation addition, arXiv
-  2312.06681), over the same dialogs.
+- ``caa``: the difference of mean residuals under the wanted prompt and under its opposite, or none (contrastive
+  activation addition, arXiv 2312.06681), over the same dialogs.
 - ``prompting``: no edit; the sentence is the system prompt.
 """
 
@@ -42,12 +42,27 @@ def random_edit(edit: ActivationEdit, sizes: Sequence[float], seed: int = 0) -> 
 
 
 def caa_edit(
-    edit: ActivationEdit, sizes: Sequence[float], target: Target, prompt: str, dialogs: Sequence[Dialog]
+    edit: ActivationEdit,
+    sizes: Sequence[float],
+    target: Target,
+    prompt: str,
+    dialogs: Sequence[Dialog],
+    contrast: str | None = None,
 ) -> ActivationEdit:
-    """Return the edit along the difference of mean residuals with and without a system prompt, of equal size."""
+    """Return the edit along the difference of mean residuals under a system prompt and its opposite, of equal size.
+
+    Args:
+        edit: What it is a control of.
+        sizes: See ``random_edit``.
+        target: The model.
+        prompt: What is wanted.
+        dialogs: Those that the edit was made with.
+        contrast: The opposite; None takes no system prompt.
+    """
     differences = {layer: torch.zeros(target.d_model, device=target.device) for layer in edit.layers}
     for dialog in dialogs:
-        prompted, plain = (_mean(target, one, edit.layers) for one in (with_system(dialog, prompt), dialog))
+        other = dialog if contrast is None else with_system(dialog, contrast)
+        prompted, plain = (_mean(target, one, edit.layers) for one in (with_system(dialog, prompt), other))
         for layer, sum_so_far in differences.items():
             sum_so_far += prompted[layer] - plain[layer]
     return _alike(edit, differences, sizes, "caa")

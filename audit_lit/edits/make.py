@@ -123,6 +123,7 @@ def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...]) -
             **settings.model_dump(),
             "layers": list(layers),
             "pairs": [list(pair) for pair in objective.want.pairs],
+            "contrast": objective.want.contrast,
             "decoder": protocol.name,
             "decoder_training_data": protocol.training_data,
             "dialogs": hashlib.sha256(texts.encode()).hexdigest()[:16],

@@ -31,10 +31,16 @@ class Want:
     Attributes:
         text: As it would be said to the model: the control ``prompting`` says it.
         pairs: Questions, and what the decoder should answer.
+        contrast: The opposite of ``text``, for the control ``caa``; None compares with no system prompt.
     """
 
     text: str
     pairs: tuple[Pair, ...]
+    contrast: str | None = None
+
+    def said(self, prompt: str | None, contrast: str | None) -> Want:
+        """Return the same want in other words for the controls; None leaves them."""
+        return replace(self, text=prompt or self.text, contrast=contrast or self.contrast)
 
     def shuffled(self) -> Want:
         """Return the same questions with answers that ask for something else, each for another."""

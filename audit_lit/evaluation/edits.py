@@ -59,7 +59,7 @@ class Plan:
         edit = self._made("vector", making)
         if not isinstance(edit, ActivationEdit):
             raise EditError("a recipe of method 'vector' gave no activation edit.")
-        prompt = self.recipe.prompt or edit.origin.want
+        prompt = edit.origin.want
         sizes = change_sizes(edit, target, making)
         found: dict[str, Edit] = {"vector": edit}
         found |= {name: self._made(name, making) for name in methods if name != "gradient"}
@@ -67,7 +67,7 @@ class Plan:
             "random": random_edit(edit, sizes, self.seed),
             "negated": edit.scaled(-1.0),
             "shuffled": shuffled_edit(edit, target, self.auditor.decoder, making),
-            "caa": caa_edit(edit, sizes, target, prompt, making),
+            "caa": caa_edit(edit, sizes, target, prompt, making, self.recipe.contrast),
         }
         conditions = {name: Condition(one) for name, one in found.items()}
         if "gradient" in methods:
@@ -76,7 +76,8 @@ class Plan:
 
     def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
         settings = self.recipe.settings().model_dump() | {"method": method, "seed": self.seed}
-        return self.auditor.edit(self.recipe.want, dialogs, **settings | OWN.get(method, {}))
+        words = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
+        return self.auditor.edit(self.recipe.want, dialogs, **words, **settings | OWN.get(method, {}))
 
     def _each(self) -> dict[str, ActivationEdit]:
         made = {dialog[-1]["content"]: self._made("gradient", [dialog]) for dialog in self.dialogs}

@@ -40,7 +40,7 @@ def persona(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         return Point(factor, np.subtract(found.each, plain.each), found.perplexity / plain.perplexity - 1, more)
 
     curves = {
-        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.system else FACTORS, MAX_RISE)
+        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
         for name, one in conditions.items()
     }
     document = compared(curves, "vector", MAX_RISE, seed)

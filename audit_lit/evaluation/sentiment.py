@@ -12,7 +12,7 @@ from audit_lit.evaluation.tradeoff import Point, compared, trace
 if TYPE_CHECKING:
     from audit_lit.evaluation.edits import Plan
 
-FACTORS = (0.25, 0.5, 0.75, 1.0, 1.5)
+FACTORS = (0.3, 0.45, 0.6, 0.8, 1.0, 1.5)
 MAX_RISE = 0.1
 """Of perplexity, for what is compared."""
 
@@ -33,7 +33,7 @@ def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         return Point(factor, sign * (said.scores - plain.scores), said.perplexity / plain.perplexity - 1, more)
 
     curves = {
-        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.system else FACTORS, MAX_RISE)
+        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
         for name, one in plan.conditions(methods).items()
     }
     unedited = {"sentiment": float(plain.scores.mean()), "perplexity": plain.perplexity, "distinct2": plain.distinct2}

@@ -19,6 +19,8 @@ from audit_lit.target import Target
 if TYPE_CHECKING:
     from audit_lit.hooks import ActivationEdit
 
+TEMPERATURE = 0.7
+"""As people sample from chat models; at 1, a small one's tail drowns everything."""
 Values = npt.NDArray[np.float64]
 
 
@@ -36,6 +38,11 @@ class Condition:
     each: Mapping[str, ActivationEdit] | None = None
     system: str | None = None
 
+    @property
+    def one_strength(self) -> bool:
+        """Whether it is measured as it is alone: words have no strength, and an edit for each line takes long."""
+        return self.system is not None or self.each is not None
+
     def scaled(self, factor: float) -> Condition:
         """Return the condition with its edits scaled."""
         edit = self.edit.scaled(factor) if self.edit is not None else None
@@ -43,9 +50,9 @@ class Condition:
         return Condition(edit, each, self.system)
 
     def replies(self, target: Target, dialogs: Sequence[Dialog], max_new_tokens: int, seed: int) -> list[str]:
-        """Let the target speak, sampled at temperature 1."""
+        """Let the target speak, sampled."""
         asked = [with_system(dialog, self.system) if self.system else dialog for dialog in dialogs]
-        how = {"max_new_tokens": max_new_tokens, "temperature": 1.0, "seed": seed}
+        how = {"max_new_tokens": max_new_tokens, "temperature": TEMPERATURE, "seed": seed}
         if self.each is not None:
             hooks = [self.each[dialog[-1]["content"]].fwd_hooks for dialog in asked]
             return [write_replies(target, [one], own, **how)[0] for one, own in zip(asked, hooks, strict=True)]

@@ -62,7 +62,7 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
         return Point(factor, 100 * away * ((plain > 0).astype(float) - (found > 0)), cost, more)
 
     curves = {
-        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.system else FACTORS, MAX_RISE)
+        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
         for name, one in conditions.items()
     }
     before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
@@ -73,15 +73,18 @@ def load_pairs(folder: Path) -> Iterator[SentencePair]:
     """Yield the pairs of CrowS-Pairs' CSV files in a folder; nothing, if it has none.
 
     Raises:
-        RecipeError: If a file lacks the columns ``sent_more`` and ``sent_less``.
+        RecipeError: If a file lacks the columns ``sent_more`` and ``sent_less``, or is cut short.
     """
     for path in sorted(folder.glob("crows_pairs*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                try:
-                    yield SentencePair(row["sent_more"], row["sent_less"])
-                except KeyError as err:
-                    raise RecipeError(f"{path} has no column {err}; expected CrowS-Pairs' own layout.") from err
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [(row["sent_more"], row["sent_less"]) for row in csv.DictReader(file)]
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError) as err:
+            raise RecipeError(f"{path} could not be read ({err!r}); expected CrowS-Pairs' own layout.") from err
+        for more, less in rows:
+            if not more or not less:
+                raise RecipeError(f"{path} has a row without two sentences; expected CrowS-Pairs' own layout.")
+            yield SentencePair(more, less)
 
 
 def preferences(target: Target, pairs: Sequence[SentencePair], hooks: Sequence[Hook] = (), before: str = "") -> Values:
