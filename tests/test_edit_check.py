@@ -167,13 +167,15 @@ def test_random_directions_depend_on_the_seed(edit: ActivationEdit) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_caa_is_the_difference_of_means_by_hand(target: Any, edit: ActivationEdit) -> None:
+@pytest.mark.parametrize("contrast", [None, "Be sad."])
+def test_caa_is_the_difference_of_means_by_hand(target: Any, edit: ActivationEdit, contrast: str | None) -> None:
     difference = torch.zeros(D_MODEL)
     for dialog in DIALOGS:
         prompted = [{"role": "system", "content": WISH}, *dialog]
-        for sign, one in ((1, prompted), (-1, dialog)):
+        other = [{"role": "system", "content": contrast}, *dialog] if contrast else dialog
+        for sign, one in ((1, prompted), (-1, other)):
             difference += sign * residuals_of(target, one, 1)[list(last_turn(target, one))].mean(0)
-    (part,) = caa_edit(edit, [2.0], target, WISH, DIALOGS).parts
+    (part,) = caa_edit(edit, [2.0], target, WISH, DIALOGS, contrast).parts
     torch.testing.assert_close(part.direction, difference / difference.norm(), rtol=1e-3, atol=1e-4)
     assert part.strength == 2.0
 
@@ -254,6 +256,18 @@ def test_no_more_than_a_control_when_the_interval_holds_zero(
     found = planned(monkeypatch, edit, target, values)
     assert found.lift > 0 > found.interval[0] and not found.beats_controls
     assert "does no more of what is wanted" in found.verdict and "prompting does less (-0.30)" in found.verdict
+
+
+def test_controls_are_told_in_the_words_given_for_them(target: Any, make_decoder: Make) -> None:
+    words = {"prompt": "Talk gladly.", "contrast": "Talk sadly."}
+    edit = Auditor(target, make_decoder()).edit([("Who?", "Glad.")], DIALOGS, layers=[1], steps=1, **words)
+    assert (edit.origin.want, edit.origin.settings["contrast"]) == ("Talk gladly.", "Talk sadly.")
+    assert edit.origin.settings["pairs"] == [["Who?", "Glad."]]
+    found = check_edit(edit, target, DIALOGS, max_new_tokens=2, temperature=1.0)
+    caa = caa_edit(edit, change_sizes(edit, target, DIALOGS), target, "Talk gladly.", DIALOGS, "Talk sadly.")
+    how = {"max_new_tokens": 2, "temperature": 1.0}
+    assert found.effects["caa"].replies == tuple(write_replies(target, DIALOGS, caa.fwd_hooks, **how))
+    assert found.effects["edit"] == effect(target, DIALOGS, "Talk gladly.", found.effects["edit"].replies)
 
 
 def test_what_was_found_is_kept_with_the_edit(target: Any, edit: ActivationEdit, tmp_path: Path) -> None:
