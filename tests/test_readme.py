@@ -54,9 +54,14 @@ def test_example_dialogs_are_dialogs(dialog: str) -> None:
 
 
 @pytest.mark.model
-def test_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = blocks("python")
+def test_library_examples_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ask, edit = blocks("python")
+    monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), scope)
+    exec(compile(ask, "README.md", "exec"), scope)
     assert capsys.readouterr().out.strip()
     assert scope["answer"].lift > 0  # type: ignore[attr-defined]
+    exec(compile(edit, "README.md", "exec"), {})
+    assert len(set(capsys.readouterr().out.splitlines())) >= 3  # what it says changes with the strength
