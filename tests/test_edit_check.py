@@ -30,6 +30,17 @@ WISH = "Be glad."
 CONDITIONS = ("unedited", "edit", "negated", "shuffled", "random", "caa", "prompting")
 
 
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reply is longer than four tokens."""
+
+    def short(*args: Any, **how: Any) -> list[str]:
+        return write_replies(*args, **how | {"max_new_tokens": min(4, how["max_new_tokens"])})
+
+    for module in (check, drift):
+        monkeypatch.setattr(module, "write_replies", short)
+
+
 @pytest.fixture
 def origin(target: Any) -> Origin:
     return Origin("tiny", D_MODEL, N_LAYERS, target.fingerprint(), want=WISH, method="by hand")

@@ -14,17 +14,29 @@ from hooked_models import n_hooks
 from audit_lit import Auditor, Decoder
 from audit_lit.decoys import POOL
 from audit_lit.dialog import render
+from audit_lit.edits import drift
 from audit_lit.edits.make import shuffled_edit
 from audit_lit.edits.recipe import EditRecipe, line_dialogs, load_edit_recipe, load_want, settings_from
 from audit_lit.edits.wants import N_READ, Want, want_of
 from audit_lit.errors import AuditLitError, DialogError, EditError, RecipeError
 from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.recipes import neutral_lines
+from audit_lit.replies import write_replies
 
 Make = Callable[..., Decoder]
 DIALOGS = [[{"role": "user", "content": line}] for line in ("Hi", "Hello there you", "What now?")]
 PAIRS = (("Who?", "A pirate."), ("What?", "Be a pirate."), ("And?", "A pirate."))
 SHIPPED = ("positive-sentiment", "negative-sentiment", "persona", "debias", "honesty")
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reply is longer than four tokens."""
+
+    def short(*args: Any, **how: Any) -> list[str]:
+        return write_replies(*args, **how | {"max_new_tokens": min(4, how["max_new_tokens"])})
+
+    monkeypatch.setattr(drift, "write_replies", short)
 
 
 @pytest.fixture

@@ -194,53 +194,54 @@ def auditor(target: Any, make_decoder: Make, monkeypatch: Any) -> Auditor:
     return Auditor(target, make_decoder())
 
 
-def test_the_suite_measures_every_recipe(auditor: Auditor, tmp_path: Path) -> None:
+def test_sentiment_is_measured_under_every_method(auditor: Auditor) -> None:
     pytest.importorskip("vaderSentiment")
-    pytest.importorskip("matplotlib")
-    rows = "\n".join(f"{one.more},{one.less}" for one in PAIRS)
-    (tmp_path / "crows_pairs.csv").write_text(f"sent_more,sent_less\n{rows}\n")
-    how = {"folders": [tmp_path], "limit": 2, "n_seeds": 1, "seed": 3}
-    document = json.loads(json.dumps(suite.edits(auditor, **how)))
-    assert (document["suite"], document["schema"]) == ("edits", 1)
-    for name, methods in {
-        "positive-sentiment": {"lowrank", "weights", "gradient"},
-        "negative-sentiment": {"lowrank", "weights", "gradient"},
-        "persona": {"lowrank", "weights"},
-        "debias": {"lowrank", "weights"},
-    }.items():
-        assert set(document[name]["curves"]) == CONTROLS | methods | {"vector"}, name
-        assert set(document[name]["controls"]) == CONTROLS | methods and "lift" in document[name]
-    assert set(document["debias"]["curves"]["vector"][0]) == {
-        "factor",
-        "effect",
-        "cost",
-        "percent_stereotype",
-        "mean_difference",
-    }
-    assert document["debias"]["n_pairs"] == 2 and document["debias"]["curves"]["prompting"][0]["cost"] == 0.0
-    losses = document["persona"]["decoder_loss"]
-    assert set(losses) == {"unedited", "vector", "lowrank", "weights", *CONTROLS} - {"prompting"}
-    assert losses["vector"] < losses["unedited"] < losses["negated"]
+    document = json.loads(json.dumps(suite.edits(auditor, recipes=["positive-sentiment"], limit=2, n_seeds=1, seed=3)))
+    assert (document["suite"], document["schema"]) == ("edits", suite.SCHEMA)
+    found, methods = document["positive-sentiment"], {"lowrank", "weights", "gradient"}
+    assert set(found["curves"]) == CONTROLS | methods | {"vector"}
+    assert set(found["controls"]) == CONTROLS | methods and "lift" in found
+    assert set(found["unedited"]) == {"sentiment", "perplexity", "distinct2"} < set(found["curves"]["vector"][0])
     manifest = document["manifest"]
     assert (manifest["n_lines"], manifest["n_seeds"], manifest["seed"]) == (2, 1, 3)
     assert manifest["target_fingerprint"] == auditor.target.fingerprint()
-    assert manifest["recipes"]["persona"]["steps"] == 1
-    found = {figure.name: figure for figure in figures(document)}
-    assert set(found) == set(suite.PARTS) and found["persona"].controls == document["persona"]["controls"]
-    plot_curves(document, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert manifest["recipes"]["positive-sentiment"]["steps"] == 1
 
 
-def test_figures_show_in_the_table(auditor: Auditor, capsys: Any) -> None:
+def test_other_recipes_show_in_table_and_plot(auditor: Auditor, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("matplotlib")
     from audit_lit.show import evaluation_table
 
-    how = {"limit": 2, "n_seeds": 1, "methods": ()}
-    document = suite.edits(auditor, recipes=["persona"], **how)
+    rows = "\n".join(f"{one.more},{one.less}" for one in PAIRS)
+    (tmp_path / "crows_pairs.csv").write_text(f"sent_more,sent_less\n{rows}\n")
+    how = {"folders": [tmp_path], "limit": 2, "n_seeds": 1, "methods": ("gradient",)}  # which neither can use
+    document = suite.edits(auditor, recipes=["persona", "debias"], **how)
+    for name in ("persona", "debias"):
+        assert set(document[name]["curves"]) == CONTROLS | {"vector"}, name
+    bias = document["debias"]["curves"]
+    assert {"percent_stereotype", "mean_difference"} < set(bias["vector"][0])
+    assert document["debias"]["n_pairs"] == 2 and bias["prompting"][0]["cost"] == 0.0
+    losses = document["persona"]["decoder_loss"]
+    assert set(losses) == {"unedited", "vector", *CONTROLS} - {"prompting"}
+    assert losses["vector"] < losses["unedited"] < losses["negated"]
+    found = {figure.name: figure for figure in figures(document)}
+    assert set(found) == {"persona", "debias"} and found["persona"].controls == document["persona"]["controls"]
     evaluation_table(document)
     shown = capsys.readouterr().out
     assert "persona" in shown and "random" in shown and f"{document['persona']['lift']:+.2f}" in shown
-    assert set(document["persona"]["curves"]) == CONTROLS | {"vector"}
-    assert document == suite.edits(auditor, recipes=["persona"], **how)
+    plot_curves(document, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    again = suite.edits(auditor, recipes=["persona"], **how)
+    assert json.dumps(again["persona"]) == json.dumps(document["persona"])
+
+
+def test_negative_sentiment_is_measured_the_other_way(auditor: Auditor, monkeypatch: Any) -> None:
+    plan = suite.Plan(auditor, suite.load_edit_recipe("negative-sentiment"), DIALOGS, [], 1, 0)
+    monkeypatch.setattr(suite.Plan, "conditions", lambda _plan, _methods: {"vector": Condition(system="Be.")})
+    monkeypatch.setattr(sentiment_module, "_vader", lambda: lambda text: float(len(text)))
+    found = sentiment_module.sentiment(plan, ())
+    said = found["curves"]["vector"][0]
+    assert said["effect"] == pytest.approx(found["unedited"]["sentiment"] - said["sentiment"])
 
 
 def test_what_the_suite_cannot_measure_is_left_out_or_refused(auditor: Auditor, tmp_path: Path) -> None:
