@@ -13,7 +13,7 @@ from click.testing import CliRunner
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["answer", "capture", "throughput", "memory", "training", "scan"])
+@pytest.mark.parametrize("name", ["answer", "capture", "edit", "throughput", "memory", "training", "scan"])
 def test_benchmark_gives_finite_ratios(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     main = importlib.import_module(f"benchmarks.{name}").main
