@@ -178,8 +178,8 @@ def auditor(target: Any, make_decoder: Make, monkeypatch: Any) -> Auditor:
     """With recipes, replies and neutral text small enough for a tiny target."""
     from audit_lit.edits import drift
 
-    def small(name: str) -> Any:
-        return load_edit_recipe(name, {"layers": [1], "steps": 1, "lines": ["Hi", "What now?"]})
+    def small(name: str, settings: dict[str, Any]) -> Any:
+        return load_edit_recipe(name, {"layers": [1], "steps": 1, "lines": ["Hi", "What now?"], **settings})
 
     def short(*args: Any, **how: Any) -> list[str]:
         return write_replies(*args, **how | {"max_new_tokens": 2})
@@ -237,11 +237,13 @@ def test_other_recipes_show_in_table_and_plot(auditor: Auditor, tmp_path: Path, 
 
 def test_negative_sentiment_is_measured_the_other_way(auditor: Auditor, monkeypatch: Any) -> None:
     plan = suite.Plan(auditor, suite.load_edit_recipe("negative-sentiment"), DIALOGS, [], 1, 0)
-    monkeypatch.setattr(suite.Plan, "conditions", lambda _plan, _methods: {"vector": Condition(system="Be.")})
-    monkeypatch.setattr(sentiment_module, "_vader", lambda: lambda text: float(len(text)))
+    monkeypatch.setattr(
+        suite.Plan, "conditions", lambda _plan, _methods: {"vector": Condition(steered(auditor.target, 5.0))}
+    )
+    monkeypatch.setattr(sentiment_module, "_vader", lambda: lambda text: float(sum(map(ord, text))))
     found = sentiment_module.sentiment(plan, ())
     said = found["curves"]["vector"][0]
-    assert said["effect"] == pytest.approx(found["unedited"]["sentiment"] - said["sentiment"])
+    assert said["effect"] == pytest.approx(found["unedited"]["sentiment"] - said["sentiment"]) and said["effect"] != 0
 
 
 def test_what_the_suite_cannot_measure_is_left_out_or_refused(auditor: Auditor, tmp_path: Path) -> None:
