@@ -14,7 +14,7 @@ from audit_lit.errors import DialogError
 from audit_lit.hooks import Hook
 from audit_lit.target import Target
 
-BATCH = 16
+BATCH = 50
 
 
 @torch.no_grad()

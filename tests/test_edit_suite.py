@@ -178,8 +178,9 @@ def auditor(target: Any, make_decoder: Make, monkeypatch: Any) -> Auditor:
     """With recipes, replies and neutral text small enough for a tiny target."""
     from audit_lit.edits import drift
 
-    def small(name: str, settings: dict[str, Any]) -> Any:
-        return load_edit_recipe(name, {"layers": [1], "steps": 1, "lines": ["Hi", "What now?"], **settings})
+    def small(name: str, settings: dict[str, Any] | None = None) -> Any:
+        few = {"layers": [1], "steps": 1, "lines": ["Hi", "What now?"]}
+        return load_edit_recipe(name, few | (settings or {}))
 
     def short(*args: Any, **how: Any) -> list[str]:
         return write_replies(*args, **how | {"max_new_tokens": 2})
@@ -200,7 +201,7 @@ def test_sentiment_is_measured_under_every_method(auditor: Auditor) -> None:
     assert (document["suite"], document["schema"]) == ("edits", suite.SCHEMA)
     found, methods = document["positive-sentiment"], {"lowrank", "weights", "gradient"}
     assert set(found["curves"]) == CONTROLS | methods | {"vector"}
-    assert set(found["controls"]) == CONTROLS | methods and "lift" in found
+    assert set(found["controls"]) == CONTROLS and set(found["methods"]) == methods and "lift" in found
     assert set(found["unedited"]) == {"sentiment", "perplexity", "distinct2"} < set(found["curves"]["vector"][0])
     manifest = document["manifest"]
     assert (manifest["n_lines"], manifest["n_seeds"], manifest["seed"]) == (2, 1, 3)

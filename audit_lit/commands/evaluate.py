@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audit_lit.options import FOLDER, note, quiet_libraries
+from audit_lit.options import FOLDER, note, quiet_libraries, settings_of
 
 if TYPE_CHECKING:
     from audit_lit.decoder import Decoder
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 @click.option("--decoder", default="default", help="Model that is measured: 'default', folder or Hub id.")
 @click.option("--revision", help="Commit of a Hub decoder.")
 @click.option("--limit", type=click.IntRange(4), help="Use this many labels; of 'edits', neutral lines (50).")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of 'edits': override the recipes' settings."
+)
 @click.option("--recipe", "recipes", multiple=True, help="Of 'edits': those to measure; may repeat. Else all.")
 @click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of every draw.")
@@ -59,17 +62,17 @@ def _suite(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> di
     return evaluate(suite, decoder, target, rows, train_rows=train_rows, **settings)
 
 
-def _edits(data: tuple[Path, ...], limit: int | None, recipes: tuple[str, ...], **options: Any) -> dict[str, Any]:
+def _edits(
+    data: tuple[Path, ...], recipes: tuple[str, ...], settings: tuple[str, ...], **options: Any
+) -> dict[str, Any]:
     from audit_lit import Auditor
     from audit_lit.evaluation.edits import PARTS, edits
 
     target, decoder = _models(**options)
     note("measuring ...")
-    auditor, settings = (
-        Auditor(target, decoder, layer=options["layer"]),
-        {"limit": limit or 50, "seed": options["seed"]},
-    )
-    return edits(auditor, recipes=recipes or tuple(PARTS), folders=data, **settings)
+    auditor = Auditor(target, decoder, layer=options["layer"])
+    how = {"limit": options["limit"] or 50, "seed": options["seed"], "settings": settings_of(settings)}
+    return edits(auditor, recipes=recipes or tuple(PARTS), folders=data, **how)
 
 
 def _models(target: str, decoder: str, revision: str | None, device: str, **_: Any) -> tuple[Target, Decoder]:

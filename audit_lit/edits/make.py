@@ -40,7 +40,7 @@ def make_edit(
     reveal: Reveal = "user",
 ) -> Edit:
     """Return an edit that makes the decoder read what is wanted (see ``Auditor.edit``)."""
-    objective = Objective.of(target, decoder, dialogs, want, reveal)
+    objective = Objective.of(target, decoder, dialogs, want, reveal, bf16=settings.precision == "bf16")
     layers = _layers(settings, decoder, target.n_layers)
     origin = _origin(objective, settings, layers)
     units = median_norms(target, dialogs, layers)

@@ -35,6 +35,7 @@ class Objective:
         dialogs: What it is read in.
         places: Token positions that the decoder is given, per dialog.
         want: What the decoder should say.
+        bf16: Whether the decoder computes in bfloat16; the target never does (autocast breaks padding in it).
     """
 
     target: Target
@@ -42,10 +43,18 @@ class Objective:
     dialogs: tuple[Rendered, ...]
     places: tuple[tuple[int, ...], ...]
     want: Want
+    bf16: bool = False
 
     @classmethod
     def of(
-        cls, target: Target, decoder: Decoder, dialogs: Sequence[Dialog], want: Want, reveal: Reveal = "user"
+        cls,
+        target: Target,
+        decoder: Decoder,
+        dialogs: Sequence[Dialog],
+        want: Want,
+        reveal: Reveal = "user",
+        *,
+        bf16: bool = False,
     ) -> Objective:
         """Render dialogs and choose what is read of them.
 
@@ -57,7 +66,7 @@ class Objective:
             raise EditError("there are no dialogs; expected some that the edited model should behave in.")
         rendered = tuple(render(dialog, target.tokenizer) for dialog in dialogs)
         places = tuple(decoder.protocol.select(one, reveal) for one in rendered)
-        return cls(target, decoder, rendered, places, want)
+        return cls(target, decoder, rendered, places, want, bf16)
 
     def at(self, layer: int) -> Objective:
         """Return the loss as the decoder sees it at one layer.
@@ -96,13 +105,13 @@ class Objective:
                 self.decoder.protocol.read_layers,
                 grad=True,
             )
-        return self.decoder.loss(rows, [question for question, _ in asked], [answer for _, answer in asked])
+        with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.decoder.loss(rows, [question for question, _ in asked], [answer for _, answer in asked])
 
     @torch.no_grad()
     def value(self, hooks: Sequence[Hook] = ()) -> float:
-        """Return the mean loss over all dialogs and all questions."""
-        everything, n = range(len(self.dialogs)), len(self.want.pairs)
-        return sum(float(self.loss(hooks, everything, turn)) for turn in range(n)) / n
+        """Return the mean loss over all dialogs, each asked one question, the questions in turn."""
+        return float(self.loss(hooks, range(len(self.dialogs))))
 
 
 Group = tuple[Objective, Sequence[Tensor]]

@@ -31,6 +31,7 @@ class Settings(BaseModel):
         rank: Of ``lowrank`` and ``weights``.
         local: Whether each layer has a loss of its own (the paper's ``per_layer_loss``); the decoder must read it.
         budget: Largest KL divergence from the unedited model on neutral text, in nats per token; None sets no bound.
+        precision: ``bf16`` lets the decoder compute in bfloat16: on CPUs that have it, half as long.
         seed: Of whatever is random.
     """
 
@@ -45,6 +46,7 @@ class Settings(BaseModel):
     rank: int = Field(default=4, ge=1)
     local: bool = False
     budget: float | None = Field(default=None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = Field(default=0, ge=0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,11 @@ class Plan:
 
 OWN: dict[str, dict[str, Any]] = {
     "weights": {"lr": 1e-3, "rank": 8},  # Adam's own step, and the rank of small LoRAs
-    "gradient": {"strength": 0.5, "steps": 8},  # a few positions of the prompt only, so each is moved further
+    "gradient": {
+        "strength": 0.5,
+        "steps": 6,
+        "lr": 0.3,
+    },  # a few positions of the prompt only, so each is moved further
 }
 """Settings that differ from the recipe's for methods of another nature."""
 
@@ -99,6 +103,7 @@ def edits(
     limit: int = 50,
     n_seeds: int = 3,
     methods: Sequence[str] = METHODS,
+    settings: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure the edits of some recipes and return one JSON-ready document.
@@ -110,6 +115,7 @@ def edits(
         limit: How many neutral lines are answered.
         n_seeds: Replies to each.
         methods: Those measured beside ``vector``.
+        settings: Over the recipes' own.
         seed: Of every draw.
 
     Raises:
@@ -118,7 +124,10 @@ def edits(
     if unknown := [name for name in recipes if name not in PARTS]:
         raise EditError(f"no part of this suite measures {unknown[0]!r}; expected some of {', '.join(PARTS)}.")
     dialogs = line_dialogs(held_out=True)[:limit]
-    plans = {name: Plan(auditor, load_edit_recipe(name), dialogs, folders, n_seeds, seed) for name in recipes}
+    plans = {
+        name: Plan(auditor, load_edit_recipe(name, dict(settings or {})), dialogs, folders, n_seeds, seed)
+        for name in recipes
+    }
     found = {name: PARTS[name](plan, methods) for name, plan in plans.items()}
     return {
         "schema": SCHEMA,

@@ -43,7 +43,7 @@ def persona(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
         for name, one in conditions.items()
     }
-    document = compared(curves, "vector", MAX_RISE, seed)
+    document = compared(curves, "vector", MAX_RISE, methods=methods, seed=seed)
     return {**document, "unedited": {"wanted": plain.wanted, "perplexity": plain.perplexity}} | {
         "decoder_loss": _losses(plan, conditions)
     }

@@ -37,7 +37,7 @@ def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         for name, one in plan.conditions(methods).items()
     }
     unedited = {"sentiment": float(plain.scores.mean()), "perplexity": plain.perplexity, "distinct2": plain.distinct2}
-    return {**compared(curves, "vector", MAX_RISE, plan.seed), "unedited": unedited}
+    return {**compared(curves, "vector", MAX_RISE, methods=methods, seed=plan.seed), "unedited": unedited}
 
 
 def _vader() -> Callable[[str], float]:

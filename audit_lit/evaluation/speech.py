@@ -87,7 +87,8 @@ def speak(
     max_new_tokens: int = 30,
     seed: int = 0,
 ) -> Speech:
-    """Let a target speak under a condition and measure what it says."""
+    """Let a target speak under a condition and measure what it says; with an edit for each line, once."""
+    n_seeds = 1 if condition.each is not None else n_seeds
     drawn = tuple(tuple(condition.replies(target, dialogs, max_new_tokens, seed + at)) for at in range(n_seeds))
     scores = np.array([[score(reply) for reply in replies] for replies in drawn]).mean(0)
     nats = [own for replies in drawn for own in reply_nats(target, dialogs, replies)]

@@ -66,7 +66,11 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
         for name, one in conditions.items()
     }
     before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
-    return {**compared(curves, "vector", MAX_RISE, plan.seed), "unedited": before, "n_pairs": len(pairs)}
+    return {
+        **compared(curves, "vector", MAX_RISE, methods=methods, seed=plan.seed),
+        "unedited": before,
+        "n_pairs": len(pairs),
+    }
 
 
 def load_pairs(folder: Path) -> Iterator[SentencePair]:

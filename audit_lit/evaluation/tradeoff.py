@@ -55,32 +55,40 @@ def at_cost(curve: Curve, limit: float) -> Point | None:
     return next(reversed(list(takewhile(lambda point: point.cost <= limit, weakest_first))), None)
 
 
-def compared(curves: Mapping[str, Curve], best: str, limit: float, seed: int = 0) -> dict[str, Any]:
-    """Return what a condition reaches at an allowed cost beside all others, none of which reaches less than nothing.
+def compared(
+    curves: Mapping[str, Curve], best: str, limit: float, *, methods: Sequence[str] = (), seed: int = 0
+) -> dict[str, Any]:
+    """Return what a condition reaches at an allowed cost beside its controls, and what other methods do.
 
     Args:
         curves: By condition.
         best: The condition that is compared.
         limit: Allowed cost.
+        methods: Conditions that are no controls, but other ways to the same end.
         seed: Of the bootstrap.
     """
     reached = {name: at_cost(curve, limit) for name, curve in curves.items()}
-    own, others = reached.pop(best), {name: point for name, point in reached.items() if point is not None}
+    found = {name: point for name, point in reached.items() if point is not None}
+    own, controls = found.pop(best, None), {name: one for name, one in found.items() if name not in methods}
+    document: dict[str, Any] = {"too_dear": sorted(set(reached) - set(found) - {best}), "curves": _rows(curves)}
     if own is None:
-        return {"unreached": f"no strength of {best} costs at most {limit:.0%}", "curves": _rows(curves)}
-    document = {
-        "value": float(own.effects.mean()),
-        "interval": bootstrap_interval(own.effects, seed=seed),
-        "cost": own.cost,
-        "factor": own.factor,
-        "controls": {name: float(point.effects.mean()) for name, point in others.items()},
-        "control_costs": {name: point.cost for name, point in others.items()},
-        "too_dear": sorted(set(reached) - set(others)),
-    }
-    rivals = [np.zeros_like(own.effects), *(point.effects for point in others.values())]  # strength 0 costs nothing
+        return {"unreached": f"no strength of {best} costs at most {limit:.0%}", **document}
+    rivals = [np.zeros_like(own.effects), *(point.effects for point in controls.values())]  # strength 0 costs nothing
     lifts = own.effects - max(rivals, key=lambda effects: float(effects.mean()))
-    document |= {"lift": float(lifts.mean()), "lift_interval": bootstrap_interval(lifts, seed=seed)}
-    return document | {"curves": _rows(curves)}
+    return {
+        **_reached(own, seed),
+        "controls": {name: float(point.effects.mean()) for name, point in controls.items()},
+        "control_costs": {name: point.cost for name, point in controls.items()},
+        "lift": float(lifts.mean()),
+        "lift_interval": bootstrap_interval(lifts, seed=seed),
+        "methods": {name: _reached(found[name], seed) for name in methods if name in found},
+        **document,
+    }
+
+
+def _reached(point: Point, seed: int) -> dict[str, Any]:
+    interval = bootstrap_interval(point.effects, seed=seed)
+    return {"value": float(point.effects.mean()), "interval": interval, "cost": point.cost, "factor": point.factor}
 
 
 def _rows(curves: Mapping[str, Curve]) -> dict[str, list[dict[str, Any]]]:
