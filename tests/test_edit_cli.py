@@ -300,8 +300,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     from audit_lit.edits.recipe import load_edit_recipe
     from audit_lit.evaluation import edits, persona
 
-    def recipe(name: str) -> Any:
-        return load_edit_recipe(name, {"layers": [1], "steps": 1, "lines": ["Hi"]})
+    def recipe(name: str, overrides: dict[str, Any]) -> Any:
+        return load_edit_recipe(name, {"layers": [1], "steps": 1, "lines": ["Hi"], **overrides})
 
     monkeypatch.setattr(edits, "load_edit_recipe", recipe)
     monkeypatch.setattr(persona, "FACTORS", (1.0,))
@@ -311,11 +311,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_eval_edits_prints_figures_and_draws_curves(tiny: list[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    command = ["eval", "edits", "--recipe", "persona", "--limit", "4", *tiny]
+    command = ["eval", "edits", "--recipe", "persona", "--limit", "4", "--set", "strength=0.3", *tiny]
     result = run(*command, "--json", "--plot", str(tmp_path / "plot.png"))
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["suite"] == "edits" and "vector" in document["persona"]["curves"]
+    assert document["manifest"]["recipes"]["persona"]["strength"] == 0.3
     assert document["manifest"]["n_lines"] == 2 and set(document["manifest"]["recipes"]) == {"persona"}
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 

@@ -101,18 +101,31 @@ def test_gradient_equals_finite_differences(
         assert abs(float(numeric) - float(gradient.flatten() @ way)) < 4e-3 * float(gradient.norm())
 
 
-def test_value_is_the_mean_over_dialogs_and_questions(target: Any, make_decoder: Make) -> None:
+def test_value_is_the_mean_over_dialogs_with_questions_in_turn(target: Any, make_decoder: Make) -> None:
     decoder = make_decoder()
-    objective = Objective.of(target, decoder, dialogs("Hi", "Hello there"), WANT)
+    objective = Objective.of(target, decoder, dialogs("Hi", "Hello there", "What now?"), WANT)
     rows = read(target, objective.dialogs, objective.places, (2,))
     (q0, a0), (q1, a1) = PAIRS
     with torch.no_grad():
-        expected = (decoder.loss(rows, [q0, q1], [a0, a1]) + decoder.loss(rows, [q1, q0], [a1, a0])) / 2
-        torch.testing.assert_close(objective.loss([], [0, 1], turn=1), decoder.loss(rows, [q1, q0], [a1, a0]))
+        expected = decoder.loss(rows, [q0, q1, q0], [a0, a1, a0])
+        torch.testing.assert_close(
+            objective.loss([], [2, 0], turn=1), decoder.loss(rows.rows([2, 0]), [q1, q0], [a1, a0])
+        )
     assert objective.value() == pytest.approx(float(expected), abs=1e-5)
     moved = objective.value(steer(torch.randn(D_MODEL), layer=2))
     assert abs(moved - objective.value()) > 1e-4
     assert objective.value(steer(torch.randn(D_MODEL), layer=3)) == objective.value()  # after what is read
+
+
+def test_the_decoder_may_compute_in_bfloat16(target: Any, make_decoder: Make) -> None:
+    decoder, lines = make_decoder(), dialogs("Hi", "Hello there")
+    fine, coarse = (Objective.of(target, decoder, lines, WANT, bf16=bf16) for bf16 in (False, True))
+    assert 0 < abs(coarse.value() - fine.value()) < 0.05
+    ways = []
+    for objective in (fine, coarse):
+        at = torch.zeros(D_MODEL, requires_grad=True)
+        ways += torch.autograd.grad(objective.loss(steer(at), [0, 1]), at)
+    assert float(torch.nn.functional.cosine_similarity(*ways, dim=0)) > 0.95
 
 
 def test_every_dialog_is_drawn_equally_often(target: Any, make_decoder: Make) -> None:

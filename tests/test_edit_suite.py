@@ -76,6 +76,9 @@ def test_conditions_are_compared_at_an_allowed_cost() -> None:
     assert found["curves"]["caa"][1] == {"factor": 1.0, "effect": 8.0, "cost": 0.5}
     assert found == compared(curves, "vector", 0.1) and json.dumps(found)
     assert compared({**curves, "caa": curves["shuffled"]}, "vector", 0.1)["lift"] == 3.0  # over doing nothing
+    other = compared(curves, "vector", 0.1, methods=["caa", "shuffled"])  # no controls, but other ways
+    assert other["lift"] == 3.0 and set(other["controls"]) == {"random"} and other["too_dear"] == ["shuffled"]
+    assert {name: one["value"] for name, one in other["methods"].items()} == {"caa": 2.0}
     unreached = compared({**curves, "vector": curves["shuffled"]}, "vector", 0.1)
     assert unreached["unreached"] == "no strength of vector costs at most 10%" and "value" not in unreached
 
