@@ -366,10 +366,10 @@ def test_a_dialog_that_fails_while_read_leaves_the_audit_incomplete(auditor: Any
 
     original, broken = auditor.decoder.check_length, [True]
 
-    def check_length(batch: Any, *args: Any) -> Any:
-        if broken[0] and "number 1" in auditor.target.tokenizer.decode(batch.token_ids[0]):
+    def check_length(prompts: Any, n_new: int) -> None:
+        if broken[0] and any("number 1" in auditor.target.tokenizer.decode(one.token_ids) for one in prompts):
             raise DialogError("a reader of text does not fit")  # its prompt is longer than the dialog
-        return original(batch, *args)
+        original(prompts, n_new)
 
     auditor.decoder.check_length = check_length
     report = auditor.scan(dialogs(3), "persona", out=tmp_path / "run", **FAST)
