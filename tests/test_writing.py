@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from conftest import tiny_llama
 
-PROMPTS = [(5, 6, 7, 8), (9, 10), (5, 6, 11)]
+PROMPTS = [(5, 6, 7, 8), (9, 10), (5, 6, 11), (30,), (31, 32), (33, 5)]
 
 
 def written(model: Any, prompts: Any = PROMPTS, **changes: Any) -> Any:
@@ -18,16 +19,17 @@ def written(model: Any, prompts: Any = PROMPTS, **changes: Any) -> Any:
     return write_all(model, [Prompt(ids, (False,) * len(ids)) for ids in prompts], style)
 
 
-def test_finished_texts_end_and_are_left_out() -> None:
+@pytest.mark.parametrize("n", [3, 6])  # of six, the one that ends stays in the batch
+def test_finished_texts_end_and_are_left_out_if_they_are_many(n: int) -> None:
     model, sizes = tiny_llama().eval(), []
-    whole = [text for (text,) in written(model)]
+    whole = [text for (text,) in written(model, PROMPTS[:n])]
     end = whole[0][3]
     model.register_forward_pre_hook(
         lambda _module, _args, given: sizes.append(len(given["input_ids"])), with_kwargs=True
     )
-    found = [text for (text,) in written(model, end=end)]
+    found = [text for (text,) in written(model, PROMPTS[:n], end=end)]
     assert found == [text[: text.index(end)] if end in text else text for text in whole]
-    assert len(found[0]) <= 3 and sizes[0] == 3 and sizes[-1] < 3
+    assert len(found[0]) <= 3 and (sizes[0], sizes[-1]) == (n, {3: 2, 6: 6}[n])
 
 
 def test_the_likeliest_text_stands_beside_samples_of_the_same_prompt() -> None:
