@@ -58,9 +58,7 @@ def judge(
     return found
 
 
-def _conditions(
-    decoder: Decoder, readings: Sequence[Reading], seed: int
-) -> tuple[Activations, list[dict[str, Sequence[int]]]]:
+def _conditions(decoder: Decoder, readings: Sequence[Reading], seed: int) -> tuple[Activations, list[dict[str, range]]]:
     """Return all activations that answers are scored under, and for each reading the rows of each condition."""
     parts: list[Activations] = []
     nulls: dict[object, range] = {}

@@ -48,7 +48,8 @@ def write_all(
     """Return the tokens, without the end token, of each prompt's texts; one prompt's may be streamed."""
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at].token_ids))
     n = len(style.temperatures)
-    at_once, found = max(1, N_AT_ONCE // n), {}
+    at_once = max(1, N_AT_ONCE // n)
+    found: dict[int, list[list[int]]] = {}
     for start in range(0, len(order), at_once):
         part = order[start : start + at_once]
         read = prefill(model, [prompts[at] for at in part], style.pad, partial(writing, part))

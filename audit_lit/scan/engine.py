@@ -146,10 +146,18 @@ def _heatmaps(
 
 
 def _heatmap(measurement: Measurement, finding: Finding) -> dict[str, Any]:
-    best, settings = finding.evidence[0], {"reveal": measurement.recipe.reveal, "baseline": measurement.baseline}
+    best = finding.evidence[0]
     twin = neutral_twins(best.messages, 2, twins_seed(measurement.seed, best.dialog))[1]
-    asked = (finding.question.text, best.answer["text"])
-    return asdict(patch(measurement.auditor, best.messages, twin, *asked, **settings))
+    heatmap = patch(
+        measurement.auditor,
+        best.messages,
+        twin,
+        finding.question.text,
+        best.answer["text"],
+        reveal=measurement.recipe.reveal,
+        baseline=measurement.baseline,
+    )
+    return asdict(heatmap)
 
 
 def _manifest(measurement: Measurement, n_dialogs: int, content: str) -> dict[str, Any]:
