@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from audit_lit.prompt import Batch, Prompt, collate
 
 N_AT_ONCE = 64
-"""Rows that are computed together: more take more memory and no less time."""
+"""Prompts or texts that are computed together: more take more memory and hardly less time."""
 CALL = 24
 """What a call costs beside its tokens, in tokens."""
 

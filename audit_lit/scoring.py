@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from audit_lit.prefill import N_AT_ONCE, Prefilled, Writing, no_writing, packs, prefill
+from audit_lit.prefill import Prefilled, Writing, no_writing, packs, prefill
 from audit_lit.prompt import Batch, Prompt
 
+N_TOKENS = 640
+"""Answer tokens that are scored at once: each takes as much memory as the vocabulary is large."""
 Context = AbstractContextManager[None]
 Scores = list[Float[Tensor, " answer"]]
 
@@ -62,10 +64,10 @@ def score_all(
     found: dict[tuple[int, tuple[int, ...]], Tensor] = {}
     for part in packs(prompts):
         read = prefill(model, [prompts[at] for at in part], pad, partial(writing, part))
-        # Of similar length, so that little padding is computed.
-        mine = sorted({pair for pair in pairs if pair[0] in part}, key=lambda pair: (len(pair[1]), pair))
-        for start in range(0, len(mine), N_AT_ONCE):
-            some = mine[start : start + N_AT_ONCE]
+        rest = sorted({pair for pair in pairs if pair[0] in part}, key=lambda pair: (len(pair[1]), pair), reverse=True)
+        while rest:  # the longest of them first, so that little padding is computed
+            n = max(1, N_TOKENS // len(rest[0][1]))
+            some, rest = rest[:n], rest[n:]
             rows = read.rows([part.index(at) for at, _ in some])
             found |= zip(some, _score_after(model, rows, [answer for _, answer in some]), strict=True)
     return [found[pair] for pair in pairs]
