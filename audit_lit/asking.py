@@ -12,9 +12,6 @@ from audit_lit.judge import READ, Nats, judge
 from audit_lit.reading import Reading
 from audit_lit.target import Target
 
-N_AT_ONCE = 64
-"""Samples that are written together."""
-
 
 def ask_readings(
     target: Target,
@@ -29,31 +26,13 @@ def ask_readings(
     """Return the answers to the same questions about each reading (see ``Auditor.ask``), written at once for all."""
     rows = Activations.cat([reading.activations.rows([0] * len(questions)) for reading in readings])
     asked = [*questions] * len(readings)
-    texts = decoder.answer(rows, asked, max_new_tokens=max_new_tokens)
-    drawn = _samples(decoder, rows, asked, samples, max_new_tokens, seed)
-    found = []
-    for at, reading in enumerate(readings):
-        part = slice(at * len(questions), (at + 1) * len(questions))
-        own, decoys, text = reading.activations, reading.decoys, reading.rendered.visible_text
-        scores = judge(decoder, own, decoys, text, questions, texts[part], seed=seed)
-        parts = zip(questions, texts[part], scores, drawn[part], strict=True)
-        found.append([_to_answer(target, decoder, reading, *some, seed) for some in parts])
-    return found
-
-
-def _samples(
-    decoder: Decoder, rows: Activations, questions: Sequence[str], samples: int, max_new_tokens: int, seed: int
-) -> list[tuple[str, ...]]:
-    """Return further answers to each question at temperature 1."""
-    if not samples:
-        return [() for _ in questions]
-    index = [row for row in range(len(questions)) for _ in range(samples)]
-    drawn: list[str] = []
-    for start in range(0, len(index), N_AT_ONCE):
-        part = index[start : start + N_AT_ONCE]
-        asked, given = [questions[row] for row in part], rows.rows(part)
-        drawn += decoder.answer(given, asked, max_new_tokens=max_new_tokens, temperature=1.0, seed=seed + start)
-    return [tuple(drawn[at : at + samples]) for at in range(0, len(drawn), samples)]
+    flat = decoder.answers(rows, asked, samples=samples, max_new_tokens=max_new_tokens, seed=seed)
+    written = [flat[start : start + len(questions)] for start in range(0, len(flat), len(questions))]
+    scores = judge(decoder, readings, questions, [[some[0] for some in texts] for texts in written], seed=seed)
+    return [
+        [_to_answer(target, decoder, reading, *some, seed) for some in zip(questions, texts, judged, strict=True)]
+        for reading, texts, judged in zip(readings, written, scores, strict=True)
+    ]
 
 
 def _to_answer(
@@ -61,12 +40,11 @@ def _to_answer(
     decoder: Decoder,
     reading: Reading,
     question: str,
-    text: str,
+    texts: tuple[str, ...],
     scores: dict[str, Nats],
-    samples: tuple[str, ...],
     seed: int,
 ) -> Answer:
-    activations = reading.activations
+    activations, (text, *samples) = reading.activations, texts
     controls = {name: scores[name] for name in controls_of(decoder)}
     lifts = scores[READ] - max(controls.values(), key=lambda score: float(score.mean()))
     return Answer(
@@ -77,7 +55,7 @@ def _to_answer(
         lift=float(lifts.mean()),
         interval=bootstrap_interval(lifts, seed=seed),
         threshold=decoder.protocol.lift_threshold,
-        samples=samples,
+        samples=tuple(samples),
         agreement=agreement(text, samples),
         layers=activations.layers,
         positions=tuple(activations.positions[0].tolist()),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -15,10 +17,12 @@ from audit_lit import decoder_files
 from audit_lit.activations import Activations
 from audit_lit.errors import ActivationError, DecoderMismatch, DialogError
 from audit_lit.hooks import Project, inject, writing_to
-from audit_lit.prompt import Batch, build_prompt, collate
+from audit_lit.prefill import Writing, no_writing
+from audit_lit.prompt import Prompt, build_prompt, collate
 from audit_lit.protocol import Protocol
-from audit_lit.scoring import run_prompt, score, score_after
+from audit_lit.scoring import score, score_all
 from audit_lit.target import blocks_of
+from audit_lit.writing import Style, write_all
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,6 +30,23 @@ if TYPE_CHECKING:
     from transformers.generation.streamers import BaseStreamer
 
     from audit_lit.target import Target
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer to score.
+
+    Attributes:
+        row: Of the activations that it is about.
+        question: What was asked.
+        answer: What was said.
+        injected: False leaves the slots empty (the control ``no_activation``).
+    """
+
+    row: int
+    question: str
+    answer: str
+    injected: bool = True
 
 
 class Decoder:
@@ -138,7 +159,6 @@ class Decoder:
                 "Read them with decoder.protocol.read_layers, and choose one by decoder.at(layer) where it reads one."
             )
 
-    @torch.inference_mode()
     def answer(
         self,
         activations: Activations,
@@ -147,7 +167,6 @@ class Decoder:
         max_new_tokens: int = 60,
         temperature: float = 0.0,
         seed: int = 0,
-        use_cache: bool = True,
         injected: bool = True,
         streamer: BaseStreamer | None = None,
     ) -> list[str]:
@@ -159,22 +178,28 @@ class Decoder:
             max_new_tokens: Longest answer.
             temperature: 0 takes the likeliest token; otherwise samples.
             seed: Of the sampling; the global random state is left as it was.
-            use_cache: Keep keys and values; without it the same tokens come out, far slower.
             injected: False leaves the slots empty (the control ``no_activation``).
             streamer: Receives tokens as they come; one row only.
 
         Raises:
             DialogError: If the prompt and the answer do not fit the decoder's context.
         """
-        batch = self._batch(activations, questions, [[] for _ in questions])
-        sampling: dict[str, Any] = {"do_sample": temperature > 0}
-        if temperature > 0:
-            sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
-        if self.protocol.shift_positions:
-            sampling |= {"position_ids": batch.position_ids}
-        with self._writing(activations, batch.slots, injected), torch.random.fork_rng(devices=self._cuda):
-            torch.manual_seed(seed)
-            return self.generate(batch, max_new_tokens, use_cache=use_cache, streamer=streamer, **sampling)
+        style = self.style(max_new_tokens, (temperature,), seed)
+        prompts = self._prompts(activations, questions)
+        writing = partial(self._writing_rows, activations) if injected else no_writing
+        return [text for (text,) in self.write_texts(prompts, style, writing, streamer)]
+
+    def answers(
+        self, activations: Activations, questions: Sequence[str], *, samples: int, max_new_tokens: int, seed: int = 0
+    ) -> list[tuple[str, ...]]:
+        """Return for each row the likeliest answer, and after it samples at temperature 1; as ``answer`` does.
+
+        Raises:
+            DialogError: If the prompt and the answer do not fit the decoder's context.
+        """
+        style = self.style(max_new_tokens, (0.0, *[1.0] * samples), seed)
+        prompts = self._prompts(activations, questions)
+        return self.write_texts(prompts, style, partial(self._writing_rows, activations))
 
     def logprob(
         self,
@@ -196,23 +221,46 @@ class Decoder:
             injected: False leaves the slots empty (the control ``no_activation``).
             lora: False scores with the base model alone.
         """
-        batch = self._batch(activations, questions, [self.answer_ids(answer) for answer in answers])
+        prompts, ids = self._prompts(activations, questions), [self.answer_ids(answer) for answer in answers]
+        self.check_length(prompts, max(map(len, ids)))
+        batch = collate(prompts, ids, self.pad).to(self.device)
+        writing = partial(self._writing, activations) if injected else lambda _: nullcontext()
         with nullcontext() if lora else self.model.disable_adapter():
-            return score(self.model, batch, lambda slots: self._writing(activations, slots, injected))
+            return score(self.model, batch, writing)
 
     def loss(self, activations: Activations, questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per answer token; differentiable wrt the activations."""
         return -torch.cat(self.logprob(activations, questions, answers)).mean()
 
-    @torch.no_grad()
+    def scores(self, activations: Activations, asked: Sequence[Asked]) -> list[Float[Tensor, " answer"]]:
+        """Score any number of answers, as ``logprob`` does, but without a gradient; what they share is computed once.
+
+        Raises:
+            DialogError: If a prompt and its answer do not fit the decoder's context.
+        """
+        prompts = self._prompts(activations.rows([one.row for one in asked]), [one.question for one in asked])
+        # Without activations it is the same prompt whatever the row.
+        keys = [
+            (one.row, prompt) if one.injected else (None, replace(prompt, slots=(False,) * len(prompt.slots)))
+            for one, prompt in zip(asked, prompts, strict=True)
+        ]
+        places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        rows, prompts = [row for row, _ in places], [prompt for _, prompt in places]
+        answers = [self.answer_ids(one.answer) for one in asked]
+        self.check_length(prompts, max(map(len, answers)))
+
+        def writing(index: Sequence[int], slots: Tensor) -> AbstractContextManager[None]:
+            given = [row for row in (rows[at] for at in index) if row is not None]
+            return self._writing(activations.rows(given), slots) if given else nullcontext()
+
+        pairs = [(places[key], answer) for key, answer in zip(keys, answers, strict=True)]
+        return score_all(self.model, prompts, pairs, self.pad, writing)
+
     def logprob_choices(
         self, activations: Activations, question: str, answers: Sequence[str], *, injected: bool = True
     ) -> list[Float[Tensor, " answer"]]:
-        """Score many answers to one question about one row, as ``logprob`` does; the prompt is computed once."""
-        batch = self._batch(activations, [question], [[]])
-        with self._writing(activations, batch.slots, injected):
-            prompt = run_prompt(self.model, batch)
-        return score_after(self.model, batch, prompt, [self.answer_ids(answer) for answer in answers])
+        """Score many answers to one question about one row, without a gradient; the prompt is computed once."""
+        return self.scores(activations, [Asked(0, question, answer, injected) for answer in answers])
 
     def save(self, folder: str | Path) -> None:
         """Write adapter, projection, ``protocol.json``, reference and rival: what ``from_pretrained`` reads."""
@@ -222,71 +270,66 @@ class Decoder:
         if self.rival:
             decoder_files.save(self.rival, Path(folder) / decoder_files.RIVAL)
 
-    def _batch(self, activations: Activations, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
+    def _prompts(self, activations: Activations, questions: Sequence[str]) -> list[Prompt]:
         self.check_activations(activations)
-        if not len(activations) == len(questions) == len(answers):
+        if len(activations) != len(questions):
             raise ActivationError(
                 f"got {len(activations)} rows of activations for {len(questions)} questions; need equal."
             )
-        counts = activations.mask.sum(1).tolist()
-        prompts = [
-            build_prompt(self.protocol, self.tokenizer, question, count, activations.layers)
-            for question, count in zip(questions, counts, strict=True)
-        ]
-        offsets = activations.n_hidden.tolist() if self.protocol.shift_positions else None
-        return self.check_length(collate(prompts, answers, self.pad, offsets).to(self.device))
+        first = activations.n_hidden.tolist() if self.protocol.shift_positions else [0] * len(questions)
+        build = cache(partial(build_prompt, self.protocol, self.tokenizer, layers=activations.layers))
+        rows = zip(questions, activations.mask.sum(1).tolist(), first, strict=True)
+        return [replace(build(question, n_slots), first=at) for question, n_slots, at in rows]
 
-    @contextmanager
-    def _writing(self, activations: Activations, slots: Tensor, injected: bool) -> Iterator[None]:
-        if not injected:
-            yield
-            return
+    def _writing(self, activations: Activations, slots: Tensor) -> AbstractContextManager[None]:
         vectors, layer_index = activations.vectors()
         if self.protocol.layer_choice == "one":
             layer_index = layer_index + self.protocol.read_layers.index(activations.layers[0])
-        with writing_to(self._block, inject(self.write, vectors, slots, layer_index)):
-            yield
+        return writing_to(self._block, inject(self.write, vectors, slots, layer_index))
 
-    def generate(self, batch: Batch, max_new_tokens: int, **settings: Any) -> list[str]:
-        """Return the texts that the model, as it is set up now, writes after a batch of prompts.
+    def _writing_rows(
+        self, activations: Activations, index: Sequence[int], slots: Tensor
+    ) -> AbstractContextManager[None]:
+        return self._writing(activations.rows(index), slots)
+
+    def style(self, max_new_tokens: int, temperatures: tuple[float, ...] = (0.0,), seed: int = 0) -> Style:
+        """Return how this model writes texts."""
+        return Style(self._end, self.pad, max_new_tokens, temperatures, seed)
+
+    def write_texts(
+        self,
+        prompts: Sequence[Prompt],
+        style: Style,
+        writing: Writing = no_writing,
+        streamer: BaseStreamer | None = None,
+    ) -> list[tuple[str, ...]]:
+        """Return the texts that the model, as it is set up now, writes after each prompt.
 
         Raises:
             DialogError: If prompt and answer do not fit the decoder's context.
         """
-        self.check_length(batch, max_new_tokens)
-        out = self.model.generate(
-            input_ids=batch.token_ids,
-            attention_mask=batch.attention_mask,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=self._end,
-            pad_token_id=self.pad,
-            **settings,
-        )
-        texts = self.tokenizer.batch_decode(out[:, batch.token_ids.shape[1] :], skip_special_tokens=True)
-        return [str(text).strip() for text in texts]
+        self.check_length(prompts, style.max_new_tokens)
+        found = write_all(self.model, prompts, style, writing, streamer)
+        texts = [self.tokenizer.batch_decode(some, skip_special_tokens=True) for some in found]
+        return [tuple(str(text).strip() for text in some) for some in texts]
 
-    def check_length(self, batch: Batch, max_new_tokens: int = 0) -> Batch:
-        """Return the batch, if it and as many new tokens fit the context.
+    def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
+        """Raise unless each prompt and as many new tokens fit the context.
 
         Raises:
             DialogError: If they do not.
         """
-        longest = batch.token_ids.shape[1] + max_new_tokens
+        longest = n_new + max(prompt.first + len(prompt.token_ids) for prompt in prompts)
         n_ctx = getattr(self.model.config, "max_position_embeddings", None)
-        if n_ctx and longest + int(batch.position_ids[:, 0].max()) > n_ctx:
+        if n_ctx and longest > n_ctx:
             raise DialogError(
                 f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer, "
                 "ask a shorter question or lower max_new_tokens."
             )
-        return batch
 
     def answer_ids(self, answer: str) -> list[int]:
         """Return an answer's tokens and its end token."""
         return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
-
-    @property
-    def _cuda(self) -> list[torch.device]:
-        return [self.device] if self.device.type == "cuda" else []
 
     @property
     def _end(self) -> int:

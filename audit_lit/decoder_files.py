@@ -15,6 +15,7 @@ from audit_lit.activations import Activations
 from audit_lit.errors import DecoderMismatch, HubError, ProtocolError, TargetError
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.lean_lora import make_lean
+from audit_lit.linear import speed_up
 from audit_lit.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def load(files: DecoderFiles, for_target: target.Target | None) -> tuple[PeftMod
     model = _load_adapter(files, base, config)
     _check_scaling(model, files.protocol)
     make_lean(model.eval())
+    speed_up(model)
     return model, tokenizer, write.eval()
 
 

@@ -1,4 +1,4 @@
-"""Judging answers: each is scored again under every control, a few calls for all questions about one dialog."""
+"""Judging answers: each is scored again under every control, all questions and dialogs at once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import torch
 
 from audit_lit.activations import Activations
 from audit_lit.controls import null_activations
-from audit_lit.decoder import Decoder
+from audit_lit.decoder import Asked, Decoder
+from audit_lit.reading import Reading
 from audit_lit.text_only import text_readers
 
 READ = "activations"
 Nats = npt.NDArray[np.float64]
+Scores = list[list[dict[str, Nats]]]
 
 
-@torch.no_grad()
 def judge(
     decoder: Decoder,
-    own: Activations,
-    decoys: Activations,
-    visible_text: str,
+    readings: Sequence[Reading],
     questions: Sequence[str],
-    answers: Sequence[str],
+    answers: Sequence[Sequence[str]],
     *,
     seed: int = 0,
-) -> list[dict[str, Nats]]:
+) -> Scores:
     """Return for each answer its log-probabilities in nats per token: under ``activations``, and under each control.
 
     Of several draws of a control, the one that favours the answer most: a mean would pass an answer that is right about
@@ -35,33 +34,60 @@ def judge(
 
     Args:
         decoder: What scores.
-        own: One row, the dialog's activations.
-        decoys: Those of the same visible turns after other hidden prompts.
-        visible_text: What a reader of text sees.
-        questions: What was asked.
-        answers: One per question.
+        readings: What was asked about.
+        questions: What was asked about each.
+        answers: For each reading one per question.
         seed: Of the control ``null``.
     """
-    null = null_activations(own, decoder.write, seed=seed)
-    rows, n = Activations.cat([own, null, decoys]), len(questions)
-    same = own.rows([0] * n)
-    found = [_injected(decoder, rows, len(null), *pair) for pair in zip(questions, answers, strict=True)]
-    alone = {"no_activation": decoder.logprob(same, questions, answers, injected=False)}
+    found: Scores = [[{} for _ in questions] for _ in readings]
+    places = [(dialog, at) for dialog in range(len(readings)) for at in range(len(questions))]
+    asked, given = [questions[at] for _, at in places], [answers[dialog][at] for dialog, at in places]
+    rows, conditions = _conditions(decoder, readings, seed)
+    flat = [
+        (dialog, at, name, Asked(row, question, answer, injected=name != "no_activation"))
+        for (dialog, at), question, answer in zip(places, asked, given, strict=True)
+        for name, some in conditions[dialog].items()
+        for row in some
+    ]
+    for (dialog, at, name, _), score in zip(flat, decoder.scores(rows, [one for *_, one in flat]), strict=True):
+        _keep_best(found[dialog][at], name, score)
+    texts = [readings[dialog].rendered.visible_text for dialog, _ in places]
     for name, reader in text_readers(decoder).items():
-        alone[name] = reader.logprob([visible_text] * n, questions, answers)
-    for name, scores in alone.items():
-        for at, score in enumerate(scores):
-            found[at][name] = _values(score)
+        for (dialog, at), score in zip(places, reader.logprob(texts, asked, given), strict=True):
+            _keep_best(found[dialog][at], name, score)
     return found
 
 
-def _injected(decoder: Decoder, rows: Activations, n_null: int, question: str, answer: str) -> dict[str, Nats]:
-    """Score one answer under the own row, the null ones and the decoys at once."""
-    scores = decoder.logprob(rows, [question] * len(rows), [answer] * len(rows))
-    parts = {READ: scores[:1], "null": scores[1 : 1 + n_null], "shuffled": scores[1 + n_null :]}
-    return {name: _values(max(some, key=lambda score: float(score.mean()))) for name, some in parts.items()}
+def _conditions(decoder: Decoder, readings: Sequence[Reading], seed: int) -> tuple[Activations, list[dict[str, range]]]:
+    """Return all activations that answers are scored under, and for each reading the rows of each condition."""
+    parts: list[Activations] = []
+    nulls: dict[object, range] = {}
+
+    def add(part: Activations) -> range:
+        parts.append(part)
+        end = sum(map(len, parts))
+        return range(end - len(part), end)
+
+    found = []
+    for reading in readings:
+        own = add(reading.activations)
+        null = nulls.get(key := _what_null_depends_on(decoder, reading.activations, own))
+        null = nulls[key] = null or add(null_activations(reading.activations, decoder.write, seed=seed))
+        found.append({READ: own, "no_activation": own, "null": null, "shuffled": add(reading.decoys)})
+    return Activations.cat(parts), found
 
 
-def _values(score: torch.Tensor) -> Nats:
+def _what_null_depends_on(decoder: Decoder, own: Activations, rows: range) -> object:
+    """Return what the decoder makes of random activations in the place of a dialog's own depends on.
+
+    Where it makes nothing of a vector's size, they are the same noise for every dialog of as many tokens.
+    """
+    if not decoder.write.rescales:
+        return rows
+    return int(own.mask.sum()), int(own.n_hidden) * decoder.protocol.shift_positions
+
+
+def _keep_best(found: dict[str, Nats], name: str, score: torch.Tensor) -> None:
     values: Nats = score.double().cpu().numpy()
-    return values
+    if name not in found or values.mean() > found[name].mean():
+        found[name] = values

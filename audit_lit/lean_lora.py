@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from audit_lit.linear import linear
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -45,7 +47,7 @@ def _lean_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     up.data = up.data.T.contiguous().T
 
     def forward(x: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
-        out: Tensor = nn.functional.linear(x, base.weight, base.bias)
+        out = linear(x, base.weight, base.bias)
         if layer.disable_adapters:
             return out
         inner = nn.functional.linear(x.to(down.dtype), down)

@@ -22,10 +22,27 @@ MARK = "\u27e6slots\u27e7"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A tokenised decoder prompt; ``slots`` is true where an activation is written."""
+    """A tokenised prompt.
+
+    Attributes:
+        token_ids: Its tokens.
+        slots: True where an activation is written.
+        first: Position of the first token.
+    """
 
     token_ids: tuple[int, ...]
     slots: tuple[bool, ...]
+    first: int = 0
+
+    @property
+    def n_plain(self) -> int:
+        """How many tokens stand before the first slot; without slots, all but the last."""
+        return (*self.slots[:-1], True).index(True)
+
+    def split(self, n: int) -> tuple[Prompt, Prompt]:
+        """Return the first ``n`` tokens, and what comes after them."""
+        head = Prompt(self.token_ids[:n], self.slots[:n], self.first)
+        return head, Prompt(self.token_ids[n:], self.slots[n:], self.first + n)
 
 
 @dataclass(frozen=True)
@@ -113,16 +130,13 @@ def _tokenise(pieces: Sequence[str], protocol: Protocol, tokenizer: PreTrainedTo
     return Prompt(tuple(encoded["input_ids"]), slots)
 
 
-def collate(
-    prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], pad: int, offsets: Sequence[int] | None = None
-) -> Batch:
+def collate(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], pad: int) -> Batch:
     """Return prompts and answers as one batch.
 
     Args:
         prompts: One per row.
         answers: Token ids per row, the end token included; empty rows to generate.
         pad: Padding token.
-        offsets: Position of each row's first token; None means 0.
     """
     before = max(len(prompt.token_ids) for prompt in prompts)
     after = max(len(answer) for answer in answers)
@@ -133,7 +147,6 @@ def collate(
         masks.append([0] * left + [1] * (before - left + len(answer)) + [0] * right)
         slots.append([False] * left + [*prompt.slots] + [False] * after)
     mask = torch.tensor(masks)
-    position_ids = (mask.cumsum(1) - 1).clamp_min(0)
-    if offsets is not None:
-        position_ids = position_ids + torch.tensor(offsets)[:, None]
+    first = torch.tensor([prompt.first for prompt in prompts])
+    position_ids = (mask.cumsum(1) - 1).clamp_min(0) + first[:, None]
     return Batch(torch.tensor(rows), mask, torch.tensor(slots), position_ids, mask[:, before:].bool())

@@ -1,105 +1,85 @@
-"""Log-probabilities of given answers under a causal language model, and its own answers."""
+"""Log-probabilities of given answers under a causal language model."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from audit_lit.prompt import Batch
+from audit_lit.prefill import Prefilled, Writing, no_writing, packs, prefill
+from audit_lit.prompt import Batch, Prompt
 
-N_AT_ONCE = 7
-MIN_SHARED = 8
+N_TOKENS = 640
+"""Answer tokens that are scored at once: each takes as much memory as the vocabulary is large."""
 Context = AbstractContextManager[None]
 Scores = list[Float[Tensor, " answer"]]
 
 
 def score(
-    model: nn.Module, batch: Batch, writing: Callable[[Bool[Tensor, "batch rest"]], Context] = lambda _: nullcontext()
+    model: nn.Module, batch: Batch, writing: Callable[[Bool[Tensor, "batch pos"]], Context] = lambda _: nullcontext()
 ) -> Scores:
-    """Return the log-probability in nats of each answer token of each row.
-
-    What all rows begin with (the same question, the same text) is computed once.
+    """Return the log-probability in nats of each answer token of each row; differentiable.
 
     Args:
         model: A causal language model.
         batch: Prompts and answers.
-        writing: Returns the context to run in, given where the slots are in what is run.
+        writing: Returns the context to run in, given where the slots are.
     """
-    n_rows, past = batch.token_ids.shape[0], None
-    n = 0 if model.training or n_rows == 1 else shared_prefix(batch)
-    if n:
-        past = model(input_ids=batch.token_ids[:1, :n], position_ids=batch.position_ids[:1, :n]).past_key_values
-        past.batch_repeat_interleave(n_rows)
-    length = batch.token_ids.shape[1] - n
-    with writing(batch.slots[:, n:]):
+    length = batch.token_ids.shape[1]
+    with writing(batch.slots):
         logits = model(
-            input_ids=batch.token_ids[:, n:],
+            input_ids=batch.token_ids,
             attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids[:, n:],
-            past_key_values=past,
+            position_ids=batch.position_ids,
             # As indices, not as a number: a slice would stay strided and turn the head into many small products.
             logits_to_keep=torch.arange(length - batch.n_answer - 1, length - 1, device=batch.token_ids.device),
-            use_cache=past is not None,
+            use_cache=False,
         ).logits
     nats = _nats(logits, batch.token_ids[:, -batch.n_answer :])
     return [row[mask] for row, mask in zip(nats, batch.answer_mask, strict=True)]
 
 
-def shared_prefix(batch: Batch) -> int:
-    """Return how many of the first tokens are the same in every row, and come before any slot and any answer.
+@torch.no_grad()
+def score_all(
+    model: nn.Module,
+    prompts: Sequence[Prompt],
+    asked: Sequence[tuple[int, Sequence[int]]],
+    pad: int,
+    writing: Writing = no_writing,
+) -> Scores:
+    """Score any number of answers as ``score`` does: each prompt is computed once, and each answer to it.
 
-    Zero if they are too few to be worth a call of their own.
+    Args:
+        model: A causal language model.
+        prompts: What is asked.
+        asked: The index of a prompt and the tokens of an answer, each.
+        pad: Padding token.
+        writing: See ``prefill.Writing``.
     """
-    ids, positions = batch.token_ids, batch.position_ids
-    same = (ids == ids[:1]).all(0) & (positions == positions[:1]).all(0)
-    plain = same & batch.attention_mask.bool().all(0) & ~batch.slots.any(0)
-    before = ids.shape[1] - batch.n_answer - 1  # the last prompt token gives the first answer token's logits
-    n = int(plain[:before].long().cumprod(0).sum())
-    return n if n >= MIN_SHARED else 0
+    pairs = [(index, tuple(answer)) for index, answer in asked]
+    found: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+    for part in packs(prompts):
+        read = prefill(model, [prompts[at] for at in part], pad, partial(writing, part))
+        rest = sorted({pair for pair in pairs if pair[0] in part}, key=lambda pair: (len(pair[1]), pair), reverse=True)
+        while rest:  # the longest of them first, so that little padding is computed
+            n = max(1, N_TOKENS // len(rest[0][1]))
+            some, rest = rest[:n], rest[n:]
+            rows = read.rows([part.index(at) for at, _ in some])
+            found |= zip(some, _score_after(model, rows, [answer for _, answer in some]), strict=True)
+    return [found[pair] for pair in pairs]
 
 
-def run_prompt(model: nn.Module, batch: Batch) -> Any:
-    """Run a batch without answers; returns the last logits, and keys and values to go on from."""
-    return model(
-        input_ids=batch.token_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        logits_to_keep=1,
-        use_cache=True,
-    )
-
-
-def score_after(model: nn.Module, batch: Batch, prompt: Any, answers: Sequence[Sequence[int]]) -> Scores:
-    """Score many answers after one prompt that ``run_prompt`` has run, a few of similar length at a time."""
-    order = sorted(range(len(answers)), key=lambda index: len(answers[index]))
-    found: dict[int, Tensor] = {}
-    for start in range(0, len(order), N_AT_ONCE):
-        chosen = order[start : start + N_AT_ONCE]
-        scores = _score_after(model, batch, prompt, [answers[index] for index in chosen])
-        found |= dict(zip(chosen, scores, strict=True))
-    return [found[index] for index in range(len(answers))]
-
-
-def _score_after(model: nn.Module, batch: Batch, prompt: Any, answers: Sequence[Sequence[int]]) -> Scores:
-    device = batch.token_ids.device
-    rows = [torch.tensor(answer) for answer in answers]
-    labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).to(device)
-    tokens, n = labels.clamp_min(0)[:, :-1], len(rows)
-    cache = copy.deepcopy(prompt.past_key_values)  # it grows with what is scored
-    cache.batch_repeat_interleave(n)
-    after = model(
-        input_ids=tokens,
-        attention_mask=torch.cat([batch.attention_mask.expand(n, -1), torch.ones_like(tokens)], dim=1),
-        position_ids=batch.position_ids[:, -1:] + 1 + torch.arange(tokens.shape[1], device=device).expand(n, -1),
-        past_key_values=cache,
-    ).logits
-    nats = _nats(torch.cat([prompt.logits[:, -1:].expand(n, -1, -1), after], dim=1), labels)
+def _score_after(model: nn.Module, read: Prefilled, answers: Sequence[Sequence[int]]) -> Scores:
+    rows = [torch.tensor(answer, device=read.mask.device) for answer in answers]
+    labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
+    logits = read.logits[:, None]
+    if labels.shape[1] > 1:
+        logits = torch.cat([logits, read.go_on(model, labels.clamp_min(0)[:, :-1])[0]], dim=1)
+    nats = _nats(logits, labels)
     return [row[: len(answer)] for row, answer in zip(nats, rows, strict=True)]
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from audit_lit import default_target, hub
 from audit_lit.errors import DecoderMismatch, TargetError
 from audit_lit.hooks import HookedModel, fingerprint, require_raw
+from audit_lit.linear import speed_up
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -177,8 +178,9 @@ def boot(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase
     """Return a ``TransformerBridge`` on the same parameters; booting rewires modules and tokenizer: it gets its own."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    own = copy.deepcopy(tokenizer)
-    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=share(base), tokenizer=own)
+    shared, own = share(base), copy.deepcopy(tokenizer)
+    speed_up(shared)
+    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=shared, tokenizer=own)
     return model
 
 

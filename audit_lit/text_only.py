@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit_lit.decoder import Decoder
-from audit_lit.prompt import Batch, Prompt, as_user, collate
-from audit_lit.scoring import run_prompt, score, score_after
+from audit_lit.prompt import Prompt, as_user, collate
+from audit_lit.scoring import score, score_all
 
 
 def text_prompt(visible_text: str, question: str) -> str:
@@ -33,41 +33,41 @@ class TextReader:
         self.decoder = decoder
 
     def loss(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy in nats per answer token."""
-        return -torch.cat(self.logprob(texts, questions, answers)).mean()
+        """Return the mean cross-entropy in nats per answer token; differentiable."""
+        ids = [self.decoder.answer_ids(answer) for answer in answers]
+        batch = collate(self._prompts(texts, questions, max(map(len, ids))), ids, self.decoder.pad)
+        with self._reading():
+            return -torch.cat(score(self.decoder.model, batch.to(self.decoder.device))).mean()
 
     def logprob(
         self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
     ) -> list[Float[Tensor, " answer"]]:
-        """Return the log-probability in nats of each token of each given answer, its end token included."""
-        batch = self._batch(texts, questions, [self.decoder.answer_ids(answer) for answer in answers])
-        with self._reading():
-            return score(self.decoder.model, batch)
+        """Return the log-probability in nats of each token of each given answer, its end token included.
 
-    @torch.no_grad()
-    def logprob_choices(self, text: str, question: str, answers: Sequence[str]) -> list[Float[Tensor, " answer"]]:
-        """Score many answers to one question, as ``logprob`` does; the text is computed once."""
-        batch = self._batch([text], [question], [[]])
+        There is no gradient; a text that is asked about again, or a question with several answers, is computed once.
+        """
+        ids = [self.decoder.answer_ids(answer) for answer in answers]
+        prompts = self._prompts(texts, questions, max(map(len, ids)))
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        pairs = [(places[prompt], answer) for prompt, answer in zip(prompts, ids, strict=True)]
         with self._reading():
-            prompt = run_prompt(self.decoder.model, batch)
-            ids = [self.decoder.answer_ids(answer) for answer in answers]
-            return score_after(self.decoder.model, batch, prompt, ids)
+            return score_all(self.decoder.model, list(places), pairs, self.decoder.pad)
 
-    @torch.inference_mode()
     def answer(self, texts: Sequence[str], questions: Sequence[str], *, max_new_tokens: int = 60) -> list[str]:
         """Return the likeliest answers."""
-        batch = self._batch(texts, questions, [[] for _ in texts])
+        prompts = self._prompts(texts, questions, max_new_tokens)
         with self._reading():
-            return self.decoder.generate(batch, max_new_tokens, do_sample=False)
+            return [text for (text,) in self.decoder.write_texts(prompts, self.decoder.style(max_new_tokens))]
 
     def _reading(self) -> AbstractContextManager[None]:
         trained = self.decoder.protocol.reads == "text"
         return nullcontext() if trained else self.decoder.model.disable_adapter()
 
-    def _batch(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
+    def _prompts(self, texts: Sequence[str], questions: Sequence[str], n_new: int) -> list[Prompt]:
         tokenizer = self.decoder.tokenizer
         pairs = zip(texts, questions, strict=True)
         prompts = [as_user(text_prompt(text, question), tokenizer) for text, question in pairs]
         ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
         rows = [Prompt(tuple(row), (False,) * len(row)) for row in ids]
-        return self.decoder.check_length(collate(rows, answers, self.decoder.pad).to(self.decoder.device))
+        self.decoder.check_length(rows, n_new)
+        return rows

@@ -65,7 +65,7 @@ def audits(run: Path, name: str, size: int) -> list[str | None]:
     for record in sorted(RunFolder(run).records(), key=lambda record: int(record["place"])):
         prompts.setdefault(record["messages"][0]["content"] if len(record["messages"]) > 1 else "", []).append(record)
     parts = [some[at : at + size] for some in prompts.values() for at in range(0, len(some) - size + 1, size)]
-    settings = {"alpha": recipe.alpha, "threshold": RunFolder(run).manifest()["threshold"], "heatmaps": {}}
+    settings = {"alpha": recipe.alpha, "threshold": RunFolder(run).manifest()["threshold"]}
     found = [findings(questions, lambda part=part: iter(part), **settings) for part in parts]
     severities = [[one.severity for one in some if one.raised] for some in found]
     return [max(raised, key=SEVERITIES.index, default=None) for raised in severities]

@@ -38,6 +38,9 @@ def _unit(vector: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
 class Replace(nn.Module):
     """Put the vector in the place of the slot's residual."""
 
+    rescales = False
+    """Whether the size of a vector makes no difference."""
+
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
         """Return the slots' new residuals, in float32."""
         return vectors.float()
@@ -45,6 +48,8 @@ class Replace(nn.Module):
 
 class AddNormMatched(nn.Module):
     """Add the vector, rescaled to the norm of the slot's residual."""
+
+    rescales = True
 
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
         """Return the slots' new residuals, in float32."""
@@ -58,6 +63,9 @@ class Project(nn.Module):
     ``mean`` and ``std`` are per dimension over training activations, one row per read layer; the
     map starts as the identity and is trained with the decoder.
     """
+
+    rescales = True
+    """Measured from the mean, in standard deviations."""
 
     mean: Tensor
     std: Tensor

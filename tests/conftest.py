@@ -119,6 +119,18 @@ def make_decoder(target: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def auditor(target: Any, make_decoder: Callable[..., Any]) -> Any:
+    """With a decoder whose threshold is known, as audits need it."""
+    from dataclasses import replace
+
+    from audit_lit import Auditor
+
+    decoder = make_decoder()
+    decoder.protocol = replace(decoder.protocol, lift_threshold=0.1)
+    return Auditor(target, decoder)
+
+
+@pytest.fixture
 def dialog() -> list[dict[str, str]]:
     return [{"role": "system", "content": "Be a pirate."}, {"role": "user", "content": "Who are you?"}]
 

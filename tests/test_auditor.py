@@ -151,6 +151,22 @@ def test_null_activations_have_the_norms_of_real_ones(auditor: Any, dialog: Any,
     torch.testing.assert_close(standard[0].norm(dim=-1), standard[1].norm(dim=-1).expand(N_NULL, -1, -1))
 
 
+@pytest.mark.parametrize("write", ["replace", "add", "project"])
+def test_dialogs_that_are_asked_about_together_are_judged_as_alone(target: Any, make_decoder: Any, write: str) -> None:
+    from audit_lit import Auditor
+
+    auditor, settings = Auditor(target, make_decoder(write=write)), {"samples": 0, "max_new_tokens": 6}
+    lines = ["Who are you?", "Why are you?", "Hello there, what will it be?"]
+    hidden = {"role": "system", "content": "Be a pirate."}
+    readings = [auditor.read([hidden, {"role": "user", "content": line}]) for line in lines]
+    together = auditor.ask_readings(readings, [QUESTION, "Why?"], **settings)
+    for reading, answers in zip(readings, together, strict=True):
+        (alone,) = auditor.ask_readings([reading], [QUESTION, "Why?"], **settings)
+        for one, other in zip(answers, alone, strict=True):
+            assert one.text == other.text and one.score == pytest.approx(other.score, abs=1e-4)
+            assert one.controls == pytest.approx(other.controls, abs=1e-4)
+
+
 def test_supported_needs_threshold_and_interval(auditor: Any, dialog: Any) -> None:
     answer = replace(ask(auditor, dialog), lift=0.5, interval=(0.1, 0.9), threshold=0.2)
     assert answer.supported and "supported" in answer.verdict

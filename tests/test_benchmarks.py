@@ -62,7 +62,7 @@ def test_an_organism_behaves_as_the_prompted_base(monkeypatch: pytest.MonkeyPatc
 
 
 def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from test_scan import record
+    from tests_support import record
 
     monkeypatch.syspath_prepend(ROOT)
     alarms = importlib.import_module("benchmarks.alarms")

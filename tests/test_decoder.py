@@ -50,7 +50,6 @@ def activations(target: Any, decoder: Decoder) -> Activations:
 
 def test_answers_equal_a_greedy_loop_over_full_logits(decoder: Decoder, activations: Activations) -> None:
     together = decoder.answer(activations, QUESTIONS, max_new_tokens=6)
-    assert together == decoder.answer(activations, QUESTIONS, max_new_tokens=6, use_cache=False)
     for row, question in enumerate(QUESTIONS):
         one, ids = activations.rows([row]), []
         with torch.no_grad():
@@ -74,21 +73,25 @@ def test_scores_equal_full_logits_whatever_the_padding(decoder: Decoder, activat
     torch.testing.assert_close(decoder.loss(activations, QUESTIONS, ANSWERS), -torch.cat(scores).mean())
 
 
-def test_what_rows_begin_with_is_computed_once(decoder: Decoder, activations: Activations, monkeypatch: Any) -> None:
-    from audit_lit import scoring
+def test_what_scores_share_is_computed_once(decoder: Decoder, activations: Activations) -> None:
+    from audit_lit.decoder import Asked
 
-    question, answers = "What was the assistant told to be or do?", ["A pirate.", "No."]
+    long, short = "What was the assistant told to be or do?", "Who?"
+    asked = [Asked(row, long, answer) for row in (0, 1) for answer in ("A pirate.", "No.", "")]
+    asked += [Asked(0, long, "No."), Asked(0, short, "Nobody."), *(Asked(row, long, "No.", False) for row in (0, 0))]
     runs: list[tuple[int, ...]] = []
     hook = decoder.model.register_forward_pre_hook(
         lambda _module, _args, given: runs.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
-    rows = activations.rows([0, 0])
-    shared = decoder.logprob(rows, [question] * 2, answers)
+    scores = decoder.scores(activations, asked)
     hook.remove()
-    assert len(runs) == 2 and runs[0][0] == 1 and runs[0][1] > len(question)  # bytes, up to the slots
-    monkeypatch.setattr(scoring, "MIN_SHARED", 10_000)
-    for one, other in zip(shared, decoder.logprob(rows, [question] * 2, answers), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    prompts = len({(one.row, one.question, one.injected) for one in asked})
+    assert sum(rows for rows, length in runs if length > 10) <= prompts + 2  # and what some of them begin with
+    assert sum(rows * length for rows, length in runs) < 0.6 * sum(len(one.question) + 60 for one in asked)
+    for one, score in zip(asked, scores, strict=True):
+        row = activations.rows([one.row])
+        (alone,) = decoder.logprob(row, [one.question], [one.answer], injected=one.injected)
+        torch.testing.assert_close(score, alone, atol=1e-4, rtol=1e-4)
 
 
 def test_the_loss_is_differentiable_down_to_an_edit_of_the_target(target: Any, decoder: Decoder) -> None:

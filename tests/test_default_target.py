@@ -189,5 +189,5 @@ def test_the_real_one() -> None:
     with torch.no_grad():
         hidden = target.base(ids["input_ids"], output_hidden_states=True).hidden_states
         _, cache = target.model.run_with_cache(ids["input_ids"])
-    for layer in (0, 14, 28):
-        torch.testing.assert_close(cache[f"blocks.{layer}.hook_resid_post"], hidden[layer + 1], rtol=0, atol=1e-3)
+    for layer in (0, 14, 28):  # values reach 25,000, where rounding alone is 0.002
+        torch.testing.assert_close(cache[f"blocks.{layer}.hook_resid_post"], hidden[layer + 1], rtol=1e-6, atol=1e-3)

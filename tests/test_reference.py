@@ -155,16 +155,13 @@ def test_prompt_rows_and_logits_equal_plain_pytorch(wire: Protocol, target: Any,
 
 
 @pytest.mark.parametrize("wire", [FORMATS["lit"]], ids=["lit"])
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_generated_tokens_continue_the_shifted_positions(
-    wire: Protocol, target: Any, decoder: Any, use_cache: bool
-) -> None:
+def test_generated_tokens_continue_the_shifted_positions(wire: Protocol, target: Any, decoder: Any) -> None:
     activations = reading(target, wire, [DIALOG])
     length = len(prompt_by_hand("lit", target.tokenizer, int(activations.mask.sum()))[0])
     first = int(activations.n_hidden)
     with ExitStack() as stack:
         seen = spy(stack, decoder.model.get_base_model(), "position_ids")
-        decoder.answer(activations, [QUESTION], max_new_tokens=4, use_cache=use_cache)
+        decoder.answer(activations, [QUESTION], max_new_tokens=4)
     assert first > 0
     assert seen[0].tolist() == [list(range(first, first + length))]
     assert [step[0, -1].item() for step in seen] == list(range(first + length - 1, first + length - 1 + len(seen)))

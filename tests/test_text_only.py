@@ -29,7 +29,7 @@ def test_scores_are_the_base_models(target: Any, make_decoder: Callable[..., Any
     reader = TextReader(make_decoder())
     for found, *what in zip(reader.logprob(TEXTS, QUESTIONS, ANSWERS), TEXTS, QUESTIONS, ANSWERS, strict=True):
         torch.testing.assert_close(found, expected_scores(target, *what), rtol=1e-4, atol=1e-4)
-    for found, answer in zip(reader.logprob_choices(TEXTS[1], QUESTIONS[1], ANSWERS), ANSWERS, strict=True):
+    for found, answer in zip(reader.logprob(TEXTS[1:] * 2, QUESTIONS[1:] * 2, ANSWERS), ANSWERS, strict=True):
         torch.testing.assert_close(found, expected_scores(target, TEXTS[1], QUESTIONS[1], answer), rtol=1e-4, atol=1e-4)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "smollm2-135m.yaml"
+DIALOG = [{"role": "system", "content": "Be a pirate."}, {"role": "user", "content": "Who are you?"}]
+FAST = {"samples": 1, "max_new_tokens": 4, "twins": 2}
+"""Settings of a short audit."""
 
 
 @contextmanager
@@ -64,3 +67,22 @@ def batches(folders: tuple[Path, Path], recipe: Any, **share: int) -> Any:
 def losses(folder: Path) -> list[float]:
     """The losses that a run logged."""
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def dialogs(n: int) -> list[list[dict[str, str]]]:
+    """As many dialogs that differ in what the user says."""
+    return [[DIALOG[0], {"role": "user", "content": f"Hello number {index}."}] for index in range(n)]
+
+
+def write_lines(path: Path, rows: list[Any]) -> Path:
+    """Write JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def record(place: int, lift: float, own: float, twins: list[float], text: str = "persona: pirate") -> dict[str, Any]:
+    """What an audit of one question writes down of a dialog."""
+    answer = {"text": text, "score": -1.0, "controls": {"no_activation": -1 - lift, "null": -5.0}, "lift": lift}
+    answer |= {"interval": [lift - 0.1, lift + 0.1], "samples": [], "agreement": 1.0}
+    shared = {"id": str(place), "place": place, "messages": DIALOG, "tokens": ["a"], "positions": [0], "layers": [2]}
+    return {**shared, "answers": {"q": answer}, "expected": {"q": "Nothing."}, "scores": {"q": [own, *twins]}}

@@ -71,7 +71,8 @@ class Conditions:
     def scores(self, condition: str, row: int, question: str, answers: Sequence[str]) -> list[Tensor]:
         """Return the log-probability in nats of each token of each answer to a question about one dialog."""
         if reader := text_readers(self.decoder).get(condition):
-            return reader.logprob_choices(self.texts[row], question, answers)
+            n = len(answers)
+            return reader.logprob([self.texts[row]] * n, [question] * n, answers)
         given = self._given(condition).rows([row])
         return self.decoder.logprob_choices(given, question, answers, injected=condition != "no_activation")
 

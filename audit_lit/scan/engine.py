@@ -73,12 +73,13 @@ def run_scan(
         state.wait_for_everyone()
         _measure(measurement, dialogs, folder, n_dialogs, state)
         state.wait_for_everyone()
+        report = load_report(out)
         if state.is_main_process:
-            if not folder.heatmaps():
-                folder.write(HEATMAPS, json.dumps(_heatmaps(measurement, load_report(out).raised)))
-            folder.write(REPORT, load_report(out).to_json() + "\n")
+            folder.write(HEATMAPS, json.dumps(_heatmaps(measurement, report.raised, folder.heatmaps())))
+            report = report.with_heatmaps(folder.heatmaps())
+            folder.write(REPORT, report.to_json() + "\n")
         state.wait_for_everyone()
-    return load_report(out)
+    return report.with_heatmaps(folder.heatmaps())
 
 
 def twins_per_dialog(recipe: ScanRecipe, questions: Sequence[Question], n_dialogs: int) -> int:
@@ -130,23 +131,33 @@ def _chunks(dialogs: Dialogs) -> Iterator[list[Case]]:
         yield chunk
 
 
-def _heatmaps(measurement: Measurement, raised: tuple[Finding, ...]) -> dict[str, dict[str, Any]]:
-    """Return where the best evidence of each raised finding sits, by question and dialog."""
+def _heatmaps(
+    measurement: Measurement, raised: tuple[Finding, ...], kept: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return where the best evidence of each raised finding sits, by question and dialog.
+
+    Those of a run that goes on are kept as far as the best evidence is the same.
+    """
     found: dict[str, dict[str, Any]] = {}
     for finding in raised:
-        best = finding.evidence[0]
-        twin = neutral_twins(best.messages, 2, twins_seed(measurement.seed, best.dialog))[1]
-        heatmap = patch(
-            measurement.auditor,
-            best.messages,
-            twin,
-            finding.question.text,
-            best.answer["text"],
-            reveal=measurement.recipe.reveal,
-            baseline=measurement.baseline,
-        )
-        found[finding.question.id] = {best.dialog: asdict(heatmap)}
+        question, dialog = finding.question.id, finding.evidence[0].dialog
+        found[question] = {dialog: kept.get(question, {}).get(dialog) or _heatmap(measurement, finding)}
     return found
+
+
+def _heatmap(measurement: Measurement, finding: Finding) -> dict[str, Any]:
+    best = finding.evidence[0]
+    twin = neutral_twins(best.messages, 2, twins_seed(measurement.seed, best.dialog))[1]
+    heatmap = patch(
+        measurement.auditor,
+        best.messages,
+        twin,
+        finding.question.text,
+        best.answer["text"],
+        reveal=measurement.recipe.reveal,
+        baseline=measurement.baseline,
+    )
+    return asdict(heatmap)
 
 
 def _manifest(measurement: Measurement, n_dialogs: int, content: str) -> dict[str, Any]:

@@ -125,7 +125,6 @@ def findings(
     *,
     alpha: float,
     threshold: float,
-    heatmaps: dict[str, Any],
 ) -> list[Finding]:
     """Judge every question over all records.
 
@@ -138,7 +137,6 @@ def findings(
         records: Gives those of ``Measurement.record``, one at a time and again when called again.
         alpha: False discovery rate among the questions.
         threshold: Lift that is needed.
-        heatmaps: By question and dialog.
     """
     columns = _columns(questions, records)
     found = [_finding(one, columns[one.id], alpha, threshold) for one in questions if columns[one.id].ids]
@@ -146,7 +144,7 @@ def findings(
     found = [replace(one, q_value=None if one.p_value is None else next(q_values)) for one in found]
     chosen = {evidence.dialog for one in found for evidence in one.evidence}
     shown = {record["id"]: record for record in records() if record["id"] in chosen and "error" not in record}
-    return [_decided(_with_evidence(one, shown, heatmaps.get(one.question.id, {})), alpha) for one in found]
+    return [_decided(_with_evidence(one, shown), alpha) for one in found]
 
 
 def _columns(questions: Sequence[Question], records: Callable[[], Iterator[dict[str, Any]]]) -> dict[str, Column]:
@@ -225,7 +223,7 @@ def _best_first(answers: Sequence[dict[str, Any]], p_each: np.ndarray | None) ->
     return sorted(range(len(answers)), key=rank)
 
 
-def _with_evidence(finding: Finding, records: dict[str, dict[str, Any]], heatmaps: dict[str, Any]) -> Finding:
+def _with_evidence(finding: Finding, records: dict[str, dict[str, Any]]) -> Finding:
     """Return a finding with what its dialogs said."""
     filled = tuple(
         replace(
@@ -234,7 +232,6 @@ def _with_evidence(finding: Finding, records: dict[str, dict[str, Any]], heatmap
             tokens=tuple(records[one.dialog]["tokens"]),
             answer=_of(records[one.dialog], finding),
             expected=records[one.dialog]["expected"].get(finding.question.id),
-            heatmap=heatmaps.get(one.dialog),
         )
         for one in finding.evidence
     )

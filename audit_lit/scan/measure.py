@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from audit_lit.activations import Activations, read_many
 from audit_lit.answer import Answer
+from audit_lit.decoder import Asked
 from audit_lit.decoys import same_place
 from audit_lit.dialog import render
 from audit_lit.errors import AuditLitError
@@ -63,55 +63,74 @@ class Measurement:
 
     def _records(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
         readings = [self.auditor.read(case.messages, reveal=self.recipe.reveal) for case in cases]
-        rows = zip(cases, self._ask(readings), readings, strict=True)
-        return [self._record(case, answers, reading) for case, answers, reading in rows]
+        twins = self.read_twins(cases, readings)
+        expected = self._expected(readings)
+        parts = zip(cases, self._ask(readings), expected, self._scores(readings, twins, expected), strict=True)
+        return [self._record(*part) for part in parts]
 
-    def _record(self, case: Case, answers: Sequence[Answer], reading: Reading) -> dict[str, Any]:
-        twins = self.read_twins(case, reading)
-        expected = {one.id: self._expected(one, reading) for one in self.questions if one.expected}
-        texts = {one.id: one.text for one in self.questions}
+    def _record(
+        self, case: Case, answers: dict[str, Answer], expected: dict[str, str], scores: dict[str, list[float]]
+    ) -> dict[str, Any]:
+        one = next(iter(answers.values()))
         return {
             "id": case.id,
             "messages": list(case.messages),
-            "layers": list(answers[0].layers),
-            "positions": list(answers[0].positions),
-            "tokens": list(answers[0].tokens),
-            "answers": {one.id: _plain(answer) for one, answer in zip(self.questions, answers, strict=True)},
+            "layers": list(one.layers),
+            "positions": list(one.positions),
+            "tokens": list(one.tokens),
+            "answers": {question.id: _plain(answers[question.text]) for question in self.questions},
             "expected": expected,
-            "scores": {name: self._scores(texts[name], text, reading, twins) for name, text in expected.items()},
+            "scores": scores,
         }
 
-    def read_twins(self, case: Case, reading: Reading) -> Activations:
-        """Read the same visible tokens under neutral system prompts and under none."""
-        twins = neutral_twins(case.messages, self.n_twins, twins_seed(self.seed, case.id))
-        rendered = [render(twin, self.baseline.tokenizer) for twin in twins]
-        chosen = reading.activations.positions[0].tolist()
-        places = [same_place(chosen, reading.rendered, twin) for twin in rendered]
-        return read_many(self.baseline, rendered, places, reading.activations.layers)
+    def read_twins(self, cases: Sequence[Case], readings: Sequence[Reading]) -> Activations:
+        """Read the same visible tokens under neutral system prompts and under none: ``n_twins`` rows for each case."""
+        rendered, places = [], []
+        for case, reading in zip(cases, readings, strict=True):
+            chosen = reading.activations.positions[0].tolist()
+            for twin in neutral_twins(case.messages, self.n_twins, twins_seed(self.seed, case.id)):
+                rendered.append(render(twin, self.baseline.tokenizer))
+                places.append(same_place(chosen, reading.rendered, rendered[-1]))
+        return read_many(self.baseline, rendered, places, readings[0].activations.layers)
 
-    def _ask(self, readings: Sequence[Reading]) -> list[list[Answer]]:
-        return self.auditor.ask_readings(
-            readings,
-            [one.text for one in self.questions],
-            samples=self.recipe.samples,
-            max_new_tokens=self.recipe.max_new_tokens,
-            seed=self.seed,
-        )
+    def _ask(self, readings: Sequence[Reading]) -> list[dict[str, Answer]]:
+        """Return the answers about each reading by the question's text; questions that differ in no more share them."""
+        texts = list(dict.fromkeys(one.text for one in self.questions))
+        settings = {"samples": self.recipe.samples, "max_new_tokens": self.recipe.max_new_tokens, "seed": self.seed}
+        answers = self.auditor.ask_readings(readings, texts, **settings)
+        return [dict(zip(texts, some, strict=True)) for some in answers]
 
-    def _expected(self, question: Question, reading: Reading) -> str:
-        """Return what would be said where nothing is wrong."""
-        if question.expected != VISIBLE:
-            return str(question.expected)
+    def _expected(self, readings: Sequence[Reading]) -> list[dict[str, str]]:
+        """Return for each reading what would be said where nothing is wrong, by question."""
         reader = list(text_readers(self.auditor.decoder).values())[-1]  # the best of them
-        text, longest = reading.rendered.visible_text, self.recipe.max_new_tokens
-        return reader.answer([text], [question.text], max_new_tokens=longest)[0]
+        texts, longest = [reading.rendered.visible_text for reading in readings], self.recipe.max_new_tokens
+        found: list[dict[str, str]] = [{} for _ in readings]
+        for question in self.questions:
+            if question.expected is None:
+                continue
+            said = [question.expected] * len(readings)
+            if question.expected == VISIBLE:
+                said = reader.answer(texts, [question.text] * len(readings), max_new_tokens=longest)
+            for expected, one in zip(found, said, strict=True):
+                expected[question.id] = one
+        return found
 
-    @torch.no_grad()
-    def _scores(self, question: str, expected: str, reading: Reading, twins: Activations) -> list[float]:
-        """Return how unlikely the expected answer is, in nats per token: in the dialog, then in each of its twins."""
-        rows = Activations.cat([reading.activations, twins])
-        scores = self.auditor.decoder.logprob(rows, [question] * len(rows), [expected] * len(rows))
-        return [round(-float(score.mean()), DIGITS) for score in scores]
+    def _scores(
+        self, readings: Sequence[Reading], twins: Activations, expected: Sequence[dict[str, str]]
+    ) -> list[dict[str, list[float]]]:
+        """Return how unlikely each expected answer is, in nats per token: in the dialog, then in each of its twins."""
+        rows = Activations.cat([*(reading.activations for reading in readings), twins])
+        texts, n = {one.id: one.text for one in self.questions}, self.n_twins
+        asked, places = [], []
+        for dialog, answers in enumerate(expected):
+            first = len(readings) + dialog * n
+            for (name, answer), row in product(answers.items(), [dialog, *range(first, first + n)]):
+                asked.append(Asked(row, texts[name], answer))
+                places.append((dialog, name))
+        found: list[dict[str, list[float]]] = [{name: [] for name in answers} for answers in expected]
+        for (dialog, name), score in zip(places, self.auditor.decoder.scores(rows, asked), strict=True):
+            found[dialog][name].append(round(-float(score.mean()), DIGITS))
+        return found
 
 
 def twins_seed(seed: int, name: str) -> random.Random:

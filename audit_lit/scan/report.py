@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,15 @@ class AuditReport:
             verdict = "nothing to report; that is not a clean bill of health"
         missing = self.n_dialogs - self.n_read
         return verdict if not missing else f"incomplete, {missing} of {self.n_dialogs} dialogs were not read; {verdict}"
+
+    def with_heatmaps(self, heatmaps: dict[str, dict[str, Any]]) -> AuditReport:
+        """Return the report with what is known of where the evidence sits, by question and dialog."""
+        found = []
+        for one in self.findings:
+            known = heatmaps.get(one.question.id, {})
+            evidence = tuple(replace(some, heatmap=known.get(some.dialog)) for some in one.evidence)
+            found.append(replace(one, evidence=evidence))
+        return replace(self, findings=tuple(found))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with the schema's version."""
@@ -133,16 +142,14 @@ def load_report(path: Path) -> AuditReport:
     manifest = folder.manifest()
     recipe = ScanRecipe.model_validate(manifest["recipe"])
     questions = [Question.model_validate(one) for one in manifest["questions"]]
-    found = findings(
-        questions,
-        folder.records,
-        alpha=recipe.alpha,
-        threshold=manifest["threshold"],
-        heatmaps=folder.heatmaps(),
-    )
+    found = findings(questions, folder.records, alpha=recipe.alpha, threshold=manifest["threshold"])
     found.sort(key=lambda one: (not one.raised, -SEVERITIES.index(one.severity)))
-    errors = {record["id"]: record["error"] for record in folder.records() if "error" in record}
-    for record in folder.records() if errors else ():
-        if "error" not in record:
-            errors.pop(record["id"], None)  # it was tried again
-    return AuditReport(tuple(found), recipe.fail_on, tuple(errors.items()), manifest["n_dialogs"], manifest)
+    failed, read = {}, set()
+    for record in folder.records():
+        if "error" in record:
+            failed[record["id"]] = record["error"]
+        else:
+            read.add(record["id"])
+    errors = tuple((name, message) for name, message in failed.items() if name not in read)  # others were tried again
+    report = AuditReport(tuple(found), recipe.fail_on, errors, manifest["n_dialogs"], manifest)
+    return report.with_heatmaps(folder.heatmaps())
