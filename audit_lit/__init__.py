@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from audit_lit.claims import Claim
     from audit_lit.decoder import Decoder
     from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
-    from audit_lit.hooks import ActivationEdit, capture, inject
+    from audit_lit.hooks.capture import capture
+    from audit_lit.hooks.edit import ActivationEdit
+    from audit_lit.hooks.inject import inject
     from audit_lit.protocol import Protocol
     from audit_lit.scan.findings import Finding
     from audit_lit.scan.report import AuditReport

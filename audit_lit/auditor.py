@@ -257,7 +257,8 @@ class Auditor:
         how = settings_from({"method": method, **settings})
         given = line_dialogs() if dialogs is None else list(dialogs)
         wanted = want_of(want, self.target, self.decoder, given).said(prompt, contrast)
-        return make_edit(self.target, self.decoder, wanted, given, how, reveal=reveal)
+        decoder = self._given if how.local else self.decoder  # which may read several layers, each by itself
+        return make_edit(self.target, decoder, wanted, given, how, reveal=reveal)
 
     def check(
         self, edit: Edit, dialogs: Sequence[Dialog] | None = None, *, shuffled: bool = True, seed: int = 0

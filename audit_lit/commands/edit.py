@@ -48,7 +48,7 @@ def make(recipe: str | None, want: str | None, want_file: Path | None, lines: IO
 
     auditor = _auditor(**options)
     note("making the edit ...")
-    words = {"prompt": loaded.prompt, "contrast": loaded.contrast}
+    words: dict[str, Any] = {"prompt": loaded.prompt, "contrast": loaded.contrast}
     found = auditor.edit(loaded.want, line_dialogs(given), **words, **loaded.settings().model_dump())
     found.save(options["out"])  # before the check, which takes as long and might fail
     if options["check"]:

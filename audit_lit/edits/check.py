@@ -121,7 +121,7 @@ def check_edit(
     for name, one in controls_of(edit, target, dialogs, prompt, shuffled, seed).items():
         conditions[name] = (*edited(target, one), dialogs)
     conditions["prompting"] = (target, (), [with_system(dialog, prompt) for dialog in dialogs])
-    settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     effects = {
         name: effect(target, dialogs, prompt, write_replies(model, asked, hooks, **settings))
         for name, (model, hooks, asked) in conditions.items()

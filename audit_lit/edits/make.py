@@ -40,7 +40,8 @@ def make_edit(
     reveal: Reveal = "user",
 ) -> Edit:
     """Return an edit that makes the decoder read what is wanted (see ``Auditor.edit``)."""
-    objective = Objective.of(target, decoder, dialogs, want, reveal, bf16=settings.precision == "bf16")
+    objective = Objective.of(target, decoder.at(), dialogs, want, reveal, bf16=settings.precision == "bf16")
+    objective = replace(objective, readers=decoder)
     layers = _layers(settings, decoder, target.n_layers)
     origin = _origin(objective, settings, layers)
     units = median_norms(target, dialogs, layers)

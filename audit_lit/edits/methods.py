@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ def gradient(objective: Objective, fit: Fit) -> tuple[Part, ...]:
             "edit for each, or one for all with method='vector'."
         )
     (places,), (dialog,) = objective.places, objective.dialogs
-    where = {"positions": places, "n_prompt": len(dialog.token_ids)}
+    where: dict[str, Any] = {"positions": places, "n_prompt": len(dialog.token_ids)}
     shape = (len(places), objective.target.d_model)
     changes = {layer: torch.zeros(shape, device=objective.target.device, requires_grad=True) for layer in fit.layers}
 
@@ -95,7 +96,8 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
     """Return a map within a subspace per layer, learnt on the decoder's loss.
 
     ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there for a task's loss). ``W`` starts
-    as ``R`` and ``b`` as 0, so that nothing is changed at first; ``strength`` bounds ``b`` and each row of ``W - R``.
+    as ``R`` and ``b`` as 0, so that nothing is changed at first. ``b`` and the rows of ``W - R`` are bounded so that a
+    residual of median norm is moved by ``strength`` at most.
     """
     generator = torch.Generator().manual_seed(fit.settings.seed)
     d_model, device = objective.target.d_model, objective.target.device
@@ -120,8 +122,8 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
             found.append(LowRank(layer=layer, basis=basis, **scaled))
         return found
 
-    bounded = {layer: [change, bias] for layer, (_, change, bias) in own.items()}
-    _descend(objective, fit, own, parts, bounded)
+    bounded = [one.detach().view(fit.settings.rank, -1) for _, *both in own.values() for one in both]  # same storage
+    _descend(objective, fit, own, parts, bounded, fit.strength / (2 * math.sqrt(fit.settings.rank)))
     return tuple(part.moved(lambda tensor: tensor.detach().clone()) for part in parts())
 
 
@@ -130,24 +132,26 @@ def _descend(
     fit: Fit,
     own: Mapping[int, Sequence[Tensor]],
     parts: Callable[[], list[Part]],
-    bounded: Mapping[int, Sequence[Tensor]] | None = None,
+    bounded: Sequence[Tensor] | None = None,
+    limit: float | None = None,
 ) -> None:
-    """Take the steps, and keep what is bounded (everything, if nothing is named) within the strength."""
+    """Take the steps, and keep the rows of what is bounded (of everything, if None) within a norm (the strength)."""
+    rows = [one for some in own.values() for one in some] if bounded is None else bounded
+    limit = fit.strength if limit is None else limit
 
     def hooks() -> list[Hook]:
         return [part.hook() for part in parts()]
 
     def after() -> None:
-        for some in (bounded or own).values():
-            for tensor in some:
-                tensor.mul_((fit.strength / tensor.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
+        for tensor in rows:
+            tensor.mul_((limit / tensor.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
 
     settings = fit.settings
     descend(
         fit.groups(objective, own),
         hooks,
         steps=settings.steps,
-        lr=settings.lr * fit.strength,
+        lr=settings.lr * limit,
         batch_size=settings.batch_size,
         seed=settings.seed,
         after=after,

@@ -35,6 +35,7 @@ class Objective:
         dialogs: What it is read in.
         places: Token positions that the decoder is given, per dialog.
         want: What the decoder should say.
+        readers: The decoder for every layer that it can read, for local losses; None is ``decoder``.
         bf16: Whether the decoder computes in bfloat16; the target never does (autocast breaks padding in it).
     """
 
@@ -44,6 +45,7 @@ class Objective:
     places: tuple[tuple[int, ...], ...]
     want: Want
     bf16: bool = False
+    readers: Decoder | None = None
 
     @classmethod
     def of(
@@ -75,7 +77,7 @@ class Objective:
             EditError: If it cannot read that layer alone.
         """
         try:
-            return replace(self, decoder=self.decoder.at(layer))
+            return replace(self, decoder=(self.readers or self.decoder).at(layer))
         except DecoderMismatch as err:
             raise EditError(f"there is no local loss at layer {layer}: {err}") from err
 

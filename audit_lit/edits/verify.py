@@ -136,7 +136,7 @@ def scenes_of(target: Target, finding: Finding, max_new_tokens: int, seed: int) 
         neutral_twins(dialog, 2, twins_seed(seed, one.dialog))[1]
         for dialog, one in zip(dialogs, finding.evidence, strict=True)
     ]
-    how = {"max_new_tokens": max_new_tokens, "temperature": 1.0, "seed": seed}
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": 1.0, "seed": seed}
     said, neutral = write_replies(target, dialogs, **how), write_replies(target, twins, **how)
     scenes = [Scene(*some) for some in zip(dialogs, twins, said, neutral, strict=True) if some[2] and some[3]]
     if not scenes:

@@ -159,7 +159,7 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
     )
     made = _with_lora(objective.target, config, origin, settings.seed)
     own = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
-    how = {"steps": settings.steps, "lr": settings.lr, "batch_size": settings.batch_size, "seed": settings.seed}
+    how: dict[str, Any] = settings.model_dump(include={"steps", "lr", "batch_size", "seed"})
     descend([(replace(objective, target=made.target), own)], list, **how)
     return made
 

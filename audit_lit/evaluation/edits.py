@@ -76,7 +76,7 @@ class Plan:
 
     def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
         settings = self.recipe.settings().model_dump() | {"method": method, "seed": self.seed}
-        words = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
+        words: dict[str, Any] = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
         return self.auditor.edit(self.recipe.want, dialogs, **words, **settings | OWN.get(method, {}))
 
     def _each(self) -> dict[str, ActivationEdit]:

@@ -12,7 +12,7 @@ from audit_lit.edits.objective import Objective
 from audit_lit.edits.wants import want_of
 from audit_lit.edits.weights import edited
 from audit_lit.evaluation.speech import Condition
-from audit_lit.evaluation.tradeoff import Point, compared, trace
+from audit_lit.evaluation.tradeoff import Point, compared, trace_all
 
 if TYPE_CHECKING:
     from audit_lit.evaluation.edits import Plan
@@ -39,10 +39,7 @@ def persona(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         more = {"wanted": found.wanted, "perplexity": found.perplexity}
         return Point(factor, np.subtract(found.each, plain.each), found.perplexity / plain.perplexity - 1, more)
 
-    curves = {
-        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
-        for name, one in conditions.items()
-    }
+    curves = trace_all(conditions, point, FACTORS, MAX_RISE)
     document = compared(curves, "vector", MAX_RISE, methods=methods, seed=seed)
     return {**document, "unedited": {"wanted": plain.wanted, "perplexity": plain.perplexity}} | {
         "decoder_loss": _losses(plan, conditions)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_lit.errors import AuditLitError
 from audit_lit.evaluation.speech import Condition, speak
-from audit_lit.evaluation.tradeoff import Point, compared, trace
+from audit_lit.evaluation.tradeoff import Point, compared, trace_all
 
 if TYPE_CHECKING:
     from audit_lit.evaluation.edits import Plan
@@ -32,10 +32,7 @@ def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         more = {"sentiment": float(said.scores.mean()), "perplexity": said.perplexity, "distinct2": said.distinct2}
         return Point(factor, sign * (said.scores - plain.scores), said.perplexity / plain.perplexity - 1, more)
 
-    curves = {
-        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
-        for name, one in plan.conditions(methods).items()
-    }
+    curves = trace_all(plan.conditions(methods), point, FACTORS, MAX_RISE)
     unedited = {"sentiment": float(plain.scores.mean()), "perplexity": plain.perplexity, "distinct2": plain.distinct2}
     return {**compared(curves, "vector", MAX_RISE, methods=methods, seed=plan.seed), "unedited": unedited}
 

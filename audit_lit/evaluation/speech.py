@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Condition:
     def replies(self, target: Target, dialogs: Sequence[Dialog], max_new_tokens: int, seed: int) -> list[str]:
         """Let the target speak, sampled."""
         asked = [with_system(dialog, self.system) if self.system else dialog for dialog in dialogs]
-        how = {"max_new_tokens": max_new_tokens, "temperature": TEMPERATURE, "seed": seed}
+        how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": TEMPERATURE, "seed": seed}
         if self.each is not None:
             hooks = [self.each[dialog[-1]["content"]].fwd_hooks for dialog in asked]
             return [write_replies(target, [one], own, **how)[0] for one, own in zip(asked, hooks, strict=True)]

@@ -17,7 +17,7 @@ from audit_lit.edits.drift import NeutralText
 from audit_lit.edits.weights import edited
 from audit_lit.errors import RecipeError
 from audit_lit.evaluation.speech import Condition
-from audit_lit.evaluation.tradeoff import Point, compared, trace
+from audit_lit.evaluation.tradeoff import Point, compared, trace_all
 
 if TYPE_CHECKING:
     from audit_lit.evaluation.edits import Plan
@@ -61,10 +61,7 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
         more = {"percent_stereotype": 100 * float(np.mean(found > 0)), "mean_difference": float(np.abs(found).mean())}
         return Point(factor, 100 * away * ((plain > 0).astype(float) - (found > 0)), cost, more)
 
-    curves = {
-        name: trace(lambda factor, one=one: point(one, factor), (1.0,) if one.one_strength else FACTORS, MAX_RISE)
-        for name, one in conditions.items()
-    }
+    curves = trace_all(conditions, point, FACTORS, MAX_RISE)
     before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
     return {
         **compared(curves, "vector", MAX_RISE, methods=methods, seed=plan.seed),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from audit_lit.answer import bootstrap_interval
+
+if TYPE_CHECKING:
+    from audit_lit.evaluation.speech import Condition
 
 Values = npt.NDArray[np.float64]
 
@@ -37,6 +41,19 @@ class Point:
 
 
 Curve = Sequence[Point]
+
+
+def trace_all(
+    conditions: Mapping[str, Condition],
+    measure: Callable[[Condition, float], Point],
+    factors: Sequence[float],
+    limit: float,
+) -> dict[str, Curve]:
+    """Return the curve of each condition; one point for those that have one strength (see ``trace``)."""
+    return {
+        name: trace(partial(measure, one), (1.0,) if one.one_strength else factors, limit)
+        for name, one in conditions.items()
+    }
 
 
 def trace(measure: Callable[[float], Point], factors: Sequence[float], limit: float) -> list[Point]:
