@@ -150,8 +150,9 @@ def test_gradient_changes_the_positions_that_are_read_alone(auditor: Auditor, ta
 
 def test_local_losses_need_a_decoder_of_each_layer(target: Any, make_decoder: Make, auditor: Auditor) -> None:
     several = Auditor(target, make_decoder(**LAYERS))
-    with pytest.raises(EditError, match="there is no local loss at layer 1"):
-        made(several, local=True, layers=[1, 3])  # one layer was chosen when the auditor was made
+    both = made(several, local=True, layers=[1, 3], strength=0.2 * 2**0.5)  # which they share
+    alone = made(several, local=True, layers=[1], strength=0.2)
+    assert both.layers == (1, 3) and torch.allclose(both.parts[0].direction, alone.parts[0].direction, atol=1e-5)
     with pytest.raises(EditError, match="there is no local loss at layer 1"):
         made(auditor, local=True)
     assert same(made(auditor, local=True, layers=[2]), made(auditor, layers=[2]))
