@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from audit_lit import decoder_files
 from audit_lit.activations import Activations
-from audit_lit.errors import ActivationError, DecoderMismatch, DialogError
+from audit_lit.errors import ActivationError, DecoderMismatch
 from audit_lit.hooks import Project, inject, writing_to
-from audit_lit.prefill import Writing, no_writing
+from audit_lit.prefill import no_writing
 from audit_lit.prompt import Prompt, build_prompt, collate
 from audit_lit.protocol import Protocol
 from audit_lit.scoring import score, score_all
 from audit_lit.target import blocks_of
-from audit_lit.writing import Style, write_all
+from audit_lit.text_model import TextModel
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -49,7 +49,7 @@ class Asked:
     injected: bool = True
 
 
-class Decoder:
+class Decoder(TextModel):
     """Answers questions about activations, and scores given answers.
 
     Attributes:
@@ -81,7 +81,7 @@ class Decoder:
                 f"the protocol writes at block {protocol.write_layer}, but the decoder's base has {len(blocks)}; "
                 f"load the base that it was trained on ({protocol.base})."
             )
-        self.model, self.tokenizer, self.protocol = model, tokenizer, protocol
+        super().__init__(model, tokenizer, protocol)
         self.rival, self.reference = rival, reference
         self.write = write.to(self.device)
         self._block = blocks[protocol.write_layer]
@@ -133,12 +133,6 @@ class Decoder:
         write = self.write.at(index) if isinstance(self.write, Project) else self.write
         reference = self.reference.at(layer) if self.reference else None
         return Decoder(self.model, self.tokenizer, protocol, write, self.rival, reference)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the decoder runs."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
 
     def check_activations(self, activations: Activations) -> None:
         """Raise unless these activations have the width and layers that the decoder was trained on.
@@ -291,53 +285,3 @@ class Decoder:
         self, activations: Activations, index: Sequence[int], slots: Tensor
     ) -> AbstractContextManager[None]:
         return self._writing(activations.rows(index), slots)
-
-    def style(self, max_new_tokens: int, temperatures: tuple[float, ...] = (0.0,), seed: int = 0) -> Style:
-        """Return how this model writes texts."""
-        return Style(self._end, self.pad, max_new_tokens, temperatures, seed)
-
-    def write_texts(
-        self,
-        prompts: Sequence[Prompt],
-        style: Style,
-        writing: Writing = no_writing,
-        streamer: BaseStreamer | None = None,
-    ) -> list[tuple[str, ...]]:
-        """Return the texts that the model, as it is set up now, writes after each prompt.
-
-        Raises:
-            DialogError: If prompt and answer do not fit the decoder's context.
-        """
-        self.check_length(prompts, style.max_new_tokens)
-        found = write_all(self.model, prompts, style, writing, streamer)
-        texts = [self.tokenizer.batch_decode(some, skip_special_tokens=True) for some in found]
-        return [tuple(str(text).strip() for text in some) for some in texts]
-
-    def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
-        """Raise unless each prompt and as many new tokens fit the context.
-
-        Raises:
-            DialogError: If they do not.
-        """
-        longest = n_new + max(prompt.first + len(prompt.token_ids) for prompt in prompts)
-        n_ctx = getattr(self.model.config, "max_position_embeddings", None)
-        if n_ctx and longest > n_ctx:
-            raise DialogError(
-                f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer, "
-                "ask a shorter question or lower max_new_tokens."
-            )
-
-    def answer_ids(self, answer: str) -> list[int]:
-        """Return an answer's tokens and its end token."""
-        return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
-
-    @property
-    def _end(self) -> int:
-        end = self.protocol.answer_end
-        return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
-
-    @property
-    def pad(self) -> int:
-        """The token that fills short rows."""
-        pad = self.tokenizer.pad_token_id
-        return self._end if pad is None else int(pad)
