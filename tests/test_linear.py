@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from conftest import tiny_llama
 
@@ -17,6 +18,25 @@ def test_products_differ_in_rounding_alone_and_keep_gradients() -> None:
         for given in (bias, None):
             found = linear(x, weight, given)
             torch.testing.assert_close(found, expected - (0 if given is bias else bias), rtol=1e-5, atol=1e-4)
+
+
+def test_autocast_decides_the_type() -> None:
+    from audit_lit.linear import linear
+
+    x, weight = torch.randn(3, 40), torch.randn(24, 40)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert linear(x, weight, None).dtype is torch.bfloat16
+    assert linear(x.bfloat16(), weight.bfloat16(), None).dtype is torch.bfloat16
+
+
+def test_an_operator_that_torch_has_changed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit import linear as module
+
+    def changed(*_: object) -> torch.Tensor:
+        raise RuntimeError("unknown arguments")
+
+    monkeypatch.setattr(module, "_product", changed)
+    assert not module._works()
 
 
 def test_a_model_computes_the_same_with_it() -> None:
