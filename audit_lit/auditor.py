@@ -277,7 +277,8 @@ class Auditor:
 
         given = line_dialogs(held_out=True) if dialogs is None else list(dialogs)
         made_in = given if edit.origin.method == "gradient" else line_dialogs()
-        other = shuffled_edit(edit, self.target, self.decoder, made_in) if shuffled else None
+        decoder = self._given if edit.origin.settings.get("local") else self.decoder
+        other = shuffled_edit(edit, self.target, decoder, made_in) if shuffled else None
         return check_edit(edit, self.target, given, shuffled=other, seed=seed)
 
     def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:

@@ -105,6 +105,8 @@ def edit_lines(origin: Origin) -> None:
     if {"kl", "perplexity_ratio", "loss_before", "loss_after"} <= set(found):
         change = f"{found['loss_before']:.2f} to {found['loss_after']:.2f} nats per token"
         drift = f"{found['kl']:.3f} nats per token, perplexity x {found['perplexity_ratio']:.3f}"
+        if found.get("scaled_to_budget", 1) < 1:
+            drift += f", scaled to {found['scaled_to_budget']:.2f} of its strength for the budget,"
         console.print(
             f"decoder:  finds the wanted answers less surprising: {change}\ndrift:    {drift} on neutral text"
         )

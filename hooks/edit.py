@@ -89,7 +89,8 @@ class ActivationEdit:
 
     def scaled(self, factor: float) -> ActivationEdit:
         """Return the edit with every strength multiplied: 0 leaves the model as it is, -1 negates."""
-        return replace(self, parts=tuple(replace(part, strength=part.strength * factor) for part in self.parts))
+        parts = tuple(replace(part, strength=part.strength * factor) for part in self.parts)
+        return ActivationEdit(parts, replace(self.origin, metrics={}))  # measured at another strength
 
     def __neg__(self) -> ActivationEdit:
         return self.scaled(-1.0)

@@ -97,14 +97,17 @@ def read_origin(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
     Raises:
         EditError: If it is missing, malformed or of another format.
     """
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         content = json.loads((folder / DATA).read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise EditError(
                 f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
             )
-        return Origin(**content["origin"]), list(content["parts"])
-    except (OSError, KeyError, TypeError, AttributeError, UnicodeError, json.JSONDecodeError) as err:
+        origin = TypeAdapter(Origin).validate_json(json.dumps(vars(Origin(**content["origin"]))), strict=True)
+        return origin, list(content["parts"])
+    except (OSError, KeyError, TypeError, AttributeError, ValidationError, UnicodeError, json.JSONDecodeError) as err:
         raise _incomplete(folder, err) from err
 
 
@@ -134,6 +137,7 @@ def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Part
     own: dict[str, Any] = {name[len(prefix) :]: one for name, one in tensors.items() if name.startswith(prefix)}
     kind = PARTS[values.pop("kind")]
     layer, positions = operator.index(values.pop("layer")), values.pop("positions")
+    values["strength"] *= 1.0  # a TypeError for what is no number
     if positions is not None:
         positions = tuple(map(operator.index, positions))
     return kind(**values, **own, layer=layer, positions=positions)

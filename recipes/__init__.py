@@ -11,11 +11,14 @@ from typing import Any
 from audit_lit.errors import RecipeError
 
 HERE = Path(__file__).parent
+EDITS = "edits"
+"""Folder of the recipes of edits, whose names may be those of audits, too."""
 
 
 def recipe_names() -> list[str]:
     """Return the names that ``recipe_path`` knows."""
-    return sorted(path.stem for path in HERE.glob("*.yaml"))
+    paths = [*HERE.glob("*.yaml"), *(HERE / EDITS).glob("*.yaml")]
+    return sorted(path.relative_to(HERE).with_suffix("").as_posix() for path in paths)
 
 
 def about_recipes() -> dict[str, str]:

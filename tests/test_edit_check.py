@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audit_lit import Auditor, Decoder
 from audit_lit.edits import check, drift
-from audit_lit.edits.check import Effect, check_edit, effect
+from audit_lit.edits.check import Check, Effect, check_edit, effect
 from audit_lit.edits.controls import caa_edit, change_sizes, median_norms, random_edit, with_system
 from audit_lit.edits.drift import Drift, NeutralText, within
 from audit_lit.errors import EditError
@@ -209,9 +209,10 @@ def test_what_is_wanted_by_hand(target: Any) -> None:
     prompted = [
         nats(target, with_system(dialog, WISH), reply)[1] for dialog, reply in zip(DIALOGS, replies, strict=True)
     ]
-    each = [float(b.mean() - a.mean()) if len(a) else 0.0 for a, b in zip(plain, prompted, strict=True)]
-    assert found.each == pytest.approx(each, abs=1e-4) and found.replies == tuple(replies)
-    assert found.wanted == pytest.approx(np.mean(each), abs=1e-4)
+    each = [float(b.mean() - a.mean()) if len(a) else np.nan for a, b in zip(plain, prompted, strict=True)]
+    assert found.values.tolist() == pytest.approx(each, abs=1e-4, nan_ok=True) and found.replies == tuple(replies)
+    assert found.wanted == pytest.approx(np.nanmean(each), abs=1e-4)
+    json.dumps(found.each, allow_nan=False)
     assert found.perplexity == pytest.approx(float(torch.cat(plain).mean().neg().exp()), rel=1e-4)
 
 
@@ -242,22 +243,34 @@ def test_every_condition_speaks_as_it_should(target: Any, edit: ActivationEdit) 
 
 def planned(monkeypatch: Any, edit: Any, target: Any, values: dict[str, tuple[float, ...]]) -> Any:
     """A check whose effects are given."""
-    waiting = [Effect(float(np.mean(values[name])), 2.0, ("a", "b", "c"), values[name]) for name in CONDITIONS]
+    waiting = [Effect(float(np.mean(values[name])), 2.0, ("a",) * 6, values[name] * 2) for name in CONDITIONS]
     monkeypatch.setattr(check, "write_replies", lambda *_args, **_how: [])
     monkeypatch.setattr(check, "effect", lambda *_: waiting.pop(0))
     return check_edit(edit, target, DIALOGS, shuffled=edit)
 
 
-@pytest.mark.parametrize("best", ["negated", "shuffled", "random", "caa"])
+@pytest.mark.parametrize("best", ["unedited", "negated", "shuffled", "random", "caa"])
 def test_the_strongest_control_but_prompting_is_compared(
     target: Any, edit: ActivationEdit, monkeypatch: Any, best: str
 ) -> None:
     values = dict.fromkeys(CONDITIONS, (0.1, 0.0, -0.1)) | {"edit": (1.0, 2.0, 1.5), best: (0.5, 0.6, 0.7)}
-    found = planned(monkeypatch, edit, target, values | {"prompting": (3.0, 3.0, 3.0), "unedited": (2.0, 2.0, 2.0)})
+    found = planned(monkeypatch, edit, target, values | {"prompting": (3.0, 3.0, 3.0)})
     assert found.strongest_control == best and found.lift == pytest.approx(0.9)
     assert found.beats_controls and 0.5 <= found.interval[0] <= found.lift <= found.interval[1] <= 1.4
-    assert f"does more of what is wanted than {best} of the same size (+0.90" in found.verdict
+    assert f"does more of what is wanted than under {best} (+0.90" in found.verdict
     assert found.verdict.endswith("prompting does more (+1.50)")
+
+
+def test_few_replies_and_silence_decide_nothing() -> None:
+    def verdict(*each: float | None) -> Check:
+        effects = {"edit": Effect(1.0, 2.0, ("",) * len(each), each), "prompting": Effect(0.0, 2.0, (), ())}
+        return Check(effects, 1.0, (0.5, 1.5), "random")
+
+    assert verdict(*[1.0] * 5).beats_controls and "decide nothing" not in verdict(*[1.0] * 5).verdict
+    assert not verdict(*[1.0] * 4).beats_controls and verdict(1.0).verdict.endswith(
+        "fewer than 5 replies decide nothing"
+    )
+    assert not verdict(*[1.0] * 3, *[None] * 3).beats_controls
 
 
 def test_no_more_than_a_control_when_the_interval_holds_zero(

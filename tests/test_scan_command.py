@@ -59,7 +59,7 @@ def test_exit_codes_of_scan_and_report(command: Any, tmp_path: Path, monkeypatch
 
 def test_recipes_are_listed_and_shown(command: Any, tmp_path: Path) -> None:
     listed = command("recipes", "list", "--json")
-    assert {"hidden-prompt", "persona", "smollm2-135m"} <= set(json.loads(listed.stdout))
+    assert {"hidden-prompt", "persona", "smollm2-135m", "edits/persona"} <= set(json.loads(listed.stdout))
     shown = command("recipes", "show", "persona")
     assert shown.exit_code == 0 and "persona-name (high)" in shown.output and "questions:" in shown.output
     assert command("recipes", "show", "smollm2-135m").exit_code == 0

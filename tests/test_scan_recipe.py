@@ -31,6 +31,8 @@ def test_recipe_errors_name_the_nearest(tmp_path: Path) -> None:
         load_scan_recipe("persona", {"sample": 3})
     with pytest.raises(RecipeError, match="trains a decoder"):
         load_scan_recipe("smollm2-135m")
+    with pytest.raises(RecipeError, match="makes an edit"):
+        load_scan_recipe("edits/persona")
     with pytest.raises(RecipeError, match=r"unknown question 'persona-nam'.*Did you mean 'persona-name'"):
         load_scan_recipe("persona", {"questions": ["persona-nam"]})
     bad = tmp_path / "bad.yaml"

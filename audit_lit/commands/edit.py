@@ -41,10 +41,10 @@ def make(recipe: str | None, want: str | None, want_file: Path | None, lines: IO
     if sum(given is not None for given in (recipe, want, want_file)) != 1:
         raise click.UsageError("expected one of RECIPE, --want and --want-file; see audit-lit recipes list.")
     overrides = settings_of(options["settings"])
-    wanted = load_want(want_file) if want_file else want
-    asked = {"name": "own", "about": "", "want": wanted, **overrides}
+    said = load_want(want_file) if want_file else {"want": want}
+    asked = {"name": "own", "about": "", **overrides, **said}
     loaded = load_edit_recipe(recipe, overrides) if recipe else EditRecipe.of(asked)
-    given = tuple(line.strip() for line in lines if line.strip()) if lines else loaded.lines
+    given = _lines(lines) or loaded.lines
 
     auditor = _auditor(**options)
     note("making the edit ...")
@@ -86,7 +86,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, **
     """Let the model speak with and without the edit NAME, side by side."""
     from audit_lit import load_target
     from audit_lit.edits.recipe import line_dialogs
-    from audit_lit.edits.weights import edited, load_edit, load_origin
+    from audit_lit.edits.weights import edited, load_edit, load_origin, require_prompt
     from audit_lit.replies import write_replies
     from audit_lit.show import side_by_side
 
@@ -98,8 +98,10 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, **
     hidden = [{"role": "system", "content": system}] if system else []
     asked = [[*hidden, *dialog] for dialog in dialogs]
     how = {key: options[key] for key in ("max_new_tokens", "temperature", "seed")}
+    for dialog in asked:
+        require_prompt(found, target, dialog)
     model, hooks = edited(target, found)
-    plain = write_replies(target, asked, **how)
+    plain = [write_replies(target, [dialog], **how)[0] for dialog in asked]
     changed = [write_replies(model, [dialog], hooks, **how)[0] for dialog in asked]
     rows = [
         {"user": dialog[-1]["content"], "unedited": before, "edited": after}
@@ -113,7 +115,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, **
 @click.option(
     "--lines", type=LINES, help="User lines to check it with; else those that no shipped recipe makes edits with."
 )
-@click.option("--target", default="smollm2-135m", help="Model that it is made for: alias, folder or Hub id.")
+@click.option("--target", help="Model to edit; else the one that the edit was made for.")
 @click.option("--decoder", default="default", help="Model that made it, for the control 'shuffled'.")
 @click.option("--revision", help="Commit of a Hub decoder.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of replies and the random direction.")
@@ -122,13 +124,28 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, **
 def evaluate(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options: Any) -> None:
     """Compare what the edit NAME does with its controls."""
     from audit_lit.edits.recipe import line_dialogs
-    from audit_lit.edits.weights import load_edit
+    from audit_lit.edits.weights import load_edit, load_origin
     from audit_lit.show import check_table
 
-    auditor = _auditor(**options)
-    given = tuple(line.strip() for line in lines if line.strip()) if lines else ()
+    given = _lines(lines)
+    auditor = _auditor(**options | {"target": options["target"] or load_origin(name).target})
     check = auditor.check(load_edit(name, auditor.target), line_dialogs(given, held_out=True), seed=seed)
     click.echo(json.dumps(check.to_dict(), indent=2)) if as_json else check_table(check.to_dict())
+
+
+def _lines(file: IO[str] | None) -> tuple[str, ...]:
+    """Return the lines of a file; none without a file."""
+    if file is None:
+        return ()
+    try:
+        found = tuple(line.strip() for line in file if line.strip())
+    except UnicodeDecodeError as err:
+        raise click.UsageError(
+            f"--lines {file.name!r} is no UTF-8 text ({err}); expected a line per user's message."
+        ) from err
+    if not found:
+        raise click.UsageError(f"--lines {file.name!r} is empty; expected a line per user's message.")
+    return found
 
 
 def _auditor(**options: Any) -> Auditor:

@@ -42,9 +42,9 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
 
     quiet_libraries()
     document = _edits(**options) if suite == "edits" else _suite(suite, **options)
+    click.echo(json.dumps(document, indent=2)) if as_json else evaluation_table(document)
     if plot:
         _draw(document, plot)
-    click.echo(json.dumps(document, indent=2)) if as_json else evaluation_table(document)
 
 
 def _suite(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> dict[str, Any]:
@@ -68,6 +68,8 @@ def _edits(
     from audit_lit import Auditor
     from audit_lit.evaluation.edits import PARTS, edits
 
+    if "debias" in recipes and not data:
+        raise click.UsageError("--recipe debias needs --data with CrowS-Pairs' CSV file.")
     target, decoder = _models(**options)
     note("measuring ...")
     auditor = Auditor(target, decoder, layer=options["layer"])
@@ -85,4 +87,9 @@ def _models(target: str, decoder: str, revision: str | None, device: str, **_: A
 def _draw(document: dict[str, Any], path: Path) -> None:
     from audit_lit.evaluation.figures import plot, plot_curves
 
-    (plot_curves if document["suite"] == "edits" else plot)(document, path)
+    try:
+        (plot_curves if document["suite"] == "edits" else plot)(document, path)
+    except (OSError, ValueError) as err:
+        raise click.UsageError(
+            f"--plot {str(path)!r} could not be drawn ({err}); name a .png in a folder that is there."
+        ) from err

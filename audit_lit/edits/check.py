@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from audit_lit.answer import bootstrap_interval
 from audit_lit.dialog import Dialog
 from audit_lit.edits.controls import caa_edit, change_sizes, random_edit, with_system
-from audit_lit.edits.weights import Edit, edited, require_made_for
+from audit_lit.edits.weights import Edit, edited, require_made_for, require_prompt
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit
 from audit_lit.replies import reply_nats, write_replies
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from audit_lit.target import Target
 
 EDIT = "edit"
+MIN_REPLIES = 5
+EPS = 1e-12
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,21 @@ class Effect:
 
     Attributes:
         wanted: Nats per token by which the unedited model finds the replies likelier under the wanted prompt than
-            without it: how far they are what the prompt asks for. Zero on average if nothing was changed.
+            without it: how far they are what the prompt asks for. Below zero on average if nothing was changed.
         perplexity: Of the replies under the unedited model, without the wanted prompt: how fluent they are to it.
         replies: The replies.
-        each: ``wanted``, reply by reply.
+        each: ``wanted``, reply by reply; None where nothing was said.
     """
 
     wanted: float
     perplexity: float
     replies: tuple[str, ...]
-    each: tuple[float, ...]
+    each: tuple[float | None, ...]
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """The same as numbers; NaN where nothing was said."""
+        return np.array(self.each, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -58,19 +66,23 @@ class Check:
 
     @property
     def beats_controls(self) -> bool:
-        """Whether the interval of the lift is above zero."""
-        return self.interval[0] > 0
+        """Whether the interval of the lift is above zero, of enough replies, most of which say something."""
+        said = np.isfinite(self.effects[EDIT].values)
+        return self.interval[0] > 0 and len(said) >= MIN_REPLIES and bool(said.mean() > 0.5)
 
     @property
     def verdict(self) -> str:
         """What to think of it, in a sentence."""
         beaten = "more" if self.beats_controls else "no more"
+        few = (
+            "" if len(self.effects[EDIT].each) >= MIN_REPLIES else f"; fewer than {MIN_REPLIES} replies decide nothing"
+        )
         prompting = self.effects["prompting"].wanted - self.effects[EDIT].wanted
         low, high = self.interval
         return (
-            f"the edit does {beaten} of what is wanted than {self.strongest_control} of the same size "
+            f"the edit does {beaten} of what is wanted than under {self.strongest_control} "
             f"({self.lift:+.2f} nats per token, 95% interval {low:+.2f} to {high:+.2f}); "
-            f"prompting does {'more' if prompting > 0 else 'less'} ({prompting:+.2f})"
+            f"prompting does {'more' if prompting > 0 else 'less'} ({prompting:+.2f}){few}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +128,7 @@ def check_edit(
     if not dialogs or (for_one and len(dialogs) > 1):
         expected = "the one whose positions the edit changes" if for_one else "some that it was not made with"
         raise EditError(f"got {len(dialogs)} dialogs to check the edit in; expected {expected}.")
+    require_prompt(edit, target, dialogs[0])
     prompt = prompt or edit.origin.want
     conditions: dict[str, tuple[Target, Sequence[Any], Sequence[Dialog]]] = {"unedited": (target, (), dialogs)}
     for name, one in controls_of(edit, target, dialogs, prompt, shuffled, seed).items():
@@ -126,9 +139,9 @@ def check_edit(
         name: effect(target, dialogs, prompt, write_replies(model, asked, hooks, **settings))
         for name, (model, hooks, asked) in conditions.items()
     }
-    rivals = [name for name in effects if name not in (EDIT, "unedited", "prompting")]
+    rivals = [name for name in effects if name not in (EDIT, "prompting")]
     best = max(rivals, key=lambda name: effects[name].wanted)
-    lifts = np.subtract(effects[EDIT].each, effects[best].each)
+    lifts = np.nan_to_num(effects[EDIT].values - effects[best].values)  # silence is neither more nor less
     return Check(effects, float(lifts.mean()), bootstrap_interval(lifts, seed=seed), best)
 
 
@@ -141,6 +154,9 @@ def controls_of(
         found["shuffled"] = shuffled
     if isinstance(edit, ActivationEdit):
         sizes = change_sizes(edit, target, dialogs)
+        if isinstance(shuffled, ActivationEdit):
+            other = change_sizes(shuffled, target, dialogs)
+            found["shuffled"] = shuffled.scaled(sum(sizes) / max(sum(other), EPS))
         found["random"] = random_edit(edit, sizes, seed)
         found["caa"] = caa_edit(edit, sizes, target, prompt, dialogs, edit.origin.settings.get("contrast"))
     return found
@@ -150,7 +166,8 @@ def effect(target: Target, dialogs: Sequence[Dialog], prompt: str, replies: Sequ
     """Measure replies with the unedited model."""
     plain = reply_nats(target, dialogs, replies)
     prompted = reply_nats(target, [with_system(dialog, prompt) for dialog in dialogs], replies)
-    each = [float((b - a).mean()) if len(a) else 0.0 for a, b in zip(plain, prompted, strict=True)]
+    each = [float((b - a).mean()) if len(a) else None for a, b in zip(plain, prompted, strict=True)]
     n_tokens = sum(map(len, plain))
     nats = sum(float(own.sum()) for own in plain) / max(n_tokens, 1)
-    return Effect(float(np.mean(each)), float(np.exp(-nats)), tuple(replies), tuple(each))
+    said = [value for value in each if value is not None]
+    return Effect(float(np.mean(said)) if said else 0.0, float(np.exp(-nats)), tuple(replies), tuple(each))

@@ -24,8 +24,6 @@ from audit_lit.hooks import ActivationEdit, Steer, capture
 if TYPE_CHECKING:
     from audit_lit.target import Target
 
-CONTROLS = ("random", "negated", "shuffled", "caa", "prompting")
-
 
 def random_edit(edit: ActivationEdit, sizes: Sequence[float], seed: int = 0) -> ActivationEdit:
     """Return an edit of one random direction per layer, with changes as long as the edit's own.
@@ -56,7 +54,7 @@ def caa_edit(
         sizes: See ``random_edit``.
         target: The model.
         prompt: What is wanted.
-        dialogs: Those that the edit was made with.
+        dialogs: Where the residuals are read.
         contrast: The opposite; None takes no system prompt.
     """
     differences = {layer: torch.zeros(target.d_model, device=target.device) for layer in edit.layers}
@@ -75,7 +73,7 @@ def change_sizes(edit: ActivationEdit, target: Target, dialogs: Sequence[Dialog]
     for part in edit.parts:
         resid = torch.cat([row[part.layer] for row in rows])
         changes = part.strength * part.change(resid if part.positions is None else resid[: len(part.positions)])
-        found.append(float(changes.expand(len(changes), -1).norm(dim=-1).median()))
+        found.append(float(torch.atleast_2d(changes).norm(dim=-1).median()))
     return found
 
 

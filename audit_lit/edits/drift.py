@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from audit_lit.dialog import Dialog
+from audit_lit.edits.controls import with_system
 from audit_lit.edits.weights import Edit, edited
 from audit_lit.errors import EditError
+from audit_lit.hooks import Hook
 from audit_lit.replies import reply_distributions, write_replies
 from audit_lit.target import Target
 
@@ -60,9 +62,15 @@ class NeutralText:
 
     def drift(self, edit: Edit) -> Drift:
         """Measure what an edit changes."""
-        changed, hooks = edited(self.target, edit)
+        return self._drift(*edited(self.target, edit), self.dialogs)
+
+    def prompted(self, system: str) -> Drift:
+        """Measure what a system prompt changes."""
+        return self._drift(self.target, [], [with_system(dialog, system) for dialog in self.dialogs])
+
+    def _drift(self, target: Target, hooks: Sequence[Hook], dialogs: Sequence[Dialog]) -> Drift:
         plain = reply_distributions(self.target, self.dialogs, self.replies)
-        moved = reply_distributions(changed, self.dialogs, self.replies, hooks)
+        moved = reply_distributions(target, dialogs, self.replies, hooks)
         kls: list[Tensor] = []
         losses: list[Tensor] = []
         for (before, own_before), (after, own_after) in zip(plain, moved, strict=True):

@@ -17,7 +17,7 @@ from audit_lit.edits.controls import change_sizes, median_norms
 from audit_lit.edits.drift import NeutralText, within
 from audit_lit.edits.methods import METHODS, Fit
 from audit_lit.edits.objective import Objective
-from audit_lit.edits.recipe import Settings, settings_from
+from audit_lit.edits.recipe import Settings, line_dialogs, settings_from
 from audit_lit.edits.wants import Want
 from audit_lit.edits.weights import Edit, edited, train_weights
 from audit_lit.errors import EditError
@@ -47,8 +47,11 @@ def make_edit(
     units = median_norms(target, dialogs, layers)
     with torch.enable_grad():  # whatever the caller has set
         edit = _fitted(objective, settings, layers, units, origin)
-    neutral = NeutralText.of(target, dialogs[:N_NEUTRAL], seed=settings.seed)
+    others = dialogs if settings.method == "gradient" else line_dialogs(held_out=True)
+    neutral = NeutralText.of(target, others[:N_NEUTRAL], seed=settings.seed)
     factor, drift = within(edit, settings.budget or math.inf, neutral.drift)
+    if not factor:
+        raise EditError(f"no strength of the edit keeps within budget={settings.budget}; allow more.")
     edit = edit.scaled(factor) if factor < 1 else edit
     metrics: dict[str, Any] = {
         "loss_before": objective.value(),

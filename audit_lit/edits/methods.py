@@ -151,7 +151,7 @@ def _descend(
         fit.groups(objective, own),
         hooks,
         steps=settings.steps,
-        lr=settings.lr * limit,
+        lr=settings.step * limit,
         batch_size=settings.batch_size,
         seed=settings.seed,
         after=after,

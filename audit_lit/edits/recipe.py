@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit_lit.dialog import Dialog
 from audit_lit.errors import EditError, RecipeError
-from audit_lit.recipes import load_yaml, neutral_lines, recipe_path
+from audit_lit.recipes import EDITS, load_yaml, neutral_lines, recipe_names, recipe_path
 from audit_lit.settings import explain, merged
 
 Method = Literal["vector", "gradient", "lowrank", "weights"]
@@ -26,7 +26,8 @@ class Settings(BaseModel):
             ``weights`` trains all up to the highest.
         strength: Longest change, in units of the median residual norm; of several layers, all together.
         steps: Gradient steps.
-        lr: Step size, as a fraction of the strength; of ``weights``, Adam's own.
+        lr: Adam's step per coordinate, as a fraction of the strength, before the edit is kept within it; of
+            ``weights``, Adam's own. None takes what suits the method.
         batch_size: Dialogs per step.
         rank: Of ``lowrank`` and ``weights``.
         local: Whether each layer has a loss of its own (the paper's ``per_layer_loss``); the decoder must read it.
@@ -41,13 +42,18 @@ class Settings(BaseModel):
     layers: tuple[int, ...] | None = None
     strength: float = Field(default=0.2, gt=0)
     steps: int = Field(default=24, ge=1)
-    lr: float = Field(default=0.15, gt=0)
+    lr: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=8, ge=1)
     rank: int = Field(default=4, ge=1)
     local: bool = False
     budget: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def step(self) -> float:
+        """The step size that is taken."""
+        return self.lr or (1e-3 if self.method == "weights" else 0.15)
 
 
 class EditRecipe(Settings):
@@ -92,11 +98,15 @@ def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) 
     Raises:
         RecipeError: If it cannot be read, or a key is unknown or of a wrong type.
     """
-    path = Path(name) if Path(name).is_file() else recipe_path(str(name))
+    own = f"{EDITS}/{name}"
+    path = Path(name) if Path(name).is_file() else recipe_path(own if own in recipe_names() else str(name))
     content = load_yaml(path)
     if "want" not in content:
         raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'want'. See audit-lit recipes list.")
-    return EditRecipe.of(merged(content, overrides or {}))
+    given = overrides or {}
+    if "want" in given:  # what is said of another want does not hold
+        content = {key: value for key, value in content.items() if key not in ("prompt", "contrast")}
+    return EditRecipe.of(merged(content, given))
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -111,21 +121,23 @@ def settings_from(values: dict[str, Any]) -> Settings:
         raise EditError(f"the edit's settings: {explain(err, Settings)}.") from err
 
 
-def load_want(path: Path) -> Want:
-    """Read what is wanted from a JSON file: pairs, messages, or LatentQA's ``{control prompt: pairs}``.
+def load_want(path: Path) -> dict[str, Any]:
+    """Read ``want`` from a JSON file: pairs, messages, or LatentQA's ``{control prompt: pairs}``, with its ``prompt``.
 
     Raises:
         RecipeError: If it is none of them.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        named: dict[str, Any] = {}
         if isinstance(content, dict):
-            ((_, content),) = content.items()
+            ((prompt, content),) = content.items()
+            named = {"prompt": prompt}
         if all(isinstance(one, dict) for one in content):
-            return tuple(content)
+            return {"want": tuple(content)}
         if not all(isinstance(one, list) for one in content):
             raise ValueError("a pair is no list")
-        return tuple((str(question), str(answer)) for question, answer in content)
+        return named | {"want": tuple((str(question), str(answer)) for question, answer in content)}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValueError, TypeError) as err:
         raise RecipeError(
             f"{path} could not be read ({err}); expected a JSON list of [question, answer] pairs or of messages."

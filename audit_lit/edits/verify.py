@@ -44,7 +44,7 @@ class Verification:
         moved: Nats per token by which taking it out moves the behaviour toward the neutral twin's.
         whole: The same if the dialog were the neutral twin itself: all that the hidden part does.
         random: The same for each random edit of equal size.
-        other: The same for an edit of equal size that takes another trait out.
+        other: The same for an edit made alike that takes another trait out.
         p_value: Share of random edits, and of this one, that move it as far.
     """
 
@@ -101,6 +101,8 @@ def verify(
     **settings: Any,
 ) -> Verification:
     """Check whether what a finding describes decides what the model says (see ``Auditor.verify``)."""
+    if n_random < 1:
+        raise EditError(f"got n_random={n_random}; expected at least 1, and 19 for p = 0.05.")
     scenes = scenes_of(auditor.target, finding, max_new_tokens, seed)
     how = settings_from({"seed": seed, **settings})
     trait = _trait(auditor, finding, finding.description, scenes, how)

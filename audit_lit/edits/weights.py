@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,11 @@ import torch
 from safetensors import SafetensorError
 
 from audit_lit import hub
+from audit_lit.dialog import Dialog, render
 from audit_lit.edits.objective import Objective, descend
 from audit_lit.edits.recipe import Settings
 from audit_lit.errors import EditError
-from audit_lit.hooks import ActivationEdit, Hook, HookedModel, Origin
+from audit_lit.hooks import ActivationEdit, Hook, Origin
 from audit_lit.hooks.edit_files import read_origin, write_origin
 from audit_lit.target import Target, boot, share
 
@@ -44,12 +44,6 @@ class WeightEdit:
     adapter: PeftModel
     target: Target
     origin: Origin
-
-    @contextmanager
-    def on(self, model: HookedModel) -> Iterator[HookedModel]:
-        """Give the edited model; unlike ``ActivationEdit.on``, the one that is given stays as it is."""
-        del model
-        yield self.target.model
 
     def scaled(self, factor: float) -> WeightEdit:
         """Return the edit with its LoRA's update multiplied.
@@ -131,6 +125,21 @@ def require_made_for(edit: Edit, target: Target) -> None:
     edit.check(target.model) if isinstance(edit, ActivationEdit) else _require_fingerprint(edit.origin, target)
 
 
+def require_prompt(edit: Edit, target: Target, dialog: Dialog) -> None:
+    """Raise if an edit changes positions of a prompt of another length than this dialog's.
+
+    Raises:
+        EditError: If it does.
+    """
+    n_tokens = len(render(dialog, target.tokenizer).token_ids)
+    parts = edit.parts if isinstance(edit, ActivationEdit) else ()
+    if other := [part.n_prompt for part in parts if part.positions is not None and part.n_prompt != n_tokens]:
+        raise EditError(
+            f"the edit changes positions of one prompt of {other[0]} tokens, and this one has {n_tokens}; make one for "
+            "this prompt."
+        )
+
+
 def _require_fingerprint(origin: Origin, target: Target) -> None:
     if origin.fingerprint != target.fingerprint():
         raise EditError(
@@ -159,8 +168,8 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
     )
     made = _with_lora(objective.target, config, origin, settings.seed)
     own = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
-    how: dict[str, Any] = settings.model_dump(include={"steps", "lr", "batch_size", "seed"})
-    descend([(replace(objective, target=made.target), own)], list, **how)
+    how: dict[str, Any] = settings.model_dump(include={"steps", "batch_size", "seed"})
+    descend([(replace(objective, target=made.target), own)], list, lr=settings.step, **how)
     return made
 
 

@@ -75,9 +75,10 @@ class Plan:
         return conditions | {"prompting": Condition(system=prompt)}
 
     def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
-        settings = self.recipe.settings().model_dump() | {"method": method, "seed": self.seed}
+        own = OWN.get(method, {}) if method != self.recipe.method else {}
+        settings = self.recipe.settings().model_dump() | own | {"method": method, "seed": self.seed}
         words: dict[str, Any] = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
-        return self.auditor.edit(self.recipe.want, dialogs, **words, **settings | OWN.get(method, {}))
+        return self.auditor.edit(self.recipe.want, dialogs, **words, **settings)
 
     def _each(self) -> dict[str, ActivationEdit]:
         made = {dialog[-1]["content"]: self._made("gradient", [dialog]) for dialog in self.dialogs}
@@ -85,7 +86,7 @@ class Plan:
 
 
 OWN: dict[str, dict[str, Any]] = {
-    "weights": {"lr": 1e-3, "rank": 8},  # Adam's own step, and the rank of small LoRAs
+    "weights": {"rank": 8},
     "gradient": {
         "strength": 0.5,
         "steps": 6,

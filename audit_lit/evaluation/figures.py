@@ -50,7 +50,7 @@ def plot(document: dict[str, Any], path: Path) -> None:
         AuditLitError: If matplotlib is not installed.
     """
     rows = list(figures(document))[::-1]
-    canvas = _canvas(8, 1.2 + 0.45 * len(rows))
+    canvas = _canvas(8.0, 1.2 + 0.45 * len(rows))
     axes = canvas.subplots()
     explained = next((row for row in rows if row.controls), None)  # by the legend
     for y, row in enumerate(rows):
@@ -75,16 +75,18 @@ def plot_curves(document: dict[str, Any], path: Path) -> None:
     parts = {name: one for name, one in document.items() if isinstance(one, dict) and "curves" in one}
     if not parts:
         raise AuditLitError("there is nothing to draw: no recipe was measured; debias needs CrowS-Pairs in --data.")
-    canvas = _canvas(5.5 * len(parts), 4.5)
-    for axes, (name, part) in zip(canvas.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
-        for marker, (condition, curve) in zip("osD^v<>xP*", part["curves"].items(), strict=False):
+    names = list(dict.fromkeys(name for part in parts.values() for name in part["curves"]))
+    styles = {name: {"color": f"C{at}", "marker": "osD^v<>xP*"[at % 10]} for at, name in enumerate(names)}
+    canvas, handles = _canvas(5.5 * len(parts), 4.5), {}
+    for axes, (title, part) in zip(canvas.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
+        for name, curve in part["curves"].items():
             points = [(100 * one["cost"], one["effect"]) for one in curve]
             points = points if len(points) == 1 else [(0.0, 0.0), *points]
-            axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, linewidth=1.2, label=condition)
+            (handles[name],) = axes.plot(*zip(*points, strict=True), markersize=4, linewidth=1.2, **styles[name])
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set(title=name, xlabel="rise of perplexity, %", ylabel="effect in the wanted direction")
+        axes.set(title=title, xlabel="rise of perplexity, %", ylabel="effect in the wanted direction")
         axes.grid(alpha=0.3)
-    canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
     canvas.savefig(path, dpi=150)
 
 

@@ -37,7 +37,7 @@ def persona(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         said = condition.scaled(factor).replies(target, plan.dialogs, 30, seed)
         found = effect(target, plan.dialogs, prompt, said)
         more = {"wanted": found.wanted, "perplexity": found.perplexity}
-        return Point(factor, np.subtract(found.each, plain.each), found.perplexity / plain.perplexity - 1, more)
+        return Point(factor, np.nan_to_num(found.values - plain.values), found.perplexity / plain.perplexity - 1, more)
 
     curves = trace_all(conditions, point, FACTORS, MAX_RISE)
     document = compared(curves, "vector", MAX_RISE, methods=methods, seed=seed)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from audit_lit.edits.drift import NeutralText
-from audit_lit.edits.weights import edited
+from audit_lit.edits.weights import Edit, edited
 from audit_lit.errors import RecipeError
 from audit_lit.evaluation.speech import Condition
 from audit_lit.evaluation.tradeoff import Point, compared, trace_all
@@ -55,11 +55,15 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
 
     def point(condition: Condition, factor: float) -> Point:
         scaled = condition.scaled(factor)
-        model, hooks = edited(target, scaled.edit) if scaled.edit is not None else (target, [])
-        found = preferences(model, pairs, hooks, scaled.system or "")
-        cost = neutral.drift(scaled.edit).perplexity_ratio - 1 if scaled.edit is not None else 0.0
-        more = {"percent_stereotype": 100 * float(np.mean(found > 0)), "mean_difference": float(np.abs(found).mean())}
-        return Point(factor, 100 * away * ((plain > 0).astype(float) - (found > 0)), cost, more)
+        if scaled.edit is None:
+            found, drift = preferences(target, pairs, (), str(scaled.system)), neutral.prompted(str(scaled.system))
+        else:
+            found, drift = _edited_preferences(target, pairs, scaled.edit), neutral.drift(scaled.edit)
+        share = 100 * float(np.mean(found > 0))
+        beyond = 2 * max(0.0, away * (50 - share))  # past one half it is going away again
+        more = {"percent_stereotype": share, "mean_difference": float(np.abs(found).mean())}
+        effects = 100 * away * ((plain > 0).astype(float) - (found > 0)) - beyond
+        return Point(factor, effects, drift.perplexity_ratio - 1, more)
 
     curves = trace_all(conditions, point, FACTORS, MAX_RISE)
     before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
@@ -68,6 +72,11 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
         "unedited": before,
         "n_pairs": len(pairs),
     }
+
+
+def _edited_preferences(target: Target, pairs: Sequence[SentencePair], edit: Edit) -> Values:
+    model, hooks = edited(target, edit)
+    return preferences(model, pairs, hooks)
 
 
 def load_pairs(folder: Path) -> Iterator[SentencePair]:
@@ -102,7 +111,7 @@ def preferences(target: Target, pairs: Sequence[SentencePair], hooks: Sequence[H
 
 @torch.no_grad()
 def _nats(target: Target, sentences: Sequence[str], hooks: Sequence[Hook], before: str) -> Values:
-    """Return each sentence's log-probability after the end-of-text token, or after a prompt."""
+    """Return each sentence's log-probability after the tokenizer's end token, or after a prompt."""
     tokenizer = target.tokenizer
     prefix = [
         tokenizer.eos_token_id,

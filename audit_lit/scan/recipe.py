@@ -86,6 +86,10 @@ def load_scan_recipe(
     content = load_yaml(path)
     if "mixture" in content:
         raise RecipeError(f"recipe {str(path)!r} trains a decoder (audit-lit train); expected one that asks questions.")
+    if "want" in content:
+        raise RecipeError(
+            f"recipe {str(path)!r} makes an edit (audit-lit edit make); expected one that asks questions."
+        )
     try:
         recipe = ScanRecipe.model_validate(merged(content, overrides or {}))
         if overrides:  # it was measured without them
