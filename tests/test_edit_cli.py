@@ -325,7 +325,8 @@ def test_eval_edits_prints_figures_and_draws_curves(tiny: list[str], tmp_path: P
 def test_eval_edits_exits_2_on_what_it_cannot_measure(tiny: list[str], tmp_path: Path) -> None:
     result = run("eval", "edits", "--recipe", "honesty", *tiny)
     assert result.exit_code == 2 and "no part of this suite measures 'honesty'" in result.stderr
-    result = run("eval", "edits", "--recipe", "debias", *tiny, "--plot", str(tmp_path / "plot.png"))
-    assert result.exit_code == 2 and "nothing to draw" in result.stderr
-    assert run("eval", "edits", "--recipe", "debias", *tiny).exit_code == 0
+    result = run("eval", "edits", "--recipe", "debias", *tiny)
+    assert result.exit_code == 2 and "needs --data with CrowS-Pairs" in result.stderr
+    result = run("eval", "edits", "--recipe", "persona", *tiny, "--plot", str(tmp_path / "none" / "plot.png"))
+    assert result.exit_code == 2 and "could not be drawn" in result.stderr and "persona" in result.stdout  # not lost
     assert run("eval", "edits", "--recipe", "persona", "--layer", "1", *tiny).exit_code == 2

@@ -249,17 +249,23 @@ MESSAGES = [{"role": "system", "content": "Be a pirate."}]
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ([list(pair) for pair in PAIRS], PAIRS),
-        ({"Be a pirate.": [list(pair) for pair in PAIRS]}, PAIRS),
-        (MESSAGES, tuple(MESSAGES)),
-        ({"control": MESSAGES}, tuple(MESSAGES)),
+        ([list(pair) for pair in PAIRS], {"want": PAIRS}),
+        ({"Be a pirate.": [list(pair) for pair in PAIRS]}, {"want": PAIRS, "prompt": "Be a pirate."}),
+        (MESSAGES, {"want": tuple(MESSAGES)}),
+        ({"control": MESSAGES}, {"want": tuple(MESSAGES)}),
     ],
 )
 def test_wants_of_every_layout_are_read(tmp_path: Path, content: Any, found: Any) -> None:
     path = tmp_path / "want.json"
     path.write_text(json.dumps(content))
     assert load_want(path) == found
-    assert EditRecipe.of({"name": "own", "about": "", "want": load_want(path)}).want == found
+    assert EditRecipe.of({"name": "own", "about": "", **load_want(path)}).want == found["want"]
+
+
+def test_what_was_said_of_another_want_is_dropped() -> None:
+    given = load_edit_recipe("persona", {"want": "Please talk like a chef."})
+    assert load_edit_recipe("persona").prompt and (given.prompt, given.contrast) == (None, None)
+    assert load_edit_recipe("persona", {"want": "Be a chef.", "prompt": "You are a chef."}).prompt == "You are a chef."
 
 
 @pytest.mark.parametrize(

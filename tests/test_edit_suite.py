@@ -224,7 +224,7 @@ def test_other_recipes_show_in_table_and_plot(auditor: Auditor, tmp_path: Path, 
         assert set(document[name]["curves"]) == CONTROLS | {"vector"}, name
     bias = document["debias"]["curves"]
     assert {"percent_stereotype", "mean_difference"} < set(bias["vector"][0])
-    assert document["debias"]["n_pairs"] == 2 and bias["prompting"][0]["cost"] == 0.0
+    assert document["debias"]["n_pairs"] == 2 and bias["prompting"][0]["cost"] != 0.0
     losses = document["persona"]["decoder_loss"]
     assert set(losses) == {"unedited", "vector", *CONTROLS} - {"prompting"}
     assert losses["vector"] < losses["unedited"] < losses["negated"]
