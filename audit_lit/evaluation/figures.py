@@ -77,7 +77,7 @@ def plot_curves(document: dict[str, Any], path: Path) -> None:
         raise AuditLitError("there is nothing to draw: no recipe was measured; debias needs CrowS-Pairs in --data.")
     names = list(dict.fromkeys(name for part in parts.values() for name in part["curves"]))
     styles = {name: {"color": f"C{at}", "marker": "osD^v<>xP*"[at % 10]} for at, name in enumerate(names)}
-    canvas, handles = _canvas(5.5 * len(parts), 4.5), {}
+    canvas, handles = _canvas(max(8.0, 5.5 * len(parts)), 4.5), {}
     for axes, (title, part) in zip(canvas.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
         for name, curve in part["curves"].items():
             points = [(100 * one["cost"], one["effect"]) for one in curve]
