@@ -107,7 +107,7 @@ def test_gradient_reaches_edits_and_parameters_only_if_asked(hooked_model: Hooke
     to_delta, to_embedding = torch.autograd.grad(kept.square().sum(), [delta, embedding])
     assert to_delta.norm() > 0
     assert to_embedding.norm() > 0
-    assert torch.equal(kept.detach(), loose)
+    torch.testing.assert_close(kept.detach(), loose)  # products without a graph may round otherwise
 
 
 def test_the_callers_gradient_mode_is_restored(hooked_model: Hooked) -> None:
