@@ -73,7 +73,7 @@ def change_sizes(edit: ActivationEdit, target: Target, dialogs: Sequence[Dialog]
     for part in edit.parts:
         resid = torch.cat([row[part.layer] for row in rows])
         changes = part.strength * part.change(resid if part.positions is None else resid[: len(part.positions)])
-        found.append(float(torch.atleast_2d(changes).norm(dim=-1).median()))
+        found.append(float(changes.reshape(-1, changes.shape[-1]).norm(dim=-1).median()))
     return found
 
 
