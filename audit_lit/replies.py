@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -94,3 +95,8 @@ def reply_nats(
 ) -> list[Float[Tensor, " token"]]:
     """Return the log-probability in nats of each token of each reply."""
     return [own for _, own in reply_distributions(target, dialogs, replies, hooks)]
+
+
+def perplexity(nats: Sequence[Tensor]) -> float:
+    """Return the perplexity of replies whose tokens have these log-probabilities; 1 if nothing was said."""
+    return math.exp(-sum(float(own.sum()) for own in nats) / max(1, sum(map(len, nats))))

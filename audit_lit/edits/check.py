@@ -15,7 +15,7 @@ from audit_lit.edits.controls import caa_edit, change_sizes, random_edit, with_s
 from audit_lit.edits.weights import Edit, edited, require_made_for, require_prompt
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit
-from audit_lit.replies import reply_nats, write_replies
+from audit_lit.replies import perplexity, reply_nats, write_replies
 
 if TYPE_CHECKING:
     from audit_lit.target import Target
@@ -167,7 +167,5 @@ def effect(target: Target, dialogs: Sequence[Dialog], prompt: str, replies: Sequ
     plain = reply_nats(target, dialogs, replies)
     prompted = reply_nats(target, [with_system(dialog, prompt) for dialog in dialogs], replies)
     each = [float((b - a).mean()) if len(a) else None for a, b in zip(plain, prompted, strict=True)]
-    n_tokens = sum(map(len, plain))
-    nats = sum(float(own.sum()) for own in plain) / max(n_tokens, 1)
     said = [value for value in each if value is not None]
-    return Effect(float(np.mean(said)) if said else 0.0, float(np.exp(-nats)), tuple(replies), tuple(each))
+    return Effect(float(np.mean(said)) if said else 0.0, perplexity(plain), tuple(replies), tuple(each))

@@ -10,7 +10,7 @@ from typing import Any
 from audit_lit import __version__
 from audit_lit.auditor import Auditor
 from audit_lit.dialog import Dialog
-from audit_lit.edits.controls import caa_edit, change_sizes, random_edit
+from audit_lit.edits.check import EDIT, controls_of
 from audit_lit.edits.make import shuffled_edit
 from audit_lit.edits.recipe import EditRecipe, line_dialogs, load_edit_recipe
 from audit_lit.edits.weights import Edit
@@ -59,16 +59,10 @@ class Plan:
         edit = self._made("vector", making)
         if not isinstance(edit, ActivationEdit):
             raise EditError("a recipe of method 'vector' gave no activation edit.")
-        prompt = edit.origin.want
-        sizes = change_sizes(edit, target, making)
-        found: dict[str, Edit] = {"vector": edit}
-        found |= {name: self._made(name, making) for name in methods if name != "gradient"}
-        found |= {
-            "random": random_edit(edit, sizes, self.seed),
-            "negated": edit.scaled(-1.0),
-            "shuffled": shuffled_edit(edit, target, self.auditor.decoder, making),
-            "caa": caa_edit(edit, sizes, target, prompt, making, self.recipe.contrast),
-        }
+        prompt, shuffled = edit.origin.want, shuffled_edit(edit, target, self.auditor.decoder, making)
+        controls = controls_of(edit, target, making, prompt, shuffled, self.seed)
+        found = {"vector": controls.pop(EDIT)}
+        found |= {name: self._made(name, making) for name in methods if name != "gradient"} | controls
         conditions = {name: Condition(one) for name, one in found.items()}
         if "gradient" in methods:
             conditions["gradient"] = Condition(each=self._each())
@@ -87,11 +81,7 @@ class Plan:
 
 OWN: dict[str, dict[str, Any]] = {
     "weights": {"rank": 8},
-    "gradient": {
-        "strength": 0.5,
-        "steps": 6,
-        "lr": 0.3,
-    },  # a few positions of the prompt only, so each is moved further
+    "gradient": {"strength": 0.5, "steps": 6, "lr": 0.3},  # a few positions only, so each is moved further
 }
 """Settings that differ from the recipe's for methods of another nature."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from audit_lit.dialog import Dialog
 from audit_lit.edits.controls import with_system
 from audit_lit.edits.weights import Edit, edited
-from audit_lit.replies import reply_nats, write_replies
+from audit_lit.replies import perplexity, reply_nats, write_replies
 from audit_lit.target import Target
 
 if TYPE_CHECKING:
@@ -92,8 +91,7 @@ def speak(
     drawn = tuple(tuple(condition.replies(target, dialogs, max_new_tokens, seed + at)) for at in range(n_seeds))
     scores = np.array([[score(reply) for reply in replies] for replies in drawn]).mean(0)
     nats = [own for replies in drawn for own in reply_nats(target, dialogs, replies)]
-    mean = sum(float(own.sum()) for own in nats) / max(1, sum(map(len, nats)))
-    return Speech(drawn, scores, math.exp(-mean), distinct(2, [reply for replies in drawn for reply in replies]))
+    return Speech(drawn, scores, perplexity(nats), distinct(2, [reply for replies in drawn for reply in replies]))
 
 
 def distinct(n: int, texts: Sequence[str]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from audit_lit.activations import pad_right
 from audit_lit.edits.drift import NeutralText
 from audit_lit.edits.weights import Edit, edited
 from audit_lit.errors import RecipeError
@@ -118,10 +119,8 @@ def _nats(target: Target, sentences: Sequence[str], hooks: Sequence[Hook], befor
         *tokenizer(f"{before}\n" if before else "", add_special_tokens=False)["input_ids"],
     ]
     rows = [[*prefix, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in sentences]
-    longest = max(map(len, rows))
-    tokens = torch.tensor([row + [tokenizer.pad_token_id or 0] * (longest - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    tokens, mask = tokens.to(target.device), mask.to(target.device)
+    tokens, real = pad_right(rows)  # with any token: none before it sees it
+    tokens, mask = tokens.to(target.device), real.long().to(target.device)
     with target.model.hooks(fwd_hooks=list(hooks)):
         logits = target.model(tokens, attention_mask=mask)[:, :-1].float()
     nats = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
