@@ -19,6 +19,7 @@ if __package__ in (None, ""):  # python cli.py, from a clone
 from audit_lit import __version__
 from audit_lit.commands.edit import edit
 from audit_lit.commands.evaluate import evaluate
+from audit_lit.commands.loading import load_models
 from audit_lit.options import (
     FOLDER,
     ContractGroup,
@@ -26,7 +27,6 @@ from audit_lit.options import (
     is_main_process,
     note,
     one_dialog,
-    quiet_libraries,
     reveal_of,
     run_folder,
     settings_of,
@@ -72,13 +72,10 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     if not all(one.strip() for one in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
-    from audit_lit import Auditor, Decoder, load_target
+    from audit_lit import Auditor
     from audit_lit.show import answers_table, claims_table, dialog_panel
 
-    quiet_libraries()
-    note("loading the target (fetched and converted on first use, about a minute) ...")
-    target = load_target(options["target"], device=options["device"])
-    decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target)
+    target, decoder = load_models(**options)
     note("reading activations and asking ...")
     auditor, reveal = Auditor(target, decoder, layer=options["layer"]), reveal_of(options["reveal"])
     settings = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
@@ -126,14 +123,11 @@ def scan(
         digest(iter(DialogFile(dialogs)))  # before the models are loaded
     given = dialogs or loaded.probe_dialogs(system)
 
-    from audit_lit import Auditor, Decoder, load_target
+    from audit_lit import Auditor, load_target
     from audit_lit.show import report_lines
 
-    quiet_libraries()
-    note("loading the target (fetched and converted on first use, about a minute) ...")
     device = device_here(options["device"])
-    model = load_target(target, device=device)
-    decoder = Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=model)
+    model, decoder = load_models(target, **options | {"device": device})
     clean = load_target(options["baseline"], device=device) if options["baseline"] else None
     out = options["out"] or run_folder(target, recipe, dialogs, system, settings, sorted(options.items()))
     note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")

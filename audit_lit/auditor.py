@@ -257,8 +257,7 @@ class Auditor:
         how = settings_from({"method": method, **settings})
         given = line_dialogs() if dialogs is None else list(dialogs)
         wanted = want_of(want, self.target, self.decoder, given).said(prompt, contrast)
-        decoder = self._given if how.local else self.decoder  # which may read several layers, each by itself
-        return make_edit(self.target, decoder, wanted, given, how, reveal=reveal)
+        return make_edit(self.target, self.decoder, wanted, given, how, readers=self._given, reveal=reveal)
 
     def check(
         self, edit: Edit, dialogs: Sequence[Dialog] | None = None, *, shuffled: bool = True, seed: int = 0
@@ -277,8 +276,7 @@ class Auditor:
 
         given = line_dialogs(held_out=True) if dialogs is None else list(dialogs)
         made_in = given if edit.origin.method == "gradient" else line_dialogs()
-        decoder = self._given if edit.origin.settings.get("local") else self.decoder
-        other = shuffled_edit(edit, self.target, decoder, made_in) if shuffled else None
+        other = shuffled_edit(edit, self.target, self.decoder, made_in, readers=self._given) if shuffled else None
         return check_edit(edit, self.target, given, shuffled=other, seed=seed)
 
     def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:

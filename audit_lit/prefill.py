@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from audit_lit.prompt import Batch, Prompt, collate
 
-N_AT_ONCE = 64
+N_AT_ONCE = 192
 """Prompts or texts that are computed together: more take more memory and hardly less time."""
 CALL = 24
 """What a call costs beside its tokens, in tokens."""

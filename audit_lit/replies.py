@@ -50,9 +50,7 @@ def write_replies(
     if temperature > 0:
         sampling |= {"temperature": temperature, "top_k": None, "top_p": None}
     found: list[str] = []
-    cuda = [target.device] if target.device.type == "cuda" else []
-    with target.model.hooks(fwd_hooks=list(hooks)), torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+    with target.model.hooks(fwd_hooks=list(hooks)), target.seeded(seed):
         for start in range(0, len(rows), BATCH):
             found += _batch(target, rows[start : start + BATCH], sampling)
     return found

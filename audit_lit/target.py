@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +75,13 @@ class Target:
     def n_ctx(self) -> int:
         """Longest input in tokens."""
         return int(self.model.cfg.n_ctx)
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Draw from a seed inside the ``with`` body; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
     def fingerprint(self) -> str:
         """Return what tells the model from others of its shape (see ``hooks.fingerprint``)."""

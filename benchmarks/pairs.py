@@ -79,12 +79,13 @@ def compare(
     runs = []
     for repeat in range(repeats):
         order = (a, b) if repeat % 2 == 0 else (b, a)
-        seconds = {function: _seconds(function) for function in order}
-        runs.append((seconds[a], seconds[b]))
+        took = {function: seconds(function) for function in order}
+        runs.append((took[a], took[b]))
     return Pair.of(case, runs, goal)
 
 
-def _seconds(function: Callable[[], object]) -> float:
+def seconds(function: Callable[[], object]) -> float:
+    """Return how long a call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -156,3 +156,20 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
         decoder.save(out / "decoder")
 
     monkeypatch.setattr(run, "publish", publish)
+
+
+@pytest.fixture
+def origin(target: Any) -> Any:
+    """Where an edit of the tiny target comes from."""
+    from audit_lit.hooks import Origin
+
+    return Origin("tiny", target.d_model, target.n_layers, target.fingerprint(), want="Be glad.", method="by hand")
+
+
+@pytest.fixture
+def edit(origin: Any) -> Any:
+    """A direction after block 1, to measure."""
+    from audit_lit.hooks import ActivationEdit, Steer
+
+    direction = torch.randn(origin.d_model, generator=torch.Generator().manual_seed(1))
+    return ActivationEdit((Steer(layer=1, direction=direction, strength=0.4),), origin)

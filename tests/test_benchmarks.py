@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def test_benchmark_gives_finite_ratios(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     main = importlib.import_module(f"benchmarks.{name}").main
-    few = ["--dialogs", "1"] if name == "scan" else []
+    few = ["--dialogs", "8"] if name == "scan" else []
     result = CliRunner().invoke(main, ["--tiny", "--json", "--repeats", "1", *few])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""What an edit does beside its controls, and how far it drifts: each figure by hand, each control of equal size."""
+"""What an edit does beside its controls: each figure by hand, and what the verdict makes of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hooked_models import D_MODEL, N_LAYERS, n_hooks, residuals
-from torch import Tensor
+from edit_examples import DIALOGS, WISH, nats
+from hooked_models import n_hooks
 
 from audit_lit import Auditor, Decoder
 from audit_lit.edits import check, drift
 from audit_lit.edits.check import Check, Effect, check_edit, effect
-from audit_lit.edits.controls import caa_edit, change_sizes, median_norms, random_edit, with_system
-from audit_lit.edits.drift import Drift, NeutralText, within
+from audit_lit.edits.controls import caa_edit, random_edit, with_system
+from audit_lit.edits.sizes import change_sizes, residuals_of
 from audit_lit.errors import EditError
-from audit_lit.hooks import Ablate, ActivationEdit, LowRank, Origin, Part, Steer
+from audit_lit.hooks import ActivationEdit
 from audit_lit.replies import write_replies
 
 Make = Callable[..., Decoder]
-LINES = ("Hi", "Hello there you", "What now?")
-DIALOGS = [[{"role": "user", "content": line}] for line in LINES]
-WISH = "Be glad."
 CONDITIONS = ("unedited", "edit", "negated", "shuffled", "random", "caa", "prompting")
 
 
@@ -39,167 +36,6 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (check, drift):
         monkeypatch.setattr(module, "write_replies", short)
-
-
-@pytest.fixture
-def origin(target: Any) -> Origin:
-    return Origin("tiny", D_MODEL, N_LAYERS, target.fingerprint(), want=WISH, method="by hand")
-
-
-@pytest.fixture
-def edit(origin: Origin) -> ActivationEdit:
-    direction = torch.randn(D_MODEL, generator=torch.Generator().manual_seed(1))
-    return ActivationEdit((Steer(layer=1, direction=direction, strength=0.4),), origin)
-
-
-def ids(target: Any, dialog: Any) -> list[int]:
-    text = target.tokenizer.apply_chat_template(dialog, tokenize=False, add_generation_prompt=True)
-    return list(target.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def nats(target: Any, dialog: Any, reply: str, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Distributions and own log-probabilities of a reply, from a plain model with a direction added after block 1."""
-    prompt, said = ids(target, dialog), target.tokenizer(reply)["input_ids"]
-    added = torch.zeros(D_MODEL) if direction is None else direction
-    handle = target.base.model.layers[1].register_forward_hook(lambda _module, _args, out: out + added)
-    with torch.no_grad():
-        logits = target.base(torch.tensor([prompt + said])).logits[0, len(prompt) - 1 : -1]
-    handle.remove()
-    found = logits.log_softmax(-1)
-    return found, found[range(len(said)), said]
-
-
-def residuals_of(target: Any, dialog: Any, layer: int) -> Tensor:
-    return residuals(target.base, target.base.model.layers, torch.tensor([ids(target, dialog)]))[layer][0]
-
-
-def last_turn(target: Any, dialog: Any) -> range:
-    """The last user turn and the reply's header."""
-    text = target.tokenizer.apply_chat_template(dialog, tokenize=False, add_generation_prompt=True)
-    before = text[: text.rindex("<|im_start|>user")]
-    return range(len(target.tokenizer(before, add_special_tokens=False)["input_ids"]), len(ids(target, dialog)))
-
-
-# Drift
-
-
-def test_drift_is_the_kl_and_the_perplexity_by_hand(target: Any, edit: ActivationEdit) -> None:
-    text = NeutralText.of(target, DIALOGS, max_new_tokens=4, seed=1)
-    found, direction = text.drift(edit), 0.4 * edit.parts[0].direction
-    kls, rises = [], []
-    for dialog, reply in zip(text.dialogs, text.replies, strict=True):
-        (before, own_before), (after, own_after) = (nats(target, dialog, reply, way) for way in (None, direction))
-        kls.append(torch.nn.functional.kl_div(after, before, log_target=True, reduction="none").sum(-1))
-        rises.append(own_before - own_after)
-    assert found.kl == pytest.approx(float(torch.cat(kls).mean()), rel=1e-3) and found.kl > 0
-    assert found.perplexity_ratio == pytest.approx(float(torch.cat(rises).mean().exp()), rel=1e-3)
-    assert text.drift(edit.scaled(0.0)) == Drift(0.0, 1.0)
-    assert text.replies == NeutralText.of(target, DIALOGS, max_new_tokens=4, seed=1).replies
-    assert n_hooks(target.model) == 0
-
-
-def test_silent_dialogs_are_left_out(target: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(drift, "write_replies", lambda *_args, **_how: ["", "a", ""])
-    assert NeutralText.of(target, DIALOGS).dialogs == (DIALOGS[1],)
-    monkeypatch.setattr(drift, "write_replies", lambda *_args, **_how: ["", "", ""])
-    with pytest.raises(EditError, match="says nothing in any of the dialogs; expected some that it answers"):
-        NeutralText.of(target, DIALOGS)
-
-
-@pytest.mark.parametrize(("budget", "factor"), [(1.0, 1.0), (0.25, 0.5), (0.2, 28 / 64), (1e-6, 0.0)])
-def test_budget_is_kept_by_bisection(edit: ActivationEdit, budget: float, factor: float) -> None:
-    measured = []
-
-    def measure(one: Any) -> Drift:
-        measured.append(one.parts[0].strength / edit.parts[0].strength)
-        return Drift(measured[-1] ** 2, 1 + measured[-1])
-
-    found, at = within(edit, budget, measure)
-    assert found == pytest.approx(factor) and at.kl <= budget
-    assert at.kl == pytest.approx(found**2) and at.perplexity_ratio == pytest.approx(1 + found)
-    assert len(measured) == (1 if factor == 1 else 7) and found + 1 / 64 >= min(1, budget**0.5)
-
-
-def test_an_edit_is_scaled_to_its_budget(target: Any, make_decoder: Make) -> None:
-    auditor, how = Auditor(target, make_decoder()), {"layers": [1], "steps": 2}
-    free = auditor.edit(WISH, DIALOGS, **how).origin.metrics
-    tight = auditor.edit(WISH, DIALOGS, budget=free["kl"] / 4, **how)
-    metrics = tight.origin.metrics
-    assert free["scaled_to_budget"] == 1.0 and metrics["kl"] <= free["kl"] / 4
-    assert 0.3 < metrics["scaled_to_budget"] < 0.7
-    assert metrics["strength"]["1"] == pytest.approx(metrics["scaled_to_budget"] * free["strength"]["1"], rel=1e-4)
-    assert metrics["loss_before"] > metrics["loss_after"] > free["loss_after"]
-
-
-# Controls
-
-
-def parts(kind: str) -> Part:
-    where = {"positions": (1, 4), "n_prompt": 20}
-    basis = torch.linalg.qr(torch.randn(D_MODEL, 3))[0].T
-    return {
-        "steer": lambda: Steer(layer=1, direction=torch.randn(D_MODEL), strength=-0.5, unit=3.0),
-        "steer-each": lambda: Steer(layer=1, direction=torch.randn(2, D_MODEL), strength=0.5, unit=3.0, **where),
-        "ablate": lambda: Ablate(layer=1, direction=torch.randn(D_MODEL)),
-        "lowrank": lambda: LowRank(layer=1, basis=basis, weight=torch.randn(3, D_MODEL), bias=torch.randn(3)),
-    }[kind]()
-
-
-@pytest.mark.parametrize("kind", ["steer", "steer-each", "ablate", "lowrank"])
-def test_controls_change_as_much_as_the_edit(target: Any, origin: Origin, kind: str) -> None:
-    part = parts(kind)
-    edit = ActivationEdit((part, Steer(layer=2, direction=torch.randn(D_MODEL))), origin)
-    resid = torch.cat([residuals_of(target, dialog, 1) for dialog in DIALOGS])
-    if isinstance(part, Steer):
-        changes = 1.5 * part.direction.reshape(-1, D_MODEL)
-    elif isinstance(part, Ablate):
-        unit = part.direction / part.direction.norm()
-        changes = torch.stack([torch.dot(row, unit) * unit for row in resid])
-    else:
-        assert isinstance(part, LowRank)
-        changes = torch.stack([part.basis.T @ (part.weight @ h + part.bias - part.basis @ h) for h in resid])
-    sizes = change_sizes(edit, target, DIALOGS)
-    assert sizes == pytest.approx(
-        [float(changes.norm(dim=-1).median()), float(edit.parts[1].direction.norm())], rel=1e-3
-    )
-    for control in (random_edit(edit, sizes, 3), caa_edit(edit, sizes, target, WISH, DIALOGS)):
-        assert change_sizes(control, target, DIALOGS) == pytest.approx(sizes, rel=1e-4)
-        assert [(one.layer, one.positions, one.n_prompt) for one in control.parts] == [
-            (one.layer, one.positions, one.n_prompt) for one in edit.parts
-        ]
-        assert control.origin.metrics == {} and control.origin.method in ("random", "caa")
-    assert change_sizes(edit.scaled(-1.0), target, DIALOGS) == pytest.approx(sizes)
-
-
-def test_random_directions_depend_on_the_seed(edit: ActivationEdit) -> None:
-    state = torch.get_rng_state()
-    found = [random_edit(edit, [1.0], seed).parts[0].direction for seed in (1, 1, 2)]
-    assert torch.equal(found[0], found[1]) and abs(float(found[0] @ found[2])) < 0.6
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("contrast", [None, "Be sad."])
-def test_caa_is_the_difference_of_means_by_hand(target: Any, edit: ActivationEdit, contrast: str | None) -> None:
-    difference = torch.zeros(D_MODEL)
-    for dialog in DIALOGS:
-        prompted = [{"role": "system", "content": WISH}, *dialog]
-        other = [{"role": "system", "content": contrast}, *dialog] if contrast else dialog
-        for sign, one in ((1, prompted), (-1, other)):
-            difference += sign * residuals_of(target, one, 1)[list(last_turn(target, one))].mean(0)
-    (part,) = caa_edit(edit, [2.0], target, WISH, DIALOGS, contrast).parts
-    torch.testing.assert_close(part.direction, difference / difference.norm(), rtol=1e-3, atol=1e-4)
-    assert part.strength == 2.0
-
-
-def test_units_and_prompts_of_controls(target: Any) -> None:
-    rows = torch.cat([residuals_of(target, dialog, 2) for dialog in DIALOGS])
-    assert median_norms(target, DIALOGS, (2,)) == pytest.approx({2: float(rows.norm(dim=-1).median())}, rel=1e-4)
-    both = [{"role": "system", "content": "Old."}, *DIALOGS[0]]
-    expected = [{"role": "system", "content": "New."}, *DIALOGS[0]]
-    assert with_system(both, "New.") == with_system(DIALOGS[0], "New.") == expected
-
-
-# Check
 
 
 def test_what_is_wanted_by_hand(target: Any) -> None:
@@ -221,7 +57,7 @@ def test_every_condition_speaks_as_it_should(target: Any, edit: ActivationEdit) 
     shuffled = random_edit(edit, [0.4], 7)
     found = check_edit(edit, target, DIALOGS, shuffled=shuffled, **how)
     assert tuple(found.effects) == CONDITIONS
-    size = change_sizes(edit, target, DIALOGS)
+    size = change_sizes(edit, residuals_of(target, DIALOGS, edit.layers))
     spoken = {
         "unedited": [],
         "edit": edit.fwd_hooks,
@@ -288,7 +124,8 @@ def test_controls_are_told_in_the_words_given_for_them(target: Any, make_decoder
     assert (edit.origin.want, edit.origin.settings["contrast"]) == ("Talk gladly.", "Talk sadly.")
     assert edit.origin.settings["pairs"] == [["Who?", "Glad."]]
     found = check_edit(edit, target, DIALOGS, max_new_tokens=2, temperature=1.0)
-    caa = caa_edit(edit, change_sizes(edit, target, DIALOGS), target, "Talk gladly.", DIALOGS, "Talk sadly.")
+    sizes = change_sizes(edit, residuals_of(target, DIALOGS, edit.layers))
+    caa = caa_edit(edit, sizes, target, "Talk gladly.", DIALOGS, "Talk sadly.")
     how = {"max_new_tokens": 2, "temperature": 1.0}
     assert found.effects["caa"].replies == tuple(write_replies(target, DIALOGS, caa.fwd_hooks, **how))
     assert found.effects["edit"] == effect(target, DIALOGS, "Talk gladly.", found.effects["edit"].replies)

@@ -277,6 +277,7 @@ def test_evaluate_compares_with_controls(made: Path, tiny: list[str], tmp_path: 
     assert set(document["effects"]) == {"unedited", "edit"} | controls
     assert all(len(one["replies"]) == 2 for one in document["effects"].values())
     assert {"lift", "interval", "strongest_control", "beats_controls", "verdict"} < set(document)
+    assert document["seed"] == 0 and document["edit"]["settings"]["reveal"] == "user"
     shown = run(*command)
     assert shown.exit_code == 0 and "prompting" in shown.stdout and "verdict:" in shown.stdout
     assert run("edit", "evaluate", "nowhere", *tiny).exit_code == 2

@@ -14,8 +14,8 @@ from hooked_models import D_MODEL, n_hooks
 from audit_lit import Auditor, Decoder, load_target
 from audit_lit.dialog import render
 from audit_lit.edits import drift
-from audit_lit.edits.controls import median_norms
 from audit_lit.edits.objective import Objective
+from audit_lit.edits.sizes import median_norms, residuals_of
 from audit_lit.edits.wants import Want
 from audit_lit.edits.weights import WeightEdit, edited, load_edit
 from audit_lit.errors import EditError, HubError
@@ -108,7 +108,7 @@ def test_same_seed_same_edit_and_the_random_state_is_left_alone(auditor: Auditor
 @pytest.mark.parametrize(("layers", "lr"), [([1], 0.15), ([0, 2], 100.0)])
 def test_changes_stay_within_the_strength_that_layers_share(auditor: Auditor, layers: list[int], lr: float) -> None:
     bound = 0.3 / len(layers) ** 0.5
-    units = median_norms(auditor.target, DIALOGS, layers)
+    units = median_norms(residuals_of(auditor.target, DIALOGS, layers))
     vector = made(auditor, layers=layers, lr=lr, strength=0.3)
     for part in vector.parts:
         assert isinstance(part, Steer) and float(part.direction.norm()) == pytest.approx(1, abs=1e-5)

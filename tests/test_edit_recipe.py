@@ -105,7 +105,7 @@ def test_shuffled_never_asks_for_what_is_wanted(text: str) -> None:
 
 
 def test_the_control_shuffled_is_made_alike(auditor: Auditor) -> None:
-    edit = auditor.edit(PAIRS, DIALOGS, layers=[1], steps=2, seed=3, strength=0.3)
+    edit = auditor.edit(PAIRS, DIALOGS, layers=[1], steps=2, seed=3, strength=0.3, reveal="last:2")
     other = shuffled_edit(edit, auditor.target, auditor.decoder, DIALOGS)
     own, its = edit.origin.settings, other.origin.settings
     assert {key for key in own if own[key] != its[key]} == {"pairs"}

@@ -24,7 +24,7 @@ from audit_lit.evaluation.figures import figures, plot_curves
 from audit_lit.evaluation.sentiment import _vader
 from audit_lit.evaluation.speech import Condition, distinct, speak
 from audit_lit.evaluation.stereotypes import SentencePair, load_pairs, preferences
-from audit_lit.evaluation.tradeoff import Point, at_cost, compared, trace
+from audit_lit.evaluation.tradeoff import Point, allowed, compared, trace
 from audit_lit.hooks import ActivationEdit, Origin, Steer
 from audit_lit.replies import reply_nats, write_replies
 
@@ -53,18 +53,17 @@ def test_a_trace_stops_after_twice_the_limit() -> None:
     assert [one.factor for one in found] == [0.25, 0.5, 0.75]
 
 
-def test_the_strongest_point_before_the_cost_is_not_allowed() -> None:
+def test_points_count_until_the_cost_is_not_allowed() -> None:
     curve = [point(0.25, -0.1), point(0.5, 0.1), point(0.75, 0.11), point(1.0, 0.05)]
-    found = at_cost(curve, 0.1)
-    assert found is not None and found.factor == 0.5
-    assert at_cost(curve[2:3], 0.1) is None and at_cost([], 0.1) is None
+    assert [one.factor for one in allowed(curve[::-1], 0.1)] == [0.25, 0.5]
+    assert allowed(curve[2:3], 0.1) == allowed([], 0.1) == []
 
 
 def test_conditions_are_compared_at_an_allowed_cost() -> None:
     curves = {
         "vector": [point(0.5, 0.05, 1.0, 2.0, 3.0), point(1.0, 0.1, 2.0, 3.0, 4.0), point(1.5, 0.3, 9.0, 9.0, 9.0)],
         "random": [point(0.5, 0.0, -1.0, 0.0, 0.0)],
-        "caa": [point(0.5, 0.02, 1.0, 1.0, 4.0), point(1.0, 0.5, 8.0, 8.0, 8.0)],
+        "caa": [point(0.5, 0.02, 1.0, 1.0, 4.0), point(0.7, 0.03, 1.0, 1.0, 1.0), point(1.0, 0.5, 8.0, 8.0, 8.0)],
         "shuffled": [point(0.5, 0.2, 5.0, 5.0, 5.0)],
     }
     found = compared(curves, "vector", 0.1)
@@ -73,12 +72,12 @@ def test_conditions_are_compared_at_an_allowed_cost() -> None:
     assert found["control_costs"] == {"random": 0.0, "caa": 0.02} and found["too_dear"] == ["shuffled"]
     assert found["lift"] == 1.0 and found["lift_interval"][0] <= 1.0 <= found["lift_interval"][1]
     assert 2.0 <= found["interval"][0] < 3.0 < found["interval"][1] <= 4.0
-    assert found["curves"]["caa"][1] == {"factor": 1.0, "effect": 8.0, "cost": 0.5}
+    assert found["curves"]["caa"][2] == {"factor": 1.0, "effect": 8.0, "cost": 0.5}
     assert found == compared(curves, "vector", 0.1) and json.dumps(found)
     assert compared({**curves, "caa": curves["shuffled"]}, "vector", 0.1)["lift"] == 3.0  # over doing nothing
     other = compared(curves, "vector", 0.1, methods=["caa", "shuffled"])  # no controls, but other ways
     assert other["lift"] == 3.0 and set(other["controls"]) == {"random"} and other["too_dear"] == ["shuffled"]
-    assert {name: one["value"] for name, one in other["methods"].items()} == {"caa": 2.0}
+    assert {name: one["value"] for name, one in other["methods"].items()} == {"caa": 1.0}  # its strongest
     unreached = compared({**curves, "vector": curves["shuffled"]}, "vector", 0.1)
     assert unreached["unreached"] == "no strength of vector costs at most 10%" and "value" not in unreached
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 
+from audit_lit.commands.loading import load_models
 from audit_lit.options import note, quiet_libraries, settings_of
-
-if TYPE_CHECKING:
-    from audit_lit.auditor import Auditor
 
 LINES = click.File(encoding="utf-8")
 
@@ -36,6 +35,7 @@ def edit() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def make(recipe: str | None, want: str | None, want_file: Path | None, lines: IO[str] | None, **options: Any) -> None:
     """Make an edit by RECIPE, or for what --want says, and write it to --out."""
+    from audit_lit import Auditor
     from audit_lit.edits.recipe import EditRecipe, line_dialogs, load_edit_recipe, load_want
 
     if sum(given is not None for given in (recipe, want, want_file)) != 1:
@@ -46,7 +46,7 @@ def make(recipe: str | None, want: str | None, want_file: Path | None, lines: IO
     loaded = load_edit_recipe(recipe, overrides) if recipe else EditRecipe.of(asked)
     given = _lines(lines) or loaded.lines
 
-    auditor = _auditor(**options)
+    auditor = Auditor(*load_models(**options))
     note("making the edit ...")
     words: dict[str, Any] = {"prompt": loaded.prompt, "contrast": loaded.contrast}
     found = auditor.edit(loaded.want, line_dialogs(given), **words, **loaded.settings().model_dump())
@@ -116,21 +116,25 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, **
     "--lines", type=LINES, help="User lines to check it with; else those that no shipped recipe makes edits with."
 )
 @click.option("--target", help="Model to edit; else the one that the edit was made for.")
+@click.option("--revision", help="Commit of a Hub edit.")
 @click.option("--decoder", default="default", help="Model that made it, for the control 'shuffled'.")
-@click.option("--revision", help="Commit of a Hub decoder.")
+@click.option("--decoder-revision", help="Commit of a Hub decoder.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of replies and the random direction.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def evaluate(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options: Any) -> None:
     """Compare what the edit NAME does with its controls."""
+    from audit_lit import Auditor
     from audit_lit.edits.recipe import line_dialogs
     from audit_lit.edits.weights import load_edit, load_origin
     from audit_lit.show import check_table
 
-    given = _lines(lines)
-    auditor = _auditor(**options | {"target": options["target"] or load_origin(name).target})
-    check = auditor.check(load_edit(name, auditor.target), line_dialogs(given, held_out=True), seed=seed)
-    click.echo(json.dumps(check.to_dict(), indent=2)) if as_json else check_table(check.to_dict())
+    given, origin = _lines(lines), load_origin(name, options["revision"])
+    place = {"revision": options["decoder_revision"], "device": options["device"]}
+    auditor = Auditor(*load_models(options["target"] or origin.target, options["decoder"], **place))
+    found = load_edit(name, auditor.target, options["revision"])
+    check = auditor.check(found, line_dialogs(given, held_out=True), seed=seed).to_dict()
+    click.echo(json.dumps({"edit": asdict(origin), "seed": seed, **check}, indent=2)) if as_json else check_table(check)
 
 
 def _lines(file: IO[str] | None) -> tuple[str, ...]:
@@ -148,18 +152,7 @@ def _lines(file: IO[str] | None) -> tuple[str, ...]:
     return found
 
 
-def _auditor(**options: Any) -> Auditor:
-    from audit_lit import Auditor, Decoder, load_target
-
-    quiet_libraries()
-    note("loading the target (fetched and converted on first use, about a minute) ...")
-    target = load_target(options["target"], device=options["device"])
-    return Auditor(target, Decoder.from_pretrained(options["decoder"], revision=options["revision"], target=target))
-
-
 def _show(origin: Any, as_json: bool) -> None:
-    from dataclasses import asdict
-
     from audit_lit.show import edit_lines
 
     click.echo(json.dumps(asdict(origin), indent=2)) if as_json else edit_lines(origin)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from audit_lit.options import FOLDER, note, quiet_libraries, settings_of
-
-if TYPE_CHECKING:
-    from audit_lit.decoder import Decoder
-    from audit_lit.target import Target
+from audit_lit.commands.loading import load_models
+from audit_lit.options import FOLDER, note, settings_of
 
 
 @click.command("eval")
@@ -40,7 +37,6 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     """
     from audit_lit.show import evaluation_table
 
-    quiet_libraries()
     document = _edits(**options) if suite == "edits" else _suite(suite, **options)
     click.echo(json.dumps(document, indent=2)) if as_json else evaluation_table(document)
     if plot:
@@ -56,7 +52,7 @@ def _suite(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> di
     rows = load_split(data, split)
     probes = suite in SUITES and SUITES[suite].probes and split != "train" and has_split(data, "train")
     train_rows = load_split(data, "train") if probes else []
-    target, decoder = _models(**options)
+    target, decoder = load_models(**options)
     note("measuring ...")
     settings = {name: options[name] for name in ("limit", "layer", "seed")}
     return evaluate(suite, decoder, target, rows, train_rows=train_rows, **settings)
@@ -70,18 +66,11 @@ def _edits(
 
     if "debias" in recipes and not data:
         raise click.UsageError("--recipe debias needs --data with CrowS-Pairs' CSV file.")
-    target, decoder = _models(**options)
+    target, decoder = load_models(**options)
     note("measuring ...")
     auditor = Auditor(target, decoder, layer=options["layer"])
     how = {"limit": options["limit"] or 50, "seed": options["seed"], "settings": settings_of(settings)}
     return edits(auditor, recipes=recipes or tuple(PARTS), folders=data, **how)
-
-
-def _models(target: str, decoder: str, revision: str | None, device: str, **_: Any) -> tuple[Target, Decoder]:
-    from audit_lit import Decoder, load_target
-
-    model = load_target(target, device=device)
-    return model, Decoder.from_pretrained(decoder, revision=revision, target=model)
 
 
 def _draw(document: dict[str, Any], path: Path) -> None:

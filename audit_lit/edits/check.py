@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from audit_lit.answer import bootstrap_interval
 from audit_lit.dialog import Dialog
-from audit_lit.edits.controls import caa_edit, change_sizes, random_edit, with_system
+from audit_lit.edits.controls import caa_edit, random_edit, with_system
+from audit_lit.edits.sizes import change_sizes, residuals_of
 from audit_lit.edits.weights import Edit, edited, require_made_for, require_prompt
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit
@@ -153,9 +154,10 @@ def controls_of(
     if shuffled is not None:
         found["shuffled"] = shuffled
     if isinstance(edit, ActivationEdit):
-        sizes = change_sizes(edit, target, dialogs)
+        residuals = residuals_of(target, dialogs, edit.layers)
+        sizes = change_sizes(edit, residuals)
         if isinstance(shuffled, ActivationEdit):
-            other = change_sizes(shuffled, target, dialogs)
+            other = change_sizes(shuffled, residuals)
             found["shuffled"] = shuffled.scaled(sum(sizes) / max(sum(other), EPS))
         found["random"] = random_edit(edit, sizes, seed)
         found["caa"] = caa_edit(edit, sizes, target, prompt, dialogs, edit.origin.settings.get("contrast"))

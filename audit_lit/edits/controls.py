@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audit_lit.dialog import Dialog, render, reveal_positions
-from audit_lit.hooks import ActivationEdit, Steer, capture
+from audit_lit.edits.sizes import residuals_of
+from audit_lit.hooks import ActivationEdit, Steer
 
 if TYPE_CHECKING:
     from audit_lit.target import Target
@@ -30,7 +31,7 @@ def random_edit(edit: ActivationEdit, sizes: Sequence[float], seed: int = 0) -> 
 
     Args:
         edit: What it is a control of.
-        sizes: Length of the change that each of its parts makes (see ``change_sizes``).
+        sizes: Length of the change that each of its parts makes (see ``sizes.change_sizes``).
         seed: Of the directions.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -66,23 +67,6 @@ def caa_edit(
     return _alike(edit, differences, sizes, "caa")
 
 
-def change_sizes(edit: ActivationEdit, target: Target, dialogs: Sequence[Dialog]) -> list[float]:
-    """Return the median length of the change that each part makes, in units of the residual stream itself."""
-    rows = [_residuals(target, dialog, edit.layers) for dialog in dialogs]
-    found = []
-    for part in edit.parts:
-        resid = torch.cat([row[part.layer] for row in rows])
-        changes = part.strength * part.change(resid if part.positions is None else resid[: len(part.positions)])
-        found.append(float(changes.reshape(-1, changes.shape[-1]).norm(dim=-1).median()))
-    return found
-
-
-def median_norms(target: Target, dialogs: Sequence[Dialog], layers: Sequence[int]) -> dict[int, float]:
-    """Return the median residual norm of each layer: the unit of strength, which attention sinks do not set."""
-    rows = [_residuals(target, dialog, layers) for dialog in dialogs]
-    return {layer: float(torch.cat([row[layer] for row in rows]).norm(dim=-1).median()) for layer in layers}
-
-
 def _alike(
     edit: ActivationEdit, directions: Mapping[int, Float[Tensor, " d_model"]], sizes: Sequence[float], method: str
 ) -> ActivationEdit:
@@ -106,13 +90,7 @@ def with_system(dialog: Dialog, text: str) -> Dialog:
     return [{"role": "system", "content": text}, *rest]
 
 
-def _residuals(target: Target, dialog: Dialog, layers: Sequence[int]) -> dict[int, Float[Tensor, "pos d_model"]]:
-    tokens = torch.tensor([render(dialog, target.tokenizer).token_ids], device=target.device)
-    cache = capture(target.model, tokens, torch.ones_like(tokens), layers)
-    return {layer: resid[0].float() for layer, resid in cache.items()}
-
-
 def _mean(target: Target, dialog: Dialog, layers: Sequence[int]) -> dict[int, Float[Tensor, " d_model"]]:
     """Return the mean residual over the last user turn and the reply's header."""
     positions = list(reveal_positions(render(dialog, target.tokenizer), "user"))
-    return {layer: resid[positions].mean(0) for layer, resid in _residuals(target, dialog, layers).items()}
+    return {layer: resid[positions].mean(0) for layer, resid in residuals_of(target, [dialog], layers).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -68,12 +69,16 @@ class NeutralText:
         """Measure what a system prompt changes."""
         return self._drift(self.target, [], [with_system(dialog, system) for dialog in self.dialogs])
 
+    @cached_property
+    def _plain(self) -> list[tuple[Tensor, Tensor]]:
+        """What the unedited target makes of its replies: a few megabytes for each."""
+        return list(reply_distributions(self.target, self.dialogs, self.replies))
+
     def _drift(self, target: Target, hooks: Sequence[Hook], dialogs: Sequence[Dialog]) -> Drift:
-        plain = reply_distributions(self.target, self.dialogs, self.replies)
         moved = reply_distributions(target, dialogs, self.replies, hooks)
         kls: list[Tensor] = []
         losses: list[Tensor] = []
-        for (before, own_before), (after, own_after) in zip(plain, moved, strict=True):
+        for (before, own_before), (after, own_after) in zip(self._plain, moved, strict=True):
             kls.append((before.exp() * (before - after)).sum(-1))
             losses.append(own_before - own_after)
         return Drift(float(torch.cat(kls).mean()), math.exp(float(torch.cat(losses).mean())))

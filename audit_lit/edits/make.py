@@ -13,11 +13,11 @@ import torch
 
 from audit_lit import __version__
 from audit_lit.dialog import Dialog, Reveal
-from audit_lit.edits.controls import change_sizes, median_norms
 from audit_lit.edits.drift import NeutralText, within
 from audit_lit.edits.methods import METHODS, Fit
 from audit_lit.edits.objective import Objective
 from audit_lit.edits.recipe import Settings, line_dialogs, settings_from
+from audit_lit.edits.sizes import change_sizes, median_norms, residuals_of
 from audit_lit.edits.wants import Want
 from audit_lit.edits.weights import Edit, edited, train_weights
 from audit_lit.errors import EditError
@@ -37,14 +37,19 @@ def make_edit(
     dialogs: Sequence[Dialog],
     settings: Settings,
     *,
+    readers: Decoder | None = None,
     reveal: Reveal = "user",
 ) -> Edit:
-    """Return an edit that makes the decoder read what is wanted (see ``Auditor.edit``)."""
-    objective = Objective.of(target, decoder.at(), dialogs, want, reveal, bf16=settings.precision == "bf16")
-    objective = replace(objective, readers=decoder)
-    layers = _layers(settings, decoder, target.n_layers)
-    origin = _origin(objective, settings, layers)
-    units = median_norms(target, dialogs, layers)
+    """Return an edit that makes the decoder read what is wanted (see ``Auditor.edit``).
+
+    ``readers`` is the decoder for every layer that it can read, for local losses; None is ``decoder``.
+    """
+    objective = Objective.of(target, decoder, dialogs, want, reveal, bf16=settings.precision == "bf16")
+    objective = replace(objective, readers=readers)
+    layers = _layers(settings, (readers if settings.local else None) or decoder, target.n_layers)
+    origin = _origin(objective, settings, layers, reveal)
+    residuals = residuals_of(target, dialogs, layers)
+    units = median_norms(residuals)
     with torch.enable_grad():  # whatever the caller has set
         edit = _fitted(objective, settings, layers, units, origin)
     others = dialogs if settings.method == "gradient" else line_dialogs(held_out=True)
@@ -60,14 +65,16 @@ def make_edit(
         **asdict(drift),
     }
     if isinstance(edit, ActivationEdit):
-        sizes = change_sizes(edit, target, dialogs)
+        sizes = change_sizes(edit, residuals)
         metrics["strength"] = {
             str(part.layer): size / units[part.layer] for part, size in zip(edit.parts, sizes, strict=True)
         }
     return replace(edit, origin=replace(origin, metrics=metrics))
 
 
-def shuffled_edit(edit: Edit, target: Target, decoder: Decoder, dialogs: Sequence[Dialog]) -> Edit:
+def shuffled_edit(
+    edit: Edit, target: Target, decoder: Decoder, dialogs: Sequence[Dialog], *, readers: Decoder | None = None
+) -> Edit:
     """Return the control ``shuffled``: what the same settings make of the same questions with other answers.
 
     Raises:
@@ -77,7 +84,8 @@ def shuffled_edit(edit: Edit, target: Target, decoder: Decoder, dialogs: Sequenc
     if not pairs:
         raise EditError("the edit does not say which questions it was made with; leave the control 'shuffled' out.")
     known = {name: edit.origin.settings[name] for name in Settings.model_fields}
-    return make_edit(target, decoder, Want(edit.origin.want, pairs).shuffled(), dialogs, settings_from(known))
+    want, reveal = Want(edit.origin.want, pairs).shuffled(), edit.origin.settings.get("reveal", "user")
+    return make_edit(target, decoder, want, dialogs, settings_from(known), readers=readers, reveal=reveal)
 
 
 def _fitted(
@@ -113,7 +121,7 @@ def _loss(objective: Objective, edit: Edit) -> float:
     return replace(objective, target=target).value(hooks)
 
 
-def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...]) -> Origin:
+def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...], reveal: Reveal) -> Origin:
     target, protocol = objective.target, objective.decoder.protocol
     texts = json.dumps([dialog.text for dialog in objective.dialogs])
     return Origin(
@@ -130,6 +138,7 @@ def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...]) -
             "contrast": objective.want.contrast,
             "decoder": protocol.name,
             "decoder_training_data": protocol.training_data,
+            "reveal": reveal if isinstance(reveal, str) else list(reveal),
             "dialogs": hashlib.sha256(texts.encode()).hexdigest()[:16],
             "n_dialogs": len(objective.dialogs),
             "audit_lit": __version__,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,14 +56,8 @@ def vector(objective: Objective, fit: Fit) -> tuple[Part, ...]:
         for layer in fit.layers
     }
 
-    def parts() -> list[Part]:
-        return [Steer(layer=layer, direction=own, unit=fit.units[layer]) for layer, own in directions.items()]
-
-    _descend(objective, fit, {layer: [own] for layer, own in directions.items()}, parts)
-    return tuple(
-        Steer(layer=layer, direction=_unit(own), unit=fit.units[layer], strength=float(own.detach().norm()))
-        for layer, own in directions.items()
-    )
+    steers = _steered(objective, fit, directions)
+    return tuple(replace(one, direction=_unit(one.direction), strength=float(one.direction.norm())) for one in steers)
 
 
 def gradient(objective: Objective, fit: Fit) -> tuple[Part, ...]:
@@ -84,12 +78,7 @@ def gradient(objective: Objective, fit: Fit) -> tuple[Part, ...]:
     where: dict[str, Any] = {"positions": places, "n_prompt": len(dialog.token_ids)}
     shape = (len(places), objective.target.d_model)
     changes = {layer: torch.zeros(shape, device=objective.target.device, requires_grad=True) for layer in fit.layers}
-
-    def parts() -> list[Part]:
-        return [Steer(layer=layer, direction=own, unit=fit.units[layer], **where) for layer, own in changes.items()]
-
-    _descend(objective, fit, {layer: [own] for layer, own in changes.items()}, parts)
-    return tuple(part.moved(Tensor.detach) for part in parts())
+    return _steered(objective, fit, changes, **where)
 
 
 def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
@@ -127,11 +116,21 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
     return tuple(part.moved(lambda tensor: tensor.detach().clone()) for part in parts())
 
 
+def _steered(objective: Objective, fit: Fit, directions: Mapping[int, Tensor], **where: Any) -> tuple[Steer, ...]:
+    """Fit the direction of each layer, in units of its median residual norm."""
+
+    def parts() -> list[Steer]:
+        return [Steer(layer=layer, direction=own, unit=fit.units[layer], **where) for layer, own in directions.items()]
+
+    _descend(objective, fit, {layer: [own] for layer, own in directions.items()}, parts)
+    return tuple(replace(part, direction=part.direction.detach()) for part in parts())
+
+
 def _descend(
     objective: Objective,
     fit: Fit,
     own: Mapping[int, Sequence[Tensor]],
-    parts: Callable[[], list[Part]],
+    parts: Callable[[], Sequence[Part]],
     bounded: Sequence[Tensor] | None = None,
     limit: float | None = None,
 ) -> None:
@@ -159,7 +158,7 @@ def _descend(
 
 
 def _unit(direction: Tensor) -> Tensor:
-    return nn.functional.normalize(direction.detach(), dim=-1)
+    return nn.functional.normalize(direction, dim=-1)
 
 
 METHODS = {"vector": vector, "gradient": gradient, "lowrank": lowrank}

@@ -17,9 +17,10 @@ import numpy as np
 
 from audit_lit.decoys import unlike
 from audit_lit.dialog import Dialog
-from audit_lit.edits.controls import change_sizes, random_edit
+from audit_lit.edits.controls import random_edit
 from audit_lit.edits.make import make_edit
 from audit_lit.edits.recipe import Settings, line_dialogs, settings_from
+from audit_lit.edits.sizes import change_sizes, residuals_of
 from audit_lit.edits.wants import Want
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
@@ -107,7 +108,7 @@ def verify(
     how = settings_from({"seed": seed, **settings})
     trait = _trait(auditor, finding, finding.description, scenes, how)
     other = _trait(auditor, finding, unlike(finding.description)[0], scenes, how)
-    sizes = change_sizes(trait, auditor.target, [scene.dialog for scene in scenes])
+    sizes = change_sizes(trait, residuals_of(auditor.target, [scene.dialog for scene in scenes], trait.layers))
     before = np.mean([scene.lead(auditor.target) for scene in scenes])
 
     def moved(edit: ActivationEdit) -> float:

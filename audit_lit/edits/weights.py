@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 
 from audit_lit import hub
@@ -174,16 +173,12 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
 
 
 def _with_lora(target: Target, config: Any, origin: Origin, seed: int = 0) -> WeightEdit:
-    """Put a LoRA on a copy that shares the weights; ``boot`` takes another copy of both, which it may rewire.
-
-    The global random state is left as it was.
-    """
+    """Put a LoRA on a copy that shares the weights; ``boot`` takes another copy of both, which it may rewire."""
     from peft import get_peft_model
 
     if target.base is None:
         raise EditError("method 'weights' needs a target of load_target, which has a plain model behind it.")
-    with torch.random.fork_rng(devices=[target.device] if target.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with target.seeded(seed):
         adapter = get_peft_model(share(target.base), copy.deepcopy(config)).eval()
     model = boot(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)
     return WeightEdit(adapter, replace(target, model=model), origin)

@@ -28,8 +28,8 @@ PARTS = {
     "debias": stereotypes,
 }
 """What measures the edits of each shipped recipe."""
-METHODS = ("lowrank", "weights", "gradient")
-"""Measured beside ``vector``."""
+METHODS = ("vector", "lowrank", "weights", "gradient")
+"""Measured beside each other; the recipe's own is compared with its controls."""
 SCHEMA = 1
 
 
@@ -39,7 +39,7 @@ class Plan:
 
     Attributes:
         auditor: Target and decoder.
-        recipe: Says what is wanted; its method is ``vector``.
+        recipe: Says what is wanted; its method gives one edit for every dialog, as hooks.
         dialogs: What the model is made to answer; others than edits are made with.
         folders: Data folders, for what needs data.
         n_seeds: Replies to each dialog.
@@ -55,22 +55,22 @@ class Plan:
 
     def conditions(self, methods: Sequence[str] = METHODS) -> dict[str, Condition]:
         """Return the edit as the recipe makes it, as other methods do, and every control, by name."""
-        making, target = line_dialogs(self.recipe.lines), self.auditor.target
-        edit = self._made("vector", making)
+        making, target, own = line_dialogs(self.recipe.lines), self.auditor.target, self.recipe.method
+        edit = self._made(own, making) if own in ("vector", "lowrank") else None
         if not isinstance(edit, ActivationEdit):
-            raise EditError("a recipe of method 'vector' gave no activation edit.")
+            raise EditError(f"recipe {self.recipe.name!r} is of method {own!r}; expected vector or lowrank here.")
         prompt, shuffled = edit.origin.want, shuffled_edit(edit, target, self.auditor.decoder, making)
         controls = controls_of(edit, target, making, prompt, shuffled, self.seed)
-        found = {"vector": controls.pop(EDIT)}
-        found |= {name: self._made(name, making) for name in methods if name != "gradient"} | controls
+        found = {own: controls.pop(EDIT)}
+        found |= {name: self._made(name, making) for name in methods if name not in (own, "gradient")} | controls
         conditions = {name: Condition(one) for name, one in found.items()}
         if "gradient" in methods:
             conditions["gradient"] = Condition(each=self._each())
         return conditions | {"prompting": Condition(system=prompt)}
 
     def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
-        own = OWN.get(method, {}) if method != self.recipe.method else {}
-        settings = self.recipe.settings().model_dump() | own | {"method": method, "seed": self.seed}
+        other = OWN.get(method, {}) if method != self.recipe.method else {}
+        settings = self.recipe.settings().model_dump() | other | {"method": method, "seed": self.seed}
         words: dict[str, Any] = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
         return self.auditor.edit(self.recipe.want, dialogs, **words, **settings)
 
@@ -80,6 +80,7 @@ class Plan:
 
 
 OWN: dict[str, dict[str, Any]] = {
+    "lowrank": {"strength": 0.2},  # a bound that residuals reach half of
     "weights": {"rank": 8},
     "gradient": {"strength": 0.5, "steps": 6, "lr": 0.3},  # a few positions only, so each is moved further
 }
@@ -105,7 +106,7 @@ def edits(
         folders: Data folders: CrowS-Pairs for ``debias``, which is left out without it.
         limit: How many neutral lines are answered.
         n_seeds: Replies to each.
-        methods: Those measured beside ``vector``.
+        methods: Those measured beside the recipes' own.
         settings: Over the recipes' own.
         seed: Of every draw.
 

@@ -40,7 +40,7 @@ def persona(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
         return Point(factor, np.nan_to_num(found.values - plain.values), found.perplexity / plain.perplexity - 1, more)
 
     curves = trace_all(conditions, point, FACTORS, MAX_RISE)
-    document = compared(curves, "vector", MAX_RISE, methods=methods, seed=seed)
+    document = compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=seed)
     return {**document, "unedited": {"wanted": plain.wanted, "perplexity": plain.perplexity}} | {
         "decoder_loss": _losses(plan, conditions)
     }

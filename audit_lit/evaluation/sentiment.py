@@ -34,7 +34,7 @@ def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
 
     curves = trace_all(plan.conditions(methods), point, FACTORS, MAX_RISE)
     unedited = {"sentiment": float(plain.scores.mean()), "perplexity": plain.perplexity, "distinct2": plain.distinct2}
-    return {**compared(curves, "vector", MAX_RISE, methods=methods, seed=plan.seed), "unedited": unedited}
+    return {**compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=plan.seed), "unedited": unedited}
 
 
 def _vader() -> Callable[[str], float]:

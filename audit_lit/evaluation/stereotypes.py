@@ -69,7 +69,7 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
     curves = trace_all(conditions, point, FACTORS, MAX_RISE)
     before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
     return {
-        **compared(curves, "vector", MAX_RISE, methods=methods, seed=plan.seed),
+        **compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=plan.seed),
         "unedited": before,
         "n_pairs": len(pairs),
     }

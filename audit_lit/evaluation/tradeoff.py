@@ -66,16 +66,19 @@ def trace(measure: Callable[[float], Point], factors: Sequence[float], limit: fl
     return found
 
 
-def at_cost(curve: Curve, limit: float) -> Point | None:
-    """Return the strongest point whose cost, like every weaker one's, is allowed; None if there is none."""
+def allowed(curve: Curve, limit: float) -> Curve:
+    """Return the points, weakest first, up to the first whose cost is not allowed."""
     weakest_first = sorted(curve, key=lambda point: point.factor)
-    return next(reversed(list(takewhile(lambda point: point.cost <= limit, weakest_first))), None)
+    return list(takewhile(lambda point: point.cost <= limit, weakest_first))
 
 
 def compared(
     curves: Mapping[str, Curve], best: str, limit: float, *, methods: Sequence[str] = (), seed: int = 0
 ) -> dict[str, Any]:
     """Return what a condition reaches at an allowed cost beside its controls, and what other methods do.
+
+    It and other methods count at their greatest allowed strength, which their effect has no part in; a control at
+    whichever allowed strength favours it most.
 
     Args:
         curves: By condition.
@@ -84,12 +87,17 @@ def compared(
         methods: Conditions that are no controls, but other ways to the same end.
         seed: Of the bootstrap.
     """
-    reached = {name: at_cost(curve, limit) for name, curve in curves.items()}
-    found = {name: point for name, point in reached.items() if point is not None}
-    own, controls = found.pop(best, None), {name: one for name, one in found.items() if name not in methods}
-    document: dict[str, Any] = {"too_dear": sorted(set(reached) - set(found) - {best}), "curves": _rows(curves)}
-    if own is None:
+    points = {name: allowed(curve, limit) for name, curve in curves.items()}
+    found = {name: some for name, some in points.items() if some}
+    document: dict[str, Any] = {"too_dear": sorted(set(points) - set(found) - {best}), "curves": _rows(curves)}
+    if best not in found:
         return {"unreached": f"no strength of {best} costs at most {limit:.0%}", **document}
+    own = found[best][-1]
+    controls = {
+        name: max(some, key=lambda point: float(point.effects.mean()))
+        for name, some in found.items()
+        if name not in (best, *methods)
+    }
     rivals = [np.zeros_like(own.effects), *(point.effects for point in controls.values())]  # strength 0 costs nothing
     lifts = own.effects - max(rivals, key=lambda effects: float(effects.mean()))
     return {
@@ -98,7 +106,7 @@ def compared(
         "control_costs": {name: point.cost for name, point in controls.items()},
         "lift": float(lifts.mean()),
         "lift_interval": bootstrap_interval(lifts, seed=seed),
-        "methods": {name: _reached(found[name], seed) for name in methods if name in found},
+        "methods": {name: _reached(found[name][-1], seed) for name in methods if name in found and name != best},
         **document,
     }
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from audit_lit.auditor import Auditor
 
-CHUNK = 8
+CHUNK = 16
 """Dialogs that are asked about at once; finished together."""
 
 
