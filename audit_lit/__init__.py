@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from audit_lit.auditor import Auditor
     from audit_lit.claims import Claim
     from audit_lit.decoder import Decoder
+    from audit_lit.edits.weights import load_edit
     from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
     from audit_lit.hooks.capture import capture
     from audit_lit.hooks.edit import ActivationEdit
@@ -45,6 +46,7 @@ _HOME = {
     "Target": "target",
     "capture": "hooks",
     "inject": "hooks",
+    "load_edit": "edits.weights",
     "load_target": "target",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "capture",
     "inject",
+    "load_edit",
     "load_target",
 ]
 

@@ -166,7 +166,7 @@ def read(
         raise DialogError(
             f"the dialog has {longest} tokens; the target's context holds {target.n_ctx}. Drop or shorten turns."
         )
-    tokens, attention_mask = _pad_left([dialog.token_ids for dialog in dialogs], target)
+    tokens, attention_mask = pad_left([dialog.token_ids for dialog in dialogs], target)
     places, mask = pad_right(positions)
     shift = torch.tensor([longest - len(dialog.token_ids) for dialog in dialogs])
     columns = (places + shift[:, None]).to(target.device)
@@ -202,9 +202,10 @@ def read_many(
     return Activations.cat(parts).rows(inverse)
 
 
-def _pad_left(
+def pad_left(
     rows: Sequence[Sequence[int]], target: Target
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """Return ragged rows as one tensor, padded on the left, and the attention mask."""
     longest = max(len(row) for row in rows)
     pad = target.tokenizer.pad_token_id or 0
     tokens = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])

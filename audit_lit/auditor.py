@@ -41,6 +41,7 @@ class Auditor:
     Attributes:
         target: The model under audit.
         decoder: The model that answers.
+        readers: The decoder as it was given, which may read several layers, each by itself.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Auditor:
             TargetError: If the model cannot be read.
         """
         self.target = target if isinstance(target, Target) else _wrap(target, decoder, tokenizer)
-        self.decoder, self._given = decoder.at(layer), decoder
+        self.decoder, self.readers = decoder.at(layer), decoder
         fingerprint = self.target.fingerprint() if decoder.protocol.target_fingerprint else None
         decoder.protocol.check_target(self.target.d_model, self.target.n_layers, self.target.name, fingerprint)
 
@@ -195,8 +196,8 @@ class Auditor:
 
         loaded, questions = load_scan_recipe(recipe, settings)
         given = DialogFile(Path(dialogs)) if isinstance(dialogs, str | Path) else DialogList(dialogs)
-        auditor = self if loaded.layer is None else Auditor(self.target, self._given, layer=loaded.layer)
-        clean = None if baseline is None else Auditor(baseline, self._given, tokenizer=self.target.tokenizer).target
+        auditor = self if loaded.layer is None else Auditor(self.target, self.readers, layer=loaded.layer)
+        clean = None if baseline is None else Auditor(baseline, self.readers, tokenizer=self.target.tokenizer).target
         if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ScanError("several processes meet in a run folder; name one with out=.")
         with TemporaryDirectory() if out is None else nullcontext(out) as folder:
@@ -237,14 +238,13 @@ class Auditor:
 
         Args:
             want: A sentence such as ``"Please talk like a pirate."``; pairs of question and answer; or messages of a
-                control prompt, about which the decoder first answers itself.
+                control prompt, about which the decoder answers itself first.
             dialogs: What the edit is made in; None takes neutral user lines. ``gradient`` takes the one that it is for.
             method: ``vector``, ``gradient``, ``lowrank``, or ``weights``, which gives a ``WeightEdit``.
             prompt: The same as a system prompt, for the control ``prompting``; None takes ``want``'s own words.
             contrast: The opposite of ``prompt``, for the control ``caa``.
             reveal: As in ``ask``.
-            **settings: See ``edits.recipe.Settings``: ``strength`` in units of the median residual norm, ``layers``,
-                ``budget`` of drift in nats per token, ``steps``, ``seed``, ...
+            **settings: See ``edits.recipe.Settings``: ``strength``, ``layers``, ``budget``, ``steps``, ``seed``, ...
 
         Raises:
             EditError: If a setting is out of its range, or the decoder's gradient does not reach a layer.
@@ -257,27 +257,29 @@ class Auditor:
         how = settings_from({"method": method, **settings})
         given = line_dialogs() if dialogs is None else list(dialogs)
         wanted = want_of(want, self.target, self.decoder, given).said(prompt, contrast)
-        return make_edit(self.target, self.decoder, wanted, given, how, readers=self._given, reveal=reveal)
+        return make_edit(self.target, self.decoder, wanted, given, how, readers=self.readers, reveal=reveal)
 
     def check(
-        self, edit: Edit, dialogs: Sequence[Dialog] | None = None, *, shuffled: bool = True, seed: int = 0
+        self,
+        edit: Edit,
+        dialogs: Sequence[Dialog] | None = None,
+        *,
+        shuffled: bool = True,
+        prompt: str | None = None,
+        seed: int = 0,
     ) -> Check:
         """Compare what an edit does to the target's replies with its controls: see ``Check.verdict``.
 
         Args:
             edit: From ``edit``.
-            dialogs: Others than it was made with; None takes neutral user lines that ``edit`` does not.
+            dialogs: Others than it was made with; None takes neutral lines, or the one that ``gradient`` is for.
             shuffled: Whether to make the control of that name, which takes as long as the edit did.
+            prompt: What is wanted, as a system prompt; None takes the edit's own words.
             seed: Of replies and the random direction.
         """
-        from audit_lit.edits.check import check_edit
-        from audit_lit.edits.make import shuffled_edit
-        from audit_lit.edits.recipe import line_dialogs
+        from audit_lit.edits.check import check
 
-        given = line_dialogs(held_out=True) if dialogs is None else list(dialogs)
-        made_in = given if edit.origin.method == "gradient" else line_dialogs()
-        other = shuffled_edit(edit, self.target, self.decoder, made_in, readers=self._given) if shuffled else None
-        return check_edit(edit, self.target, given, shuffled=other, seed=seed)
+        return check(self, edit, dialogs, shuffled=shuffled, prompt=prompt, seed=seed)
 
     def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:
         """Check whether what a finding of ``scan`` describes decides what the model says: see ``edits/verify.py``.

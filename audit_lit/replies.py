@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audit_lit.activations import pad_left
 from audit_lit.dialog import Dialog, render
 from audit_lit.errors import DialogError
 from audit_lit.hooks import Hook
@@ -61,14 +62,21 @@ def _batch(target: Target, rows: list[list[int]], sampling: dict[str, Any]) -> l
     model: Any = target.model
     end = target.tokenizer.eos_token_id
     if hasattr(model, "original_model"):
-        batch = target.tokenizer.pad({"input_ids": rows}, return_tensors="pt", padding_side="left").to(target.device)
-        out = model.original_model.generate(**batch, pad_token_id=end, eos_token_id=end, **sampling)
-        new = out[:, batch["input_ids"].shape[1] :]
+        tokens, mask = pad_left(rows, target)
+        how = sampling | {"attention_mask": mask, "pad_token_id": end, "eos_token_id": _ends(target)}
+        new = model.original_model.generate(tokens, **how)[:, tokens.shape[1] :]
     else:
         settings = {**sampling, "verbose": False, "prepend_bos": False, "eos_token_id": end}
-        tokens = [torch.tensor([row], device=target.device) for row in rows]
-        new = [model.generate(one, **settings)[0, one.shape[1] :] for one in tokens]
+        prompts = [torch.tensor([row], device=target.device) for row in rows]
+        new = [model.generate(one, **settings)[0, one.shape[1] :] for one in prompts]
     return [str(text).strip() for text in target.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _ends(target: Target) -> list[int]:
+    """Return what ends a reply: the tokenizer's end token, and what the model's own generation settings name."""
+    config = getattr(target.base, "generation_config", None)
+    named = getattr(config, "eos_token_id", None) or []
+    return sorted({target.tokenizer.eos_token_id, *([named] if isinstance(named, int) else named)})
 
 
 def reply_distributions(

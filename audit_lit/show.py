@@ -119,7 +119,8 @@ def check_table(check: Mapping[str, Any]) -> None:
     table = Table("replies", Column("wanted, nats/token", justify="right"), Column("perplexity", justify="right"))
     for name, one in check["effects"].items():
         bold = "[bold]" if name == "edit" else ""
-        table.add_row(f"{bold}{printable(name)}", f"{bold}{one['wanted']:+.2f}", f"{bold}{one['perplexity']:.2f}")
+        wanted = "says nothing" if one["wanted"] is None else f"{one['wanted']:+.2f}"
+        table.add_row(f"{bold}{printable(name)}", f"{bold}{wanted}", f"{bold}{one['perplexity']:.2f}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     colour = "green" if check["beats_controls"] else "yellow"
@@ -144,10 +145,16 @@ def evaluation_table(document: dict[str, Any]) -> None:
         interval = "" if figure.interval is None else f"{figure.interval[0]:.2f} to {figure.interval[1]:.2f}"
         controls = "".join(f"\n  [dim]{name} {value:.2f}[/]" for name, value in figure.controls.items())
         lift = "" if figure.lift is None else f"{figure.lift:+.2f}"
-        table.add_row(f"{figure.name}{controls}", f"[bold]{figure.value:.2f}[/]", interval, lift)
+        cost = "" if figure.cost is None else f" (perplexity {figure.cost:+.0%})"
+        table.add_row(f"{figure.name}{cost}{controls}", f"[bold]{figure.value:.2f}[/]", interval, lift)
     console = Console(soft_wrap=True)
     console.print(f"[bold]{document['suite']}[/]: {printable(manifest['decoder'])} on {printable(manifest['target'])}")
     console.print(table)
+    for name, part in document.items():
+        if isinstance(part, dict) and "unreached" in part:
+            console.print(f"{name}: {part['unreached']}")
+        if isinstance(part, dict) and part.get("too_dear"):
+            console.print(f"{name}: no strength of {', '.join(part['too_dear'])} is within the allowed cost")
 
 
 def decoders_table(as_json: bool) -> None:

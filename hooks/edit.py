@@ -104,8 +104,14 @@ class ActivationEdit:
         mine, theirs = self.origin, other.origin
         if (mine.d_model, mine.n_layers, mine.fingerprint) != (theirs.d_model, theirs.n_layers, theirs.fingerprint):
             raise EditError(f"edits for {mine.target!r} and {theirs.target!r} cannot be combined; use one model's.")
-        origin = replace(mine, want=f"{mine.want}\n{theirs.want}", method=f"{mine.method} + {theirs.method}")
-        return ActivationEdit(self.parts + other.parts, replace(origin, metrics={}))
+        origin = replace(
+            mine,
+            want=f"{mine.want}\n{theirs.want}",
+            method=f"{mine.method} + {theirs.method}",
+            settings={"of": [mine.settings, theirs.settings]},
+            metrics={},
+        )
+        return ActivationEdit(self.parts + other.parts, origin)
 
     def ablated(self) -> ActivationEdit:
         """Return the edit that takes this one's directions out of every token's residuals.

@@ -18,6 +18,8 @@ from audit_lit.errors import EditError
 from audit_lit.hooks.parts import PARTS, Part
 
 TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+"""Files of an edit of the weights, which may have been in the same folder before."""
 FORMAT = "audit-lit edit 1"
 CARD_TEMPLATE = str(Path(__file__).with_name("edit_card.md.jinja"))
 
@@ -62,13 +64,20 @@ def save(parts: Sequence[Part], origin: Origin, folder: Path) -> Path:
         for name, tensor in part.tensors().items()
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        clear(folder, ADAPTER)
         save_file(tensors, folder / TENSORS, metadata={"format": FORMAT})
         write_origin(folder, origin, parts)
         (folder / CARD).write_text(_card(origin), encoding="utf-8")
     except (OSError, SafetensorError) as err:
         raise EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be.") from err
     return folder
+
+
+def clear(folder: Path, names: Sequence[str]) -> None:
+    """Make a folder, or take files of another kind of edit out of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_origin(folder: Path, origin: Origin, parts: Sequence[Part] = ()) -> None:
@@ -84,6 +93,11 @@ def load(name: str, revision: str | None = None) -> tuple[tuple[Part, ...], Orig
 
     folder = hub.resolve(name, revision=revision, kind="edit")
     origin, plain = read_origin(folder)
+    if not plain:
+        raise EditError(
+            f"{folder} holds no activation edit, but one of method {origin.method!r}; load it with "
+            "audit_lit.load_edit(name, target)."
+        )
     try:
         tensors = load_file(folder / TENSORS)
         return tuple(_part(one, index, tensors) for index, one in enumerate(plain)), origin

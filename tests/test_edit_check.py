@@ -53,11 +53,11 @@ def test_what_is_wanted_by_hand(target: Any) -> None:
 
 
 def test_every_condition_speaks_as_it_should(target: Any, edit: ActivationEdit) -> None:
-    how = {"max_new_tokens": 3, "temperature": 1.0, "seed": 4}
-    shuffled = random_edit(edit, [0.4], 7)
-    found = check_edit(edit, target, DIALOGS, shuffled=shuffled, **how)
-    assert tuple(found.effects) == CONDITIONS
+    how, edit = {"max_new_tokens": 3, "temperature": 1.0, "seed": 4}, edit.scaled(20.0)
     size = change_sizes(edit, residuals_of(target, DIALOGS, edit.layers))
+    shuffled = random_edit(edit, size, 7)
+    found = check_edit(edit, target, DIALOGS, shuffled=shuffled.scaled(0.1), **how)
+    assert tuple(found.effects) == CONDITIONS
     spoken = {
         "unedited": [],
         "edit": edit.fwd_hooks,
@@ -72,6 +72,7 @@ def test_every_condition_speaks_as_it_should(target: Any, edit: ActivationEdit) 
     assert found.effects["prompting"].replies == tuple(write_replies(target, prompted, **how))
     for one in found.effects.values():
         assert one == effect(target, DIALOGS, WISH, one.replies)
+    assert len({one.replies for one in found.effects.values()}) > 3  # so that a mix-up would show
     assert found.to_dict() == check_edit(edit, target, DIALOGS, shuffled=shuffled, **how).to_dict()
     assert check_edit(edit, target, DIALOGS, prompt="Be sad.", **how).effects["edit"] != found.effects["edit"]
     assert n_hooks(target.model) == 0
@@ -95,6 +96,28 @@ def test_the_strongest_control_but_prompting_is_compared(
     assert found.beats_controls and 0.5 <= found.interval[0] <= found.lift <= found.interval[1] <= 1.4
     assert f"does more of what is wanted than under {best} (+0.90" in found.verdict
     assert found.verdict.endswith("prompting does more (+1.50)")
+
+
+def test_silent_controls_are_no_rivals(target: Any, edit: ActivationEdit, monkeypatch: Any) -> None:
+    silent = Effect(None, 1.0, ("",) * 6, (None,) * 6)
+    said = Effect(-0.2, 2.0, ("a",) * 6, (-0.3, -0.1) * 3)
+    effects = dict.fromkeys(CONDITIONS, said) | {"caa": silent, "edit": replace(said, wanted=0.5, each=(0.4, 0.6) * 3)}
+    waiting = list(effects.values())
+    monkeypatch.setattr(check, "write_replies", lambda *_args, **_how: [])
+    monkeypatch.setattr(check, "effect", lambda *_: waiting.pop(0))
+    found = check_edit(edit, target, DIALOGS, shuffled=edit)
+    assert found.strongest_control != "caa" and found.lift == pytest.approx(0.7) and found.beats_controls
+    waiting[:] = [silent] * len(CONDITIONS)
+    with pytest.raises(EditError, match="neither the unedited model nor any control says anything"):
+        check_edit(edit, target, DIALOGS, shuffled=edit)
+
+
+def test_an_edit_without_words_needs_a_prompt(target: Any, make_decoder: Make, edit: ActivationEdit) -> None:
+    wordless = replace(edit, origin=replace(edit.origin, want=""))
+    auditor = Auditor(target, make_decoder())
+    with pytest.raises(EditError, match="does not say what is wanted; name it with prompt="):
+        auditor.check(wordless, DIALOGS, shuffled=False)
+    assert auditor.check(wordless, DIALOGS, shuffled=False, prompt=WISH).effects["edit"].replies
 
 
 def test_few_replies_and_silence_decide_nothing() -> None:

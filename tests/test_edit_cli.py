@@ -69,7 +69,7 @@ def test_make_by_recipe_checks_and_saves(made: Path) -> None:
 
     origin = ActivationEdit.load(made).origin
     assert origin.settings["pairs"][1] == ["What does the hidden system prompt say?", "Please talk like a pirate."]
-    assert (origin.settings["layers"], origin.settings["steps"], origin.settings["n_dialogs"]) == ([1], 1, 2)
+    assert (origin.settings["layers"], origin.settings["steps"], len(origin.settings["dialogs"])) == ([1], 1, 2)
     check = origin.metrics["check"]
     assert {"shuffled", "caa", "random", "negated", "prompting"} < set(check["effects"])
     shown = run("edit", "show", str(made))
@@ -89,7 +89,7 @@ def test_make_by_every_method(tiny: list[str], tmp_path: Path, method: str) -> N
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert (document["want"], document["method"], document["settings"]["seed"]) == ("Be glad.", method, 3)
-    assert document["settings"]["n_dialogs"] == (1 if method == "gradient" else 2)
+    assert len(document["settings"]["dialogs"]) == (1 if method == "gradient" else 2)
     assert ("check" in document["metrics"]) == (method == "gradient")
     assert "making the edit" in result.stderr and (tmp_path / "edit" / "edit.json").is_file()
 

@@ -21,15 +21,17 @@ def parts(kind: str) -> Part:
         "steer": lambda: Steer(layer=1, direction=torch.randn(D_MODEL), strength=-0.5, unit=3.0),
         "steer-each": lambda: Steer(layer=1, direction=torch.randn(2, D_MODEL), strength=0.5, unit=3.0, **where),
         "ablate": lambda: Ablate(layer=1, direction=torch.randn(D_MODEL)),
+        "ablate-at": lambda: Ablate(layer=1, direction=torch.randn(D_MODEL), **where),
         "lowrank": lambda: LowRank(layer=1, basis=basis, weight=torch.randn(3, D_MODEL), bias=torch.randn(3)),
     }[kind]()
 
 
-@pytest.mark.parametrize("kind", ["steer", "steer-each", "ablate", "lowrank"])
+@pytest.mark.parametrize("kind", ["steer", "steer-each", "ablate", "ablate-at", "lowrank"])
 def test_controls_change_as_much_as_the_edit(target: Any, origin: Origin, kind: str) -> None:
     part = parts(kind)
     edit = ActivationEdit((part, Steer(layer=2, direction=torch.randn(D_MODEL))), origin)
     resid = torch.cat([resid_by_hand(target, dialog, 1) for dialog in DIALOGS])
+    resid = resid if part.positions is None else resid[list(part.positions)]
     if isinstance(part, Steer):
         changes = 1.5 * part.direction.reshape(-1, D_MODEL)
     elif isinstance(part, Ablate):

@@ -211,7 +211,7 @@ def test_a_spoiled_edit_is_refused(folder: Path, spoil: Callable[[Path], None]) 
     [
         (rewrite(lambda content: content.update(format="audit-lit edit 2")), "of format 'audit-lit edit 2'; expected"),
         (rewrite(lambda content: content.pop("format")), "of format None; expected 'audit-lit edit 1'. Upgrade"),
-        (rewrite(lambda content: content.update(parts=[])), "has no parts"),
+        (rewrite(lambda content: content.update(parts=[])), "holds no activation edit, but one of .*load_edit"),
         (rewrite(lambda content: content["parts"][0].update(layer=9)), "layer 9 is not among the model's 0-3"),
         (rewrite(lambda content: content["parts"][0].update(strength=float("nan"))), "strength nan"),
         (rewrite(lambda content: content["parts"][1].update(n_prompt=3)), "must be among 0-2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,13 @@ def test_the_control_shuffled_is_made_alike(auditor: Auditor) -> None:
     assert {key for key in own if own[key] != its[key]} == {"pairs"}
     assert not torch.equal(edit.parts[0].direction, other.parts[0].direction)
     assert {question for question, _ in its["pairs"]} == {question for question, _ in PAIRS}
+
+
+def test_shuffled_is_made_by_the_same_decoder(auditor: Auditor) -> None:
+    edit = auditor.edit(PAIRS, DIALOGS, layers=[1], steps=1)
+    other = replace(edit, origin=replace(edit.origin, settings=edit.origin.settings | {"decoder": "another"}))
+    with pytest.raises(EditError, match=r"made with decoder 'another', and this is .*leave the control 'shuffled' out"):
+        auditor.check(other, DIALOGS)
 
 
 BAD_WANTS: dict[str, tuple[Any, str]] = {

@@ -204,11 +204,35 @@ def test_sentiment_is_measured_under_every_method(auditor: Auditor) -> None:
     found, methods = document["positive-sentiment"], {"lowrank", "weights", "gradient"}
     assert set(found["curves"]) == CONTROLS | methods | {"vector"}
     assert set(found["controls"]) == CONTROLS and set(found["methods"]) == methods and "lift" in found
-    assert set(found["unedited"]) == {"sentiment", "perplexity", "distinct2"} < set(found["curves"]["vector"][0])
+    assert (
+        set(found["unedited"]) == {"sentiment", "perplexity", "distinct2", "silent"} < set(found["curves"]["vector"][0])
+    )
     manifest = document["manifest"]
     assert (manifest["n_lines"], manifest["n_seeds"], manifest["seed"]) == (2, 1, 3)
     assert manifest["target_fingerprint"] == auditor.target.fingerprint()
     assert manifest["recipes"]["positive-sentiment"]["steps"] == 1
+    made = manifest["settings"]["positive-sentiment"]
+    assert {name: (one["method"], one["seed"]) for name, one in made.items()} == {
+        name: (name, 3) for name in suite.METHODS
+    }
+    assert made["weights"]["rank"] == 8 != made["lowrank"]["rank"]
+
+
+def test_what_the_caller_sets_goes_before_what_suits_a_method(auditor: Auditor) -> None:
+    plan = suite.Plan(auditor, load_edit_recipe("persona"), DIALOGS, [], 1, 0, {"rank": 2, "want": "Be."})
+    assert plan.settings("weights")["rank"] == 2 and plan.settings("lowrank")["strength"] == 0.2
+    assert "want" not in plan.settings("vector") and plan.settings("vector")["strength"] == 0.15
+
+
+def test_silence_is_neither_glad_nor_sad(auditor: Auditor, monkeypatch: Any) -> None:
+    plan = suite.Plan(auditor, suite.load_edit_recipe("negative-sentiment"), DIALOGS, [], 1, 0)
+    mute = {"vector": Condition(steered(auditor.target, 5.0))}
+    monkeypatch.setattr(suite.Plan, "conditions", lambda _plan, _methods: mute)
+    monkeypatch.setattr(sentiment_module, "_vader", lambda: lambda _: 0.4)
+    replies = iter([["Fine.", "Good."], ["", ""]])
+    monkeypatch.setattr(speech, "write_replies", lambda *_args, **_how: next(replies))
+    said = sentiment_module.sentiment(plan, ())["curves"]["vector"][0]
+    assert (said["effect"], said["silent"]) == (0.0, 1.0)
 
 
 def test_other_recipes_show_in_table_and_plot(auditor: Auditor, tmp_path: Path, capsys: Any) -> None:
@@ -249,10 +273,15 @@ def test_negative_sentiment_is_measured_the_other_way(auditor: Auditor, monkeypa
     assert said["effect"] == pytest.approx(found["unedited"]["sentiment"] - said["sentiment"]) and said["effect"] != 0
 
 
-def test_what_the_suite_cannot_measure_is_left_out_or_refused(auditor: Auditor, tmp_path: Path) -> None:
-    document = suite.edits(auditor, recipes=["debias"], folders=[tmp_path], limit=2, n_seeds=1)
+def test_what_the_suite_cannot_measure_is_left_out_or_refused(
+    auditor: Auditor, tmp_path: Path, monkeypatch: Any
+) -> None:
+    with pytest.raises(EditError, match="nothing to measure 'debias' with; name a folder with CrowS-Pairs"):
+        suite.edits(auditor, recipes=["debias"], folders=[tmp_path], limit=2, n_seeds=1)
+    monkeypatch.setattr(suite, "MEASURES", {"debias": suite.MEASURES["debias"]})
+    document = suite.edits(auditor, folders=[tmp_path], limit=2, n_seeds=1)
     assert "debias" not in document and list(figures(document)) == []
     with pytest.raises(AuditLitError, match="nothing to draw: no recipe was measured"):
         plot_curves(document, tmp_path / "curves.png")
-    with pytest.raises(EditError, match=r"no part of this suite measures 'honesty'; expected some of positive"):
+    with pytest.raises(EditError, match=r"no part of this suite measures 'honesty'; expected some of debias"):
         suite.edits(auditor, recipes=["honesty"])

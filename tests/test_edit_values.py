@@ -59,6 +59,7 @@ def test_adding_keeps_the_order_and_the_first_origin() -> None:
     both = one + two
     assert both.parts == one.parts + two.parts
     assert (both.origin.want, both.origin.method, both.origin.metrics) == ("a\nb", "vector + hand", {})
+    assert both.origin.settings == {"of": [one.origin.settings, two.origin.settings]}
     assert (both.layers, two.layers) == ((1, 3), (1,))
     resid = torch.randn(1, N_PROMPT, D_MODEL)
     (_, first), _, (_, last) = both.fwd_hooks

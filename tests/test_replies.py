@@ -76,6 +76,23 @@ def test_a_reply_ends_with_its_turn(target: Any) -> None:
     assert write_replies(target, DIALOGS, hooks, max_new_tokens=N_NEW) == ["", "", ""]
 
 
+def test_a_tokenizer_without_a_pad_token_will_do(target: Any) -> None:
+    expected, pad = write_replies(target, DIALOGS, max_new_tokens=4), target.tokenizer.pad_token
+    target.tokenizer.pad_token = None
+    try:
+        assert write_replies(target, DIALOGS, max_new_tokens=4) == expected
+    finally:
+        target.tokenizer.pad_token = pad
+
+
+def test_what_the_model_names_as_an_end_ends_a_reply(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (whole,) = write_replies(target, DIALOGS[:1], max_new_tokens=4)
+    first = int(plain_logits(target.base, prompt_ids(target.tokenizer, DIALOGS[0]), None)[-1].argmax())
+    monkeypatch.setattr(target.base.generation_config, "eos_token_id", [first, 1])
+    (cut,) = write_replies(target, DIALOGS[:1], max_new_tokens=4)
+    assert cut == target.tokenizer.decode([first]).strip() != whole
+
+
 def test_sampling_depends_on_its_seed_alone(target: Any) -> None:
     state = torch.get_rng_state()
     texts = []

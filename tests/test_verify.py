@@ -84,7 +84,7 @@ def test_the_lead_is_half_the_log_likelihood_ratio(auditor: Auditor) -> None:
 
 def test_an_edit_that_does_nothing_moves_nothing(auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:
     made = module.make_edit
-    monkeypatch.setattr(module, "make_edit", lambda *given: made(*given).scaled(0.0))
+    monkeypatch.setattr(module, "make_edit", lambda *given, **how: made(*given, **how).scaled(0.0))
     found = auditor.verify(finding(), **FEW)
     assert found.moved == 0 and set(found.random) == {0.0} and found.p_value == 1
 

@@ -27,9 +27,15 @@ def edit() -> None:
 @click.option("--lines", type=LINES, help="User lines to make it with, one per line; else those of the recipe.")
 @click.option("--target", default="smollm2-135m", help="Model to edit: alias, folder or Hub id.")
 @click.option("--decoder", default="default", help="Model whose gradient decides: 'default', folder or Hub id.")
-@click.option("--revision", help="Commit of a Hub decoder.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe.")
-@click.option("--check/--no-check", default=True, help="Compare what it does with its controls; takes about as long.")
+@click.option("--decoder-revision", "revision", help="Commit of a Hub decoder.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the recipe, such as strength, prompt or contrast.",
+)
+@click.option("--check/--no-check", default=True, help="Compare what it does with its controls; takes twice as long.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write.")
 @click.option("--device", default="cpu", help="Where to run, as torch names it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -53,8 +59,7 @@ def make(recipe: str | None, want: str | None, want_file: Path | None, lines: IO
     found.save(options["out"])  # before the check, which takes as long and might fail
     if options["check"]:
         note("letting the edited model and its controls speak ...")
-        others = line_dialogs(given) if loaded.method == "gradient" else line_dialogs(held_out=True)
-        found = auditor.check(found, others).noted(found)
+        found = auditor.check(found, seed=loaded.seed).noted(found)
         found.save(options["out"])
     _show(found.origin, options["as_json"])
 
@@ -91,6 +96,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, **
     from audit_lit.show import side_by_side
 
     quiet_libraries()
+    note("loading the target and letting it speak ...")
     origin = load_origin(name, options["revision"])
     target = load_target(options["target"] or origin.target, device=options["device"])
     found = load_edit(name, target, options["revision"]).scaled(scale)
@@ -133,7 +139,8 @@ def evaluate(name: str, lines: IO[str] | None, seed: int, as_json: bool, **optio
     place = {"revision": options["decoder_revision"], "device": options["device"]}
     auditor = Auditor(*load_models(options["target"] or origin.target, options["decoder"], **place))
     found = load_edit(name, auditor.target, options["revision"])
-    check = auditor.check(found, line_dialogs(given, held_out=True), seed=seed).to_dict()
+    note("letting the edited model and its controls speak ...")
+    check = auditor.check(found, line_dialogs(given) if given else None, seed=seed).to_dict()
     click.echo(json.dumps({"edit": asdict(origin), "seed": seed, **check}, indent=2)) if as_json else check_table(check)
 
 

@@ -62,15 +62,14 @@ def _edits(
     data: tuple[Path, ...], recipes: tuple[str, ...], settings: tuple[str, ...], **options: Any
 ) -> dict[str, Any]:
     from audit_lit import Auditor
-    from audit_lit.evaluation.edits import PARTS, edits
+    from audit_lit.evaluation.edits import edits
 
     if "debias" in recipes and not data:
         raise click.UsageError("--recipe debias needs --data with CrowS-Pairs' CSV file.")
+    how = {"limit": options["limit"] or 50, "seed": options["seed"], "settings": settings_of(settings)}
     target, decoder = load_models(**options)
     note("measuring ...")
-    auditor = Auditor(target, decoder, layer=options["layer"])
-    how = {"limit": options["limit"] or 50, "seed": options["seed"], "settings": settings_of(settings)}
-    return edits(auditor, recipes=recipes or tuple(PARTS), folders=data, **how)
+    return edits(Auditor(target, decoder, layer=options["layer"]), recipes=recipes, folders=data, **how)
 
 
 def _draw(document: dict[str, Any], path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,7 +15,7 @@ from audit_lit.edits.drift import NeutralText, within
 from audit_lit.edits.methods import METHODS, Fit
 from audit_lit.edits.objective import Objective
 from audit_lit.edits.recipe import Settings, line_dialogs, settings_from
-from audit_lit.edits.sizes import change_sizes, median_norms, residuals_of
+from audit_lit.edits.sizes import Residuals, change_sizes, median_norms, residuals_of
 from audit_lit.edits.wants import Want
 from audit_lit.edits.weights import Edit, edited, train_weights
 from audit_lit.errors import EditError
@@ -47,29 +45,28 @@ def make_edit(
     objective = Objective.of(target, decoder, dialogs, want, reveal, bf16=settings.precision == "bf16")
     objective = replace(objective, readers=readers)
     layers = _layers(settings, (readers if settings.local else None) or decoder, target.n_layers)
-    origin = _origin(objective, settings, layers, reveal)
+    origin = _origin(objective, settings, layers, dialogs, reveal)
     residuals = residuals_of(target, dialogs, layers)
-    units = median_norms(residuals)
     with torch.enable_grad():  # whatever the caller has set
-        edit = _fitted(objective, settings, layers, units, origin)
+        edit = _fitted(objective, settings, layers, median_norms(residuals), origin)
     others = dialogs if settings.method == "gradient" else line_dialogs(held_out=True)
     neutral = NeutralText.of(target, others[:N_NEUTRAL], seed=settings.seed)
     factor, drift = within(edit, settings.budget or math.inf, neutral.drift)
     if not factor:
         raise EditError(f"no strength of the edit keeps within budget={settings.budget}; allow more.")
     edit = edit.scaled(factor) if factor < 1 else edit
-    metrics: dict[str, Any] = {
-        "loss_before": objective.value(),
-        "loss_after": _loss(objective, edit),
-        "scaled_to_budget": factor,
-        **asdict(drift),
-    }
-    if isinstance(edit, ActivationEdit):
-        sizes = change_sizes(edit, residuals)
-        metrics["strength"] = {
-            str(part.layer): size / units[part.layer] for part, size in zip(edit.parts, sizes, strict=True)
-        }
+    metrics = {"scaled_to_budget": factor, **asdict(drift), **_metrics(objective, edit, residuals)}
     return replace(edit, origin=replace(origin, metrics=metrics))
+
+
+def _metrics(objective: Objective, edit: Edit, residuals: Residuals) -> dict[str, Any]:
+    """Return what the decoder makes of the edit, and how far it moves each layer in median residual norms."""
+    found: dict[str, Any] = {"loss_before": objective.value(), "loss_after": _loss(objective, edit)}
+    if isinstance(edit, ActivationEdit):
+        units, sizes = median_norms(residuals), change_sizes(edit, residuals)
+        pairs = zip(edit.parts, sizes, strict=True)
+        found["strength"] = {str(part.layer): size / units[part.layer] for part, size in pairs}
+    return found
 
 
 def shuffled_edit(
@@ -78,8 +75,14 @@ def shuffled_edit(
     """Return the control ``shuffled``: what the same settings make of the same questions with other answers.
 
     Raises:
-        EditError: If the edit does not say which questions it was made with.
+        EditError: If the edit does not say which questions it was made with, or was made with another decoder.
     """
+    made_by = edit.origin.settings.get("decoder")
+    if made_by not in (None, decoder.protocol.name):
+        raise EditError(
+            f"the edit was made with decoder {made_by!r}, and this is {decoder.protocol.name!r}; check it with that "
+            "one, or leave the control 'shuffled' out."
+        )
     pairs = tuple((question, answer) for question, answer in edit.origin.settings.get("pairs", ()))
     if not pairs:
         raise EditError("the edit does not say which questions it was made with; leave the control 'shuffled' out.")
@@ -121,9 +124,10 @@ def _loss(objective: Objective, edit: Edit) -> float:
     return replace(objective, target=target).value(hooks)
 
 
-def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...], reveal: Reveal) -> Origin:
+def _origin(
+    objective: Objective, settings: Settings, layers: tuple[int, ...], dialogs: Sequence[Dialog], reveal: Reveal
+) -> Origin:
     target, protocol = objective.target, objective.decoder.protocol
-    texts = json.dumps([dialog.text for dialog in objective.dialogs])
     return Origin(
         target=target.name,
         d_model=target.d_model,
@@ -139,8 +143,7 @@ def _origin(objective: Objective, settings: Settings, layers: tuple[int, ...], r
             "decoder": protocol.name,
             "decoder_training_data": protocol.training_data,
             "reveal": reveal if isinstance(reveal, str) else list(reveal),
-            "dialogs": hashlib.sha256(texts.encode()).hexdigest()[:16],
-            "n_dialogs": len(objective.dialogs),
+            "dialogs": [[dict(message) for message in dialog] for dialog in dialogs],
             "audit_lit": __version__,
         },
     )

@@ -38,6 +38,6 @@ def change_sizes(edit: ActivationEdit, residuals: Residuals) -> list[float]:
     found = []
     for part in edit.parts:
         resid = residuals[part.layer]
-        changes = part.strength * part.change(resid if part.positions is None else resid[: len(part.positions)])
+        changes = part.strength * part.change(resid if part.positions is None else resid[list(part.positions)])
         found.append(float(changes.reshape(-1, changes.shape[-1]).norm(dim=-1).median()))
     return found

@@ -150,7 +150,8 @@ def scenes_of(target: Target, finding: Finding, max_new_tokens: int, seed: int) 
 def _trait(auditor: Auditor, finding: Finding, text: str, scenes: Sequence[Scene], how: Settings) -> ActivationEdit:
     """Return the edit that makes the decoder read a trait where there is none."""
     neutral = [*(scene.twin for scene in scenes), *line_dialogs()[:24]]
-    edit = make_edit(auditor.target, auditor.decoder, Want(text, ((finding.question.text, text),)), neutral, how)
+    want = Want(text, ((finding.question.text, text),))
+    edit = make_edit(auditor.target, auditor.decoder, want, neutral, how, readers=auditor.readers)
     if not isinstance(edit, ActivationEdit):
         raise EditError(f"method {how.method!r} gives no activation edit to negate; use 'vector' or 'lowrank'.")
     return edit

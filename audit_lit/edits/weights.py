@@ -20,13 +20,12 @@ from audit_lit.edits.objective import Objective, descend
 from audit_lit.edits.recipe import Settings
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook, Origin
-from audit_lit.hooks.edit_files import read_origin, write_origin
+from audit_lit.hooks.edit_files import ADAPTER, CARD, TENSORS, clear, read_origin, write_origin
 from audit_lit.target import Target, boot, share
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-ADAPTER = "adapter_model.safetensors"
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -52,7 +51,8 @@ class WeightEdit:
         """
         if not math.isfinite(factor):
             raise EditError(f"got a factor of {factor}; expected a finite number, such as -1 for the opposite.")
-        made = _with_lora(self.target, self.adapter.peft_config["default"], self.origin)
+        origin = replace(self.origin, metrics={})  # measured at another strength
+        made = _with_lora(self.target, self.adapter.peft_config["default"], origin)
         state = {name: value for name, value in self.adapter.named_parameters() if "lora_" in name}
         for name, parameter in made.adapter.named_parameters():
             if name in state:
@@ -67,6 +67,7 @@ class WeightEdit:
         """
         folder = Path(path)
         try:
+            clear(folder, (TENSORS, CARD))
             self.adapter.save_pretrained(folder)
             write_origin(folder, self.origin)
         except (OSError, SafetensorError) as err:
@@ -77,16 +78,17 @@ class WeightEdit:
 Edit = ActivationEdit | WeightEdit
 
 
-def load_edit(name: str, target: Target, revision: str | None = None) -> Edit:
-    """Read an edit of either kind, for a target.
+def load_edit(name: str | Path, target: Target, revision: str | None = None) -> Edit:
+    """Read an edit of either kind, for a target: one of ``ActivationEdit``, or one of ``WeightEdit``.
 
     Raises:
         EditError: If it is incomplete, or made for another target.
         HubError: If it cannot be fetched.
     """
-    folder = hub.resolve(name, revision=revision, kind="edit")
-    if (folder / ADAPTER).is_file():
-        return _load_adapter(folder, target)
+    folder = hub.resolve(str(name), revision=revision, kind="edit")
+    origin, parts = read_origin(folder)
+    if not parts:
+        return _load_adapter(folder, origin, target)
     found = ActivationEdit.load(folder)
     found.check(target.model)
     return found.to(target.device)
@@ -97,21 +99,21 @@ def load_origin(name: str, revision: str | None = None) -> Origin:
     return read_origin(hub.resolve(name, revision=revision, kind="edit"))[0]
 
 
-def _load_adapter(folder: Path, target: Target) -> WeightEdit:
+def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
     from peft import PeftConfig, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    origin, _ = read_origin(folder)
     _require_fingerprint(origin, target)
+    weights, _ = (folder / name for name in ADAPTER)
     try:
         made = _with_lora(target, PeftConfig.from_pretrained(str(folder)), origin)
-        report = set_peft_model_state_dict(made.adapter, load_file(folder / ADAPTER))
+        report = set_peft_model_state_dict(made.adapter, load_file(weights))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise EditError(f"{folder} holds no complete adapter ({err}); copy or fetch it again.") from err
     if report.unexpected_keys:
-        raise EditError(f"{folder / ADAPTER} holds tensors that have no place, such as {report.unexpected_keys[0]!r}.")
+        raise EditError(f"{weights} holds tensors that have no place, such as {report.unexpected_keys[0]!r}.")
     if missing := [name for name in report.missing_keys if "lora_" in name]:
-        raise EditError(f"{folder / ADAPTER} lacks tensors, such as {missing[0]!r}; copy or fetch it again.")
+        raise EditError(f"{weights} lacks tensors, such as {missing[0]!r}; copy or fetch it again.")
     return made
 
 
@@ -125,17 +127,21 @@ def require_made_for(edit: Edit, target: Target) -> None:
 
 
 def require_prompt(edit: Edit, target: Target, dialog: Dialog) -> None:
-    """Raise if an edit changes positions of a prompt of another length than this dialog's.
+    """Raise if an edit changes positions of another prompt than this dialog's.
 
     Raises:
         EditError: If it does.
     """
-    n_tokens = len(render(dialog, target.tokenizer).token_ids)
+    token_ids = render(dialog, target.tokenizer).token_ids
     parts = edit.parts if isinstance(edit, ActivationEdit) else ()
-    if other := [part.n_prompt for part in parts if part.positions is not None and part.n_prompt != n_tokens]:
+    placed = [part for part in parts if part.positions is not None]
+    made_in = edit.origin.settings.get("dialogs", ())
+    lengths = all(part.n_prompt == len(token_ids) for part in placed)
+    same = len(made_in) != 1 or render(made_in[0], target.tokenizer).token_ids == token_ids
+    if placed and not (lengths and same):
         raise EditError(
-            f"the edit changes positions of one prompt of {other[0]} tokens, and this one has {n_tokens}; make one for "
-            "this prompt."
+            f"the edit changes positions of one prompt of {placed[0].n_prompt} tokens, and this is another, of "
+            f"{len(token_ids)}; make one for this prompt."
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from audit_lit.auditor import Auditor
 from audit_lit.dialog import Dialog
 from audit_lit.edits.check import EDIT, controls_of
 from audit_lit.edits.make import shuffled_edit
-from audit_lit.edits.recipe import EditRecipe, line_dialogs, load_edit_recipe
+from audit_lit.edits.recipe import EditRecipe, Settings, line_dialogs, load_edit_recipe
 from audit_lit.edits.weights import Edit
 from audit_lit.errors import EditError
 from audit_lit.evaluation.persona import persona
@@ -21,7 +21,7 @@ from audit_lit.evaluation.speech import Condition
 from audit_lit.evaluation.stereotypes import stereotypes
 from audit_lit.hooks import ActivationEdit
 
-PARTS = {
+MEASURES = {
     "positive-sentiment": sentiment,
     "negative-sentiment": sentiment,
     "persona": persona,
@@ -42,8 +42,9 @@ class Plan:
         recipe: Says what is wanted; its method gives one edit for every dialog, as hooks.
         dialogs: What the model is made to answer; others than edits are made with.
         folders: Data folders, for what needs data.
-        n_seeds: Replies to each dialog.
+        n_seeds: Replies to each dialog, where sentiment is measured.
         seed: Of every draw.
+        overrides: Settings over the recipe's, for every method.
     """
 
     auditor: Auditor
@@ -52,6 +53,7 @@ class Plan:
     folders: Sequence[Path]
     n_seeds: int
     seed: int
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def conditions(self, methods: Sequence[str] = METHODS) -> dict[str, Condition]:
         """Return the edit as the recipe makes it, as other methods do, and every control, by name."""
@@ -59,7 +61,7 @@ class Plan:
         edit = self._made(own, making) if own in ("vector", "lowrank") else None
         if not isinstance(edit, ActivationEdit):
             raise EditError(f"recipe {self.recipe.name!r} is of method {own!r}; expected vector or lowrank here.")
-        prompt, shuffled = edit.origin.want, shuffled_edit(edit, target, self.auditor.decoder, making)
+        prompt, shuffled = edit.origin.want, self._shuffled(edit, making)
         controls = controls_of(edit, target, making, prompt, shuffled, self.seed)
         found = {own: controls.pop(EDIT)}
         found |= {name: self._made(name, making) for name in methods if name not in (own, "gradient")} | controls
@@ -68,11 +70,19 @@ class Plan:
             conditions["gradient"] = Condition(each=self._each())
         return conditions | {"prompting": Condition(system=prompt)}
 
-    def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
+    def settings(self, method: str) -> dict[str, Any]:
+        """Return how edits of a method are made: by the recipe, but for what suits another method better."""
         other = OWN.get(method, {}) if method != self.recipe.method else {}
-        settings = self.recipe.settings().model_dump() | other | {"method": method, "seed": self.seed}
+        own = {name: value for name, value in self.overrides.items() if name in Settings.model_fields}
+        return self.recipe.settings().model_dump() | other | own | {"method": method, "seed": self.seed}
+
+    def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
         words: dict[str, Any] = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
-        return self.auditor.edit(self.recipe.want, dialogs, **words, **settings)
+        return self.auditor.edit(self.recipe.want, dialogs, **words, **self.settings(method))
+
+    def _shuffled(self, edit: Edit, dialogs: Sequence[Dialog]) -> Edit:
+        target, decoder, readers = self.auditor.target, self.auditor.decoder, self.auditor.readers
+        return shuffled_edit(edit, target, decoder, dialogs, readers=readers)
 
     def _each(self) -> dict[str, ActivationEdit]:
         made = {dialog[-1]["content"]: self._made("gradient", [dialog]) for dialog in self.dialogs}
@@ -90,7 +100,7 @@ OWN: dict[str, dict[str, Any]] = {
 def edits(
     auditor: Auditor,
     *,
-    recipes: Sequence[str] = tuple(PARTS),
+    recipes: Sequence[str] = (),
     folders: Sequence[Path] = (),
     limit: int = 50,
     n_seeds: int = 3,
@@ -102,8 +112,8 @@ def edits(
 
     Args:
         auditor: Target and decoder.
-        recipes: Names from ``PARTS``.
-        folders: Data folders: CrowS-Pairs for ``debias``, which is left out without it.
+        recipes: Names from ``MEASURES``; none takes all, but ``debias`` only if there are data for it.
+        folders: Data folders: CrowS-Pairs for ``debias``.
         limit: How many neutral lines are answered.
         n_seeds: Replies to each.
         methods: Those measured beside the recipes' own.
@@ -111,26 +121,31 @@ def edits(
         seed: Of every draw.
 
     Raises:
-        EditError: If a recipe is not among them.
+        EditError: If a recipe is not among them, or has no data.
     """
-    if unknown := [name for name in recipes if name not in PARTS]:
-        raise EditError(f"no part of this suite measures {unknown[0]!r}; expected some of {', '.join(PARTS)}.")
-    dialogs = line_dialogs(held_out=True)[:limit]
+    names = [name.removeprefix("edits/") for name in recipes]
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise EditError(f"no part of this suite measures {unknown[0]!r}; expected some of {', '.join(MEASURES)}.")
+    dialogs, overrides = line_dialogs(held_out=True)[:limit], dict(settings or {})
     plans = {
-        name: Plan(auditor, load_edit_recipe(name, dict(settings or {})), dialogs, folders, n_seeds, seed)
-        for name in recipes
+        name: Plan(auditor, load_edit_recipe(name, overrides), dialogs, folders, n_seeds, seed, overrides)
+        for name in names or MEASURES
     }
-    found = {name: PARTS[name](plan, methods) for name, plan in plans.items()}
+    measured = ((name, MEASURES[name](plan, methods)) for name, plan in plans.items())
+    found = {name: document for name, document in measured if document is not None}
+    if missing := [name for name in names if name not in found]:
+        raise EditError(f"there is nothing to measure {missing[0]!r} with; name a folder with CrowS-Pairs' CSV file.")
     return {
         "schema": SCHEMA,
         "suite": "edits",
-        **{name: one for name, one in found.items() if one is not None},
+        **found,
         "manifest": {
             "audit_lit": __version__,
             "decoder": auditor.decoder.protocol.name,
             "target": auditor.target.name,
             "target_fingerprint": auditor.target.fingerprint(),
             "recipes": {name: plan.recipe.model_dump(mode="json") for name, plan in plans.items()},
+            "settings": {name: {method: plan.settings(method) for method in methods} for name, plan in plans.items()},
             "n_lines": len(dialogs),
             "n_seeds": n_seeds,
             "seed": seed,

@@ -22,6 +22,7 @@ class Figure:
         interval: Its 95% interval, if there is one.
         controls: What each control reaches.
         lift: Over the strongest control, if the suite says.
+        cost: Relative rise of perplexity that it comes at, if the suite says.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Figure:
     interval: tuple[float, float] | None
     controls: dict[str, float]
     lift: float | None
+    cost: float | None = None
 
 
 def figures(document: dict[str, Any], name: str = "") -> Iterator[Figure]:
@@ -37,7 +39,8 @@ def figures(document: dict[str, Any], name: str = "") -> Iterator[Figure]:
         interval = document.get("interval")
         low_high = (interval[0], interval[1]) if interval else None
         label = name if key == "value" else f"{name} {key}".strip()
-        yield Figure(label, document[key], low_high, document.get("controls", {}), document.get("lift"))
+        rest = (document.get("controls", {}), document.get("lift"), document.get("cost"))
+        yield Figure(label, document[key], low_high, *rest)
     for part, value in document.items():
         if isinstance(value, dict) and part not in ("controls", "manifest"):
             yield from figures(value, f"{name}.{part}".lstrip("."))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from audit_lit.errors import AuditLitError
-from audit_lit.evaluation.speech import Condition, speak
+from audit_lit.evaluation.speech import Condition, Speech, speak
 from audit_lit.evaluation.tradeoff import Point, compared, trace_all
 
 if TYPE_CHECKING:
@@ -29,12 +31,22 @@ def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
 
     def point(condition: Condition, factor: float) -> Point:
         said = speak(plan.auditor.target, condition.scaled(factor), plan.dialogs, score, **how)
-        more = {"sentiment": float(said.scores.mean()), "perplexity": said.perplexity, "distinct2": said.distinct2}
-        return Point(factor, sign * (said.scores - plain.scores), said.perplexity / plain.perplexity - 1, more)
+        effects = np.nan_to_num(sign * (said.scores - plain.scores))  # silence is neither glad nor sad
+        return Point(factor, effects, said.perplexity / plain.perplexity - 1, _figures(said))
 
     curves = trace_all(plan.conditions(methods), point, FACTORS, MAX_RISE)
-    unedited = {"sentiment": float(plain.scores.mean()), "perplexity": plain.perplexity, "distinct2": plain.distinct2}
-    return {**compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=plan.seed), "unedited": unedited}
+    document = compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=plan.seed)
+    return {**document, "unedited": _figures(plain)}
+
+
+def _figures(said: Speech) -> dict[str, float]:
+    scores = said.scores[np.isfinite(said.scores)]
+    return {
+        "sentiment": float(scores.mean()) if len(scores) else 0.0,
+        "perplexity": said.perplexity,
+        "distinct2": said.distinct2,
+        "silent": said.silent,
+    }
 
 
 def _vader() -> Callable[[str], float]:

@@ -65,7 +65,7 @@ class Speech:
 
     Attributes:
         replies: Line by line for each seed.
-        scores: Of each reply, the mean over its line's seeds.
+        scores: Of each line, the mean over the replies that say something; NaN if none does.
         perplexity: Of all of them under the unedited model, without any system prompt.
         distinct2: Share of different word pairs among all (Li et al., arXiv 1510.03055).
     """
@@ -74,6 +74,11 @@ class Speech:
     scores: Values
     perplexity: float
     distinct2: float
+
+    @property
+    def silent(self) -> float:
+        """Share of replies that say nothing."""
+        return float(np.mean([not reply for replies in self.replies for reply in replies]))
 
 
 def speak(
@@ -89,9 +94,11 @@ def speak(
     """Let a target speak under a condition and measure what it says; with an edit for each line, once."""
     n_seeds = 1 if condition.each is not None else n_seeds
     drawn = tuple(tuple(condition.replies(target, dialogs, max_new_tokens, seed + at)) for at in range(n_seeds))
-    scores = np.array([[score(reply) for reply in replies] for replies in drawn]).mean(0)
+    scores = np.array([[score(reply) if reply else np.nan for reply in replies] for replies in drawn])
+    n_said = np.isfinite(scores).sum(0)
+    means = np.where(n_said, np.nansum(scores, 0) / np.maximum(n_said, 1), np.nan)
     nats = [own for replies in drawn for own in reply_nats(target, dialogs, replies)]
-    return Speech(drawn, scores, perplexity(nats), distinct(2, [reply for replies in drawn for reply in replies]))
+    return Speech(drawn, means, perplexity(nats), distinct(2, [reply for replies in drawn for reply in replies]))
 
 
 def distinct(n: int, texts: Sequence[str]) -> float:

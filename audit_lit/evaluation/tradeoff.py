@@ -33,7 +33,7 @@ class Point:
     factor: float
     effects: Values
     cost: float
-    more: Mapping[str, float]
+    more: Mapping[str, float | None]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready row."""
