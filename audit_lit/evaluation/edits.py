@@ -63,7 +63,7 @@ class Plan:
             raise EditError(f"recipe {self.recipe.name!r} is of method {own!r}; expected vector or lowrank here.")
         prompt, shuffled = edit.origin.want, self._shuffled(edit, making)
         controls = controls_of(edit, target, making, prompt, shuffled, self.seed)
-        found = {own: controls.pop(EDIT)}
+        found: dict[str, Edit] = {own: controls.pop(EDIT)}
         found |= {name: self._made(name, making) for name in methods if name not in (own, "gradient")} | controls
         conditions = {name: Condition(one) for name, one in found.items()}
         if "gradient" in methods:
