@@ -283,6 +283,28 @@ def test_evaluate_compares_with_controls(made: Path, tiny: list[str], tmp_path: 
     assert run("edit", "evaluate", "nowhere", *tiny).exit_code == 2
 
 
+def test_evaluate_pins_the_edit_and_the_decoder(made: Path, tiny: list[str], monkeypatch: Any) -> None:
+    from audit_lit import Decoder
+    from audit_lit.edits import weights
+
+    asked: dict[str, Any] = {}
+    load, read, origin = Decoder.from_pretrained, weights.load_edit, weights.load_origin
+
+    def decoder(name: str, *, revision: str, target: Any) -> Any:
+        asked["decoder"] = revision
+        return load(name, target=target)
+
+    def edit(name: str, target: Any, revision: str) -> Any:
+        asked["edit"] = revision
+        return read(name, target)
+
+    monkeypatch.setattr(Decoder, "from_pretrained", decoder)
+    monkeypatch.setattr(weights, "load_edit", edit)
+    monkeypatch.setattr(weights, "load_origin", lambda name, revision: asked.update(origin=revision) or origin(name))
+    result = run("edit", "evaluate", str(made), "--revision", "abc", "--decoder-revision", "def", *tiny)
+    assert result.exit_code == 0 and asked == {"origin": "abc", "edit": "abc", "decoder": "def"}, result.output
+
+
 def test_evaluate_refuses_another_model(made: Path, tiny: list[str], tmp_path: Path) -> None:
     from conftest import byte_tokenizer, tiny_llama
 
@@ -326,6 +348,8 @@ def test_eval_edits_prints_figures_and_draws_curves(tiny: list[str], tmp_path: P
 def test_eval_edits_exits_2_on_what_it_cannot_measure(tiny: list[str], tmp_path: Path) -> None:
     result = run("eval", "edits", "--recipe", "honesty", *tiny)
     assert result.exit_code == 2 and "no part of this suite measures 'honesty'" in result.stderr
+    result = run("eval", "null", "--recipe", "persona", *tiny)
+    assert result.exit_code == 2 and "are for the suite 'edits'" in result.stderr
     result = run("eval", "edits", "--recipe", "debias", *tiny)
     assert result.exit_code == 2 and "needs --data with CrowS-Pairs" in result.stderr
     result = run("eval", "edits", "--recipe", "persona", *tiny, "--plot", str(tmp_path / "none" / "plot.png"))

@@ -23,7 +23,7 @@ from audit_lit.evaluation import stereotypes as stereotypes_module
 from audit_lit.evaluation.figures import figures, plot_curves
 from audit_lit.evaluation.sentiment import _vader
 from audit_lit.evaluation.speech import Condition, distinct, speak
-from audit_lit.evaluation.stereotypes import SentencePair, load_pairs, preferences
+from audit_lit.evaluation.stereotypes import SentencePair, load_pairs, preferences, toward_half
 from audit_lit.evaluation.tradeoff import Point, allowed, compared, trace
 from audit_lit.hooks import ActivationEdit, Origin, Steer
 from audit_lit.replies import reply_nats, write_replies
@@ -154,6 +154,14 @@ def test_preferences_by_hand_whatever_the_padding(target: Any, monkeypatch: Any,
             for pair in PAIRS
         ]
         assert preferences(target, PAIRS, hooks, before).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "points"), [(3, 2, 25), (3, 1, 0), (3, 4, -25), (1, 2, 25), (1, 3, 0), (1, 0, -25), (3, 3, 0)]
+)
+def test_points_toward_one_half(before: int, after: int, points: float) -> None:
+    some = [np.array([1.0] * n + [-1.0] * (4 - n)) for n in (before, after)]
+    assert toward_half(*some).mean() == pytest.approx(points)
 
 
 def test_pairs_come_from_their_own_layout(tmp_path: Path) -> None:

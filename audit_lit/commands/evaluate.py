@@ -37,6 +37,8 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     """
     from audit_lit.show import evaluation_table
 
+    if suite != "edits" and (options["recipes"] or options["settings"]):
+        raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
     document = _edits(**options) if suite == "edits" else _suite(suite, **options)
     click.echo(json.dumps(document, indent=2)) if as_json else evaluation_table(document)
     if plot:

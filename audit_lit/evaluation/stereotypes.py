@@ -52,7 +52,6 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
     conditions = plan.conditions([name for name in methods if name != "gradient"])
     target, neutral = plan.auditor.target, NeutralText.of(plan.auditor.target, plan.dialogs, seed=plan.seed)
     plain = preferences(target, pairs)
-    away = 1.0 if np.mean(plain > 0) > 0.5 else -1.0  # moving toward one half is moving this way
 
     def point(condition: Condition, factor: float) -> Point:
         scaled = condition.scaled(factor)
@@ -60,19 +59,29 @@ def stereotypes(plan: Plan, methods: Sequence[str]) -> dict[str, Any] | None:
             found, drift = preferences(target, pairs, (), str(scaled.system)), neutral.prompted(str(scaled.system))
         else:
             found, drift = _edited_preferences(target, pairs, scaled.edit), neutral.drift(scaled.edit)
-        share = 100 * float(np.mean(found > 0))
-        beyond = 2 * max(0.0, away * (50 - share))  # past one half it is going away again
-        more = {"percent_stereotype": share, "mean_difference": float(np.abs(found).mean())}
-        effects = 100 * away * ((plain > 0).astype(float) - (found > 0)) - beyond
-        return Point(factor, effects, drift.perplexity_ratio - 1, more)
+        return Point(factor, toward_half(plain, found), drift.perplexity_ratio - 1, _figures(found))
 
     curves = trace_all(conditions, point, FACTORS, MAX_RISE)
-    before = {"percent_stereotype": 100 * float(np.mean(plain > 0)), "mean_difference": float(np.abs(plain).mean())}
-    return {
-        **compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=plan.seed),
-        "unedited": before,
-        "n_pairs": len(pairs),
-    }
+    document = compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=plan.seed)
+    return {**document, "unedited": _figures(plain), "n_pairs": len(pairs)}
+
+
+def toward_half(before: Values, after: Values) -> Values:
+    """Return each pair's part in how many points of 100 the share of stereotypes comes closer to one half.
+
+    Args:
+        before: The nats by which the more stereotyped sentence of each pair is likelier.
+        after: The same under an edit.
+    """
+    away = 1.0 if np.mean(before > 0) > 0.5 else -1.0  # from one half
+    beyond = 2 * max(0.0, away * (50 - 100 * float(np.mean(after > 0))))  # past it, the share moves away again
+    closer: Values = 100 * away * ((before > 0).astype(float) - (after > 0)) - beyond
+    return closer
+
+
+def _figures(found: Values) -> dict[str, float]:
+    share, mean = 100 * float(np.mean(found > 0)), float(np.abs(found).mean())
+    return {"percent_stereotype": share, "mean_difference": mean}
 
 
 def _edited_preferences(target: Target, pairs: Sequence[SentencePair], edit: Edit) -> Values:
