@@ -37,9 +37,10 @@ def launched(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_two_processes_audit_like_one(target: Any, make_decoder: Any, tiny_folder: Path, tmp_path: Path) -> None:
     from audit_lit import Auditor, Decoder
+    from audit_lit.scan.engine import CHUNK
 
     make_decoder().save(tmp_path / "decoder")
-    dialogs = [[{"role": "user", "content": f"Hello number {index}."}] for index in range(11)]
+    dialogs = [[{"role": "user", "content": f"Hello number {index}."}] for index in range(CHUNK + 3)]
     (tmp_path / "dialogs.jsonl").write_text("".join(json.dumps(dialog) + "\n" for dialog in dialogs))
     fast = {"samples": 1, "max_new_tokens": 4, "twins": 2, "min_lift": 0.1}
     command = ["scan", str(tiny_folder), "--decoder", str(tmp_path / "decoder"), "--recipe", "persona", "--json"]
@@ -53,7 +54,7 @@ def test_two_processes_audit_like_one(target: Any, make_decoder: Any, tiny_folde
     torch.set_num_threads(threads)
     two = json.loads(done.stdout)
     assert two["findings"] == json.loads(one.to_json())["findings"]
-    assert [len(path.read_text().splitlines()) for path in sorted((tmp_path / "two").glob("records-*"))] == [8, 3]
+    assert [len(path.read_text().splitlines()) for path in sorted((tmp_path / "two").glob("records-*"))] == [CHUNK, 3]
 
 
 def test_two_processes_train_like_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
