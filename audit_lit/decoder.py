@@ -232,6 +232,8 @@ class Decoder(TextModel):
         Raises:
             DialogError: If a prompt and its answer do not fit the decoder's context.
         """
+        if not asked:
+            return []
         prompts = self._prompts(activations.rows([one.row for one in asked]), [one.question for one in asked])
         # Without activations it is the same prompt whatever the row.
         keys = [

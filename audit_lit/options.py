@@ -36,6 +36,8 @@ class ContractGroup(click.Group):
             raise click.exceptions.Exit(3 if isinstance(err, Incomplete) else 2) from err
         except click.exceptions.Exit:
             raise
+        except SystemExit as err:  # rich's, where the reader of a pipe has gone
+            raise click.exceptions.Exit(3) from err
         except (click.Abort, KeyboardInterrupt) as err:
             click.echo("interrupted; finished parts are kept.", err=True)
             raise click.exceptions.Exit(3) from err

@@ -28,6 +28,16 @@ def tiny(tiny_folder: Path, make_decoder: Any, tmp_path: Path) -> list[str]:
     return [*pair, "--samples", "1", "--max-new-tokens", "4"]
 
 
+def test_a_reader_that_has_gone_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit import show
+
+    def gone(*_: Any) -> None:
+        raise SystemExit(1)  # as rich does
+
+    monkeypatch.setattr(show, "decoders_table", gone)
+    assert run("decoders").exit_code == 3
+
+
 def test_ask_prints_answer_controls_and_verdict(tiny: list[str]) -> None:
     result = run("ask", "Who?", "--system", "Be [bold]x[/].", "--user", "Hi\x1b[31m", *tiny)
     assert result.exit_code == 0, result.output

@@ -36,6 +36,16 @@ def test_scores_are_the_expected_answers_nats(auditor: Any, tmp_path: Path) -> N
     assert len(found["scores"][question.id]) == 1 + 41 and len(set(found["scores"][question.id])) > 2
 
 
+@pytest.mark.parametrize("recipe", ["hidden-prompt", "persona", "user-model", "deception"])
+def test_every_shipped_recipe_asks_all_that_it_names(auditor: Any, recipe: str) -> None:
+    from audit_lit.scan.recipe import load_scan_recipe
+
+    report = auditor.scan(dialogs(2), recipe, **FAST)
+    questions = load_scan_recipe(recipe)[1]
+    assert report.complete and report.n_read == 2
+    assert [finding.question.id for finding in report.findings] == [question.id for question in questions]
+
+
 def without_order(path: Path) -> list[str]:
     lines = [line for file in path.glob("records-*.jsonl") for line in file.read_text().splitlines()]
     return sorted(line for line in lines if line.endswith("}}"))

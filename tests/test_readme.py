@@ -64,4 +64,5 @@ def test_library_examples_run(
     assert capsys.readouterr().out.strip()
     assert scope["answer"].lift > 0  # type: ignore[attr-defined]
     exec(compile(edit, "README.md", "exec"), {})
-    assert len(set(capsys.readouterr().out.splitlines())) >= 3  # what it says changes with the strength
+    said = capsys.readouterr().out
+    assert said[0].isupper() and len(set(said.splitlines())) >= 3  # whole, and it changes with the strength
