@@ -15,55 +15,110 @@ if (_root / "pyproject.toml").is_file() and not (Path(__file__).parent / "hooks"
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from audit_lit.activations import Activations
-    from audit_lit.answer import Answer
+    from audit_lit.answers.answer import Answer
+    from audit_lit.answers.claims import Claim
+    from audit_lit.answers.session import Reading
     from audit_lit.auditor import Auditor
-    from audit_lit.claims import Claim
-    from audit_lit.decoder import Decoder
-    from audit_lit.edits.weights import load_edit
-    from audit_lit.errors import AuditLitError, DecoderMismatch, HubError
-    from audit_lit.hooks.capture import capture
-    from audit_lit.hooks.edit import ActivationEdit
-    from audit_lit.hooks.inject import inject
-    from audit_lit.protocol import Protocol
+    from audit_lit.decoder.config import DecoderConfig
+    from audit_lit.decoder.decoder import Decoder
+    from audit_lit.edits.checks.check import Check
+    from audit_lit.edits.checks.verify import Verification
+    from audit_lit.edits.weights import WeightEdit, load_edit
+    from audit_lit.errors import (
+        ActivationError,
+        AuditLitError,
+        DataError,
+        DecoderConfigError,
+        DecoderMismatch,
+        DialogError,
+        EditError,
+        HubError,
+        Incomplete,
+        QuestionError,
+        RecipeError,
+        ScanError,
+        SettingsError,
+        TargetError,
+        TrainingError,
+    )
+    from audit_lit.hooks import ActivationEdit, capture, inject
+    from audit_lit.models.activations import Activations
+    from audit_lit.models.loading import load_target
+    from audit_lit.models.target import Target
+    from audit_lit.report.audit_report import AuditReport
     from audit_lit.scan.findings import Finding
-    from audit_lit.scan.report import AuditReport
-    from audit_lit.target import Target, load_target
+
+    Protocol = DecoderConfig
 
 _HOME = {
     "ActivationEdit": "hooks",
-    "Activations": "activations",
-    "Answer": "answer",
+    "ActivationError": "errors",
+    "Activations": "models.activations",
+    "Answer": "answers.answer",
     "AuditLitError": "errors",
-    "AuditReport": "scan.report",
+    "AuditReport": "report.audit_report",
     "Auditor": "auditor",
-    "Claim": "claims",
-    "Decoder": "decoder",
+    "Check": "edits.checks.check",
+    "Claim": "answers.claims",
+    "DataError": "errors",
+    "Decoder": "decoder.decoder",
+    "DecoderConfig": "decoder.config",
+    "DecoderConfigError": "errors",
     "DecoderMismatch": "errors",
+    "DialogError": "errors",
+    "EditError": "errors",
     "Finding": "scan.findings",
     "HubError": "errors",
-    "Protocol": "protocol",
-    "Target": "target",
+    "Incomplete": "errors",
+    "QuestionError": "errors",
+    "Reading": "answers.session",
+    "RecipeError": "errors",
+    "ScanError": "errors",
+    "SettingsError": "errors",
+    "Target": "models.target",
+    "TargetError": "errors",
+    "TrainingError": "errors",
+    "Verification": "edits.checks.verify",
+    "WeightEdit": "edits.weights",
     "capture": "hooks",
     "inject": "hooks",
     "load_edit": "edits.weights",
-    "load_target": "target",
+    "load_target": "models.loading",
 }
+_FORMER = {"Protocol": "DecoderConfig"}
+"""Names that callers know from before, and what they are called now."""
 
 __all__ = [
     "ActivationEdit",
+    "ActivationError",
     "Activations",
     "Answer",
     "AuditLitError",
     "AuditReport",
     "Auditor",
+    "Check",
     "Claim",
+    "DataError",
     "Decoder",
+    "DecoderConfig",
+    "DecoderConfigError",
     "DecoderMismatch",
+    "DialogError",
+    "EditError",
     "Finding",
     "HubError",
+    "Incomplete",
     "Protocol",
+    "QuestionError",
+    "Reading",
+    "RecipeError",
+    "ScanError",
+    "SettingsError",
     "Target",
+    "TargetError",
+    "TrainingError",
+    "Verification",
+    "WeightEdit",
     "__version__",
     "capture",
     "inject",
@@ -74,9 +129,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``audit-lit --help`` does not import torch."""
-    if name not in _HOME:
+    current = _FORMER.get(name, name)
+    if current not in _HOME:
         raise AttributeError(f"module 'audit_lit' has no attribute {name!r}")
-    return getattr(import_module(f"audit_lit.{_HOME[name]}"), name)
+    return getattr(import_module(f"audit_lit.{_HOME[current]}"), current)
 
 
 def __dir__() -> list[str]:

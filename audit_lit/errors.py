@@ -5,11 +5,19 @@ A message says what was got, what was expected and what to do next.
 
 
 class AuditLitError(Exception):
-    """Base of every error audit-lit raises on purpose."""
+    """Base of every error that audit-lit raises on purpose."""
 
 
 class DialogError(AuditLitError, ValueError):
-    """A dialog cannot be rendered, or nothing in it may be read."""
+    """A dialog cannot be read or rendered, or nothing in it may be revealed."""
+
+
+class QuestionError(AuditLitError, ValueError):
+    """A question or a claim is empty, or does not fit the decoder's context with its answer."""
+
+
+class SettingsError(AuditLitError, ValueError):
+    """A setting has an unknown name or a value out of its range."""
 
 
 class TargetError(AuditLitError, ValueError):
@@ -20,8 +28,8 @@ class ActivationError(AuditLitError, ValueError):
     """Activations are not finite, or have the wrong shape."""
 
 
-class ProtocolError(AuditLitError, ValueError):
-    """A decoder's protocol is missing, malformed or cannot be followed."""
+class DecoderConfigError(AuditLitError, ValueError):
+    """A decoder's configuration is missing, malformed, or cannot be followed."""
 
 
 class DecoderMismatch(AuditLitError, ValueError):
@@ -37,11 +45,19 @@ class HubError(AuditLitError, OSError):
 
 
 class RecipeError(AuditLitError, ValueError):
-    """A recipe or its data folder is malformed."""
+    """A recipe or a question of an audit is unknown or malformed."""
+
+
+class DataError(AuditLitError, ValueError):
+    """A data folder is malformed, or holds too little for what is asked of it."""
+
+
+class TrainingError(AuditLitError, ValueError):
+    """A training run cannot start or go on."""
 
 
 class ScanError(AuditLitError, OSError):
-    """A run folder cannot be used: it is another run's, in use, or not writable."""
+    """A run folder cannot be used: it belongs to another run, is in use, or cannot be written."""
 
 
 class Incomplete(ScanError):

@@ -1,15 +1,16 @@
-"""Settings of recipes: overrides, and what is wrong with them in words."""
+"""Settings that a person writes: overrides, and what is wrong with them in words."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 
 def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with others put over them, key by key in nested ones."""
+    """Return settings with overrides put over them, key by key in nested ones."""
     result = dict(content)
     for key, value in overrides.items():
         nested = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -17,15 +18,25 @@ def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
     return result
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is nearest to an unknown one; empty if none is near."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
 def explain(err: Exception, *models: type[BaseModel]) -> str:
     """Return what is wrong with settings in words, with the nearest known key for an unknown one."""
     if not isinstance(err, ValidationError):
         return str(err)
-    known, found = [name for model in models for name in model.model_fields], []
-    for problem in err.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1) if problem["loc"] else []
-        hint = f", did you mean {near[0]!r}?" if near else f"; expected some of {', '.join(known)}"
-        unknown = problem["type"] == "extra_forbidden"
-        found.append(f"unknown key {where!r}{hint}" if unknown else f"{where}: {problem['msg']}")
-    return "; ".join(found)
+    known = [name for model in models for name in model.model_fields]
+    return "; ".join(_explain_problem(problem, known) for problem in err.errors())
+
+
+def _explain_problem(problem: Any, known: list[str]) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f", did you mean {nearest[0]!r}?" if nearest else f"; expected some of {', '.join(known)}"
+        return f"unknown key {where!r}{hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -19,8 +19,8 @@ import click
 from scipy.stats import binomtest
 
 from audit_lit import Auditor, Decoder, load_target
-from audit_lit.data import measurable
-from audit_lit.datasets import load_split
+from audit_lit.data.rows import measurable
+from audit_lit.data.splits import load_split
 from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.scan.engine import twins_per_dialog
 from audit_lit.scan.findings import findings

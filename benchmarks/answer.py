@@ -12,8 +12,8 @@ from functools import partial
 import click
 import torch
 
-from audit_lit.prompt import build_prompt, collate
-from audit_lit.target import share
+from audit_lit.decoder.prompt import build_prompt, collate
+from audit_lit.models.loading import share_weights
 from benchmarks import models, pairs
 
 GOAL = "<= 1.1"
@@ -27,12 +27,12 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], new_
     """Compare ``Decoder.answer`` with plain generation."""
     target = models.load(tiny)
     decoder = models.decoder_of(target)
-    plain, tokenizer, end = share(target.base), target.tokenizer, target.tokenizer.eos_token_id
+    plain, tokenizer, end = share_weights(target.base), target.tokenizer, target.tokenizer.eos_token_id
     found = []
     for batch in batches:
         activations, questions = models.reading(target, decoder, batch)
         n_slots = int(activations.mask[0].sum())
-        prompts = [build_prompt(decoder.protocol, tokenizer, question, n_slots) for question in questions]
+        prompts = [build_prompt(decoder.config, tokenizer, question, n_slots) for question in questions]
         tokens = collate(prompts, [[]] * batch, tokenizer.pad_token_id)
         answer = partial(decoder.answer, activations, questions, max_new_tokens=new_tokens)
         generate = partial(

@@ -13,7 +13,7 @@ import click
 import torch
 
 from audit_lit.hooks import capture
-from audit_lit.target import share
+from audit_lit.models.loading import share_weights
 from benchmarks import models, pairs
 
 GOAL = "<= 1.1"
@@ -27,8 +27,8 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], leng
     """Compare ``capture`` with the forward pass that it needs."""
     target = models.load(tiny)
     decoder = models.decoder_of(target)
-    layer = decoder.protocol.read_layers[0]
-    cut = share(target.base).model
+    layer = decoder.config.read_layers[0]
+    cut = share_weights(target.base).model
     cut.layers = cut.layers[: layer + 1]
     found = []
     for batch in batches:

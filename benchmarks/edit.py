@@ -13,7 +13,7 @@ import click
 import torch
 
 from audit_lit import ActivationEdit, Target
-from audit_lit.hooks import LowRank, Origin, Part, Steer
+from audit_lit.hooks import Intervention, LowRank, Origin, Steer
 from benchmarks import models, pairs
 
 
@@ -32,7 +32,7 @@ def main(repeats: int, tiny: bool, as_json: bool, new_tokens: int) -> None:
     target = models.load(tiny)
     d_model, layer = target.d_model, target.n_layers // 3
     basis = torch.linalg.qr(torch.randn(d_model, 4))[0].T
-    parts: dict[str, tuple[Part, str | None]] = {
+    parts: dict[str, tuple[Intervention, str | None]] = {
         "one direction": (Steer(layer=layer, direction=torch.randn(d_model), strength=1e-3), "<= 1.05"),
         "rank 4": (LowRank(layer=layer, basis=basis, weight=basis, bias=torch.zeros(4)), None),
     }

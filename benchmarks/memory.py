@@ -19,8 +19,8 @@ import psutil
 import torch
 from torch import nn
 
+from audit_lit.commands.ask_tmp import DEMO
 from audit_lit.hooks import capture
-from audit_lit.options import DEMO
 from benchmarks import models, pairs
 
 GOAL = "<= 1.15"

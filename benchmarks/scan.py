@@ -18,7 +18,7 @@ import click
 import psutil
 
 from audit_lit import Auditor
-from audit_lit.options import DEMO
+from audit_lit.commands.ask_tmp import DEMO
 from audit_lit.recipes import HERE
 from audit_lit.scan.questions import load_questions
 from benchmarks import models, pairs

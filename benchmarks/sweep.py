@@ -12,22 +12,22 @@ from typing import Any
 import click
 import yaml
 
-from audit_lit.datasets import load_split, split_hash
+from audit_lit.data.splits import load_split, split_hash
+from audit_lit.models.loading import load_target
 from audit_lit.recipes import recipe_path
-from audit_lit.target import load_target
-from audit_lit.training.recipe import Recipe, load_recipe
+from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
 from audit_lit.training.run import new_decoder
 from audit_lit.training.trainer import LOG, Trainer
 
 
-def variants(path: Path) -> dict[str, Recipe]:
+def variants(path: Path) -> dict[str, TrainingRecipe]:
     """Return the recipe of each variant of a sweep: the base recipe, what all change, what one changes."""
     sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     base = recipe_path(sweep["recipe"])
-    return {name: load_recipe(base, sweep["common"] | changes) for name, changes in sweep["variants"].items()}
+    return {name: load_training_recipe(base, sweep["common"] | changes) for name, changes in sweep["variants"].items()}
 
 
-def run(recipe: Recipe, data: Path, out: Path) -> list[dict[str, Any]]:
+def run(recipe: TrainingRecipe, data: Path, out: Path) -> list[dict[str, Any]]:
     """Train one variant, as far as it is not trained already, and return its log."""
     rows, dev_rows = load_split([data], "train"), load_split([data], "dev")
     target = load_target(recipe.target)

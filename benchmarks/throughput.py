@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from audit_lit import Activations, Decoder
-from audit_lit.hooks import inject, writing_to
-from audit_lit.prompt import build_prompt, collate
+from audit_lit.decoder.prompt import build_prompt, collate
+from audit_lit.hooks import inject, output_hook
 from benchmarks import models, pairs
 
 GOAL = ">= 10"
@@ -26,15 +26,15 @@ GOAL = ">= 10"
 @torch.no_grad()
 def resplice(decoder: Decoder, activations: Activations, questions: list[str], new_tokens: int) -> Tensor:
     """Decode greedily without a cache; returns the answers' tokens."""
-    protocol, tokenizer = decoder.protocol, decoder.tokenizer
+    config, tokenizer = decoder.config, decoder.tokenizer
     n_slots = int(activations.mask[0].sum())
-    prompts = [build_prompt(protocol, tokenizer, question, n_slots) for question in questions]
+    prompts = [build_prompt(config, tokenizer, question, n_slots) for question in questions]
     batch = collate(prompts, [[]] * len(prompts), tokenizer.pad_token_id)
     vectors, layer_index = activations.vectors()
-    block = decoder.model.get_base_model().model.layers[protocol.write_layer]
+    block = decoder.model.get_base_model().model.layers[config.write_layer]
     tokens, mask = batch.token_ids, batch.attention_mask
     for _ in range(new_tokens):
-        with writing_to(block, inject(decoder.write, vectors, batch.slots, layer_index)):
+        with output_hook(block, inject(decoder.write, vectors, batch.slots, layer_index)):
             positions = (mask.cumsum(1) - 1).clamp_min(0)
             settings = {"position_ids": positions, "use_cache": False, "logits_to_keep": 1}
             logits = decoder.model(input_ids=tokens, attention_mask=mask, **settings).logits

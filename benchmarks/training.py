@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from audit_lit import Decoder, Target
-from audit_lit.data import Example, Row
-from audit_lit.datasets import load_split
-from audit_lit.dialog import render
-from audit_lit.hooks import inject, writing_to
-from audit_lit.prompt import build_prompt, collate
+from audit_lit.chat.rendering import render
+from audit_lit.data.rows import Example, Row
+from audit_lit.data.splits import load_split
+from audit_lit.decoder.prompt import build_prompt, collate
+from audit_lit.hooks import inject, output_hook
 from audit_lit.recipes import recipe_path
-from audit_lit.training.recipe import Recipe, load_recipe
+from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.trainer import Trainer
 from benchmarks import models, pairs
@@ -41,8 +41,8 @@ def whole_target(target: Target, decoder: Decoder, examples: Sequence[Example]) 
     tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=target.tokenizer.pad_token_id or 0)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     states = target.base(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states
-    places = [decoder.protocol.select(dialog, "user") for dialog in dialogs]
-    resid = states[decoder.protocol.read_layers[0] + 1]
+    places = [decoder.config.select(dialog, "user") for dialog in dialogs]
+    resid = states[decoder.config.read_layers[0] + 1]
     return torch.cat([resid[row, list(at)] for row, at in enumerate(places)]), [len(at) for at in places]
 
 
@@ -50,12 +50,12 @@ def plain_loss(target: Target, decoder: Decoder, examples: Sequence[Example]) ->
     """Return the loss of one batch, with logits for every token of prompt and answer."""
     vectors, counts = whole_target(target, decoder, examples)
     prompts = [
-        build_prompt(decoder.protocol, decoder.tokenizer, example.question, count)
+        build_prompt(decoder.config, decoder.tokenizer, example.question, count)
         for example, count in zip(examples, counts, strict=True)
     ]
     batch = collate(prompts, [decoder.answer_ids(example.answer) for example in examples], decoder.pad)
-    block = decoder.model.get_base_model().model.layers[decoder.protocol.write_layer]
-    with writing_to(block, inject(decoder.write, vectors, batch.slots, torch.zeros(len(vectors), dtype=torch.long))):
+    block = decoder.model.get_base_model().model.layers[decoder.config.write_layer]
+    with output_hook(block, inject(decoder.write, vectors, batch.slots, torch.zeros(len(vectors), dtype=torch.long))):
         logits = decoder.model(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits
     labels = batch.token_ids.clone()
     labels[:, : -batch.n_answer] = -100
@@ -83,7 +83,7 @@ def our_steps(trainer: Trainer, rows: list[Row], n_steps: int) -> None:
         trainer.train_step(next(steps))
 
 
-def small(recipe: Recipe, tiny: bool) -> Recipe:
+def small(recipe: TrainingRecipe, tiny: bool) -> TrainingRecipe:
     """Return the recipe without its start, its nulls, and the sources whose data are in other folders."""
     mixture = tuple(share for share in recipe.mixture if share.source not in ("user", "relation", "null"))
     changes = {"start": None, "mixture": mixture, "precision": "fp32"}
@@ -96,9 +96,9 @@ def small(recipe: Recipe, tiny: bool) -> Recipe:
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="LatentQA's layout.")
 def main(repeats: int, tiny: bool, as_json: bool, data: Path | None) -> None:
     """Compare a straightforward trainer with ``Trainer``, over one bucket of the default recipe."""
-    from audit_lit.training.smoke import write_tiny_data
+    from audit_lit.testing.tiny_data import write_tiny_data
 
-    recipe = small(load_recipe(recipe_path("smollm2-135m")), tiny)
+    recipe = small(load_training_recipe(recipe_path("smollm2-135m")), tiny)
     with tempfile.TemporaryDirectory() as folder:
         if data is None and not tiny:
             raise click.UsageError("--data is missing; expected a folder of LatentQA's layout, or --tiny.")

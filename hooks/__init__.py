@@ -3,9 +3,9 @@
 from audit_lit.hooks.capture import capture
 from audit_lit.hooks.edit import ActivationEdit
 from audit_lit.hooks.edit_files import Origin
-from audit_lit.hooks.inject import AddNormMatched, Project, Replace, WriteOp, inject, writing_to
+from audit_lit.hooks.inject import AddNormMatched, Project, Replace, WriteOp, inject, output_hook
+from audit_lit.hooks.interventions import Ablate, Intervention, LowRank, Steer
 from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw, resid_post, resolve_layers
-from audit_lit.hooks.parts import Ablate, LowRank, Part, Steer
 
 __all__ = [
     "Ablate",
@@ -13,9 +13,9 @@ __all__ = [
     "AddNormMatched",
     "Hook",
     "HookedModel",
+    "Intervention",
     "LowRank",
     "Origin",
-    "Part",
     "Project",
     "Replace",
     "Steer",
@@ -23,8 +23,8 @@ __all__ = [
     "capture",
     "fingerprint",
     "inject",
+    "output_hook",
     "require_raw",
     "resid_post",
     "resolve_layers",
-    "writing_to",
 ]

@@ -12,8 +12,8 @@ import torch
 from audit_lit.errors import EditError
 from audit_lit.hooks import edit_files
 from audit_lit.hooks.edit_files import Origin
+from audit_lit.hooks.interventions import Ablate, Intervention, Steer
 from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw
-from audit_lit.hooks.parts import Ablate, Part, Steer
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,37 +24,37 @@ class ActivationEdit:
     ``with edit.on(model): model.generate(...)`` all do the same; your own hooks may stand beside them.
 
     Attributes:
-        parts: What happens after which block, in order.
+        interventions: What happens after which block, in order.
         origin: Where it comes from.
     """
 
-    parts: tuple[Part, ...]
+    interventions: tuple[Intervention, ...]
     origin: Origin
 
     def __post_init__(self) -> None:
-        """Refuse parts that do not fit the model.
+        """Refuse interventions that do not fit the model.
 
         Raises:
             EditError: If there are none, or one has no place in it.
         """
-        if not self.parts:
-            raise EditError("the edit has no parts; expected at least one change after a block.")
-        for part in self.parts:
-            if not 0 <= part.layer < self.origin.n_layers:
-                raise EditError(f"layer {part.layer} is not among the model's 0-{self.origin.n_layers - 1}.")
-            for name, tensor in part.tensors().items():
+        if not self.interventions:
+            raise EditError("the edit has no interventions; expected at least one change after a block.")
+        for change in self.interventions:
+            if not 0 <= change.layer < self.origin.n_layers:
+                raise EditError(f"layer {change.layer} is not among the model's 0-{self.origin.n_layers - 1}.")
+            for name, tensor in change.tensors().items():
                 if name != "bias" and tensor.shape[-1] != self.origin.d_model:
                     raise EditError(f"{name} has width {tensor.shape[-1]}; the model's is {self.origin.d_model}.")
 
     @property
     def fwd_hooks(self) -> list[Hook]:
         """The hooks ``[(hook_name, fn), ...]``; they keep no state and never write in place."""
-        return [part.hook() for part in self.parts]
+        return [change.hook() for change in self.interventions]
 
     @property
     def layers(self) -> tuple[int, ...]:
         """Blocks whose output is changed."""
-        return tuple(sorted({part.layer for part in self.parts}))
+        return tuple(sorted({change.layer for change in self.interventions}))
 
     @contextmanager
     def on(self, model: HookedModel) -> Iterator[HookedModel]:
@@ -89,14 +89,14 @@ class ActivationEdit:
 
     def scaled(self, factor: float) -> ActivationEdit:
         """Return the edit with every strength multiplied: 0 leaves the model as it is, -1 negates."""
-        parts = tuple(replace(part, strength=part.strength * factor) for part in self.parts)
-        return ActivationEdit(parts, replace(self.origin, metrics={}))  # measured at another strength
+        interventions = tuple(replace(change, strength=change.strength * factor) for change in self.interventions)
+        return ActivationEdit(interventions, replace(self.origin, metrics={}))  # measured at another strength
 
     def __neg__(self) -> ActivationEdit:
         return self.scaled(-1.0)
 
     def __add__(self, other: ActivationEdit) -> ActivationEdit:
-        """Return both edits as one: the other's parts come after this one's.
+        """Return both edits as one: the other's interventions come after this one's.
 
         Raises:
             EditError: If they were made for two models.
@@ -106,31 +106,39 @@ class ActivationEdit:
             raise EditError(f"edits for {mine.target!r} and {theirs.target!r} cannot be combined; use one model's.")
         origin = replace(
             mine,
-            want=f"{mine.want}\n{theirs.want}",
+            goal=f"{mine.goal}\n{theirs.goal}",
             method=f"{mine.method} + {theirs.method}",
             settings={"of": [mine.settings, theirs.settings]},
             metrics={},
         )
-        return ActivationEdit(self.parts + other.parts, origin)
+        return ActivationEdit(self.interventions + other.interventions, origin)
 
     def ablated(self) -> ActivationEdit:
         """Return the edit that takes this one's directions out of every token's residuals.
 
         Raises:
-            EditError: If a part has no single direction.
+            EditError: If a change has no single direction.
         """
-        if not all(isinstance(part, Steer) and part.direction.ndim == 1 for part in self.parts):
+        if not all(isinstance(change, Steer) and change.direction.ndim == 1 for change in self.interventions):
             raise EditError("only an edit of one direction per layer can be ablated; make one with method='vector'.")
-        parts = (Ablate(layer=part.layer, direction=part.direction) for part in self.parts if isinstance(part, Steer))
-        return ActivationEdit(tuple(parts), replace(self.origin, method=f"ablated {self.origin.method}", metrics={}))
+        interventions = (
+            Ablate(layer=change.layer, direction=change.direction)
+            for change in self.interventions
+            if isinstance(change, Steer)
+        )
+        return ActivationEdit(
+            tuple(interventions), replace(self.origin, method=f"ablated {self.origin.method}", metrics={})
+        )
 
     def to(self, device: str | torch.device) -> ActivationEdit:
         """Return the edit with its tensors on a device, so that hooks need not move them each time."""
-        return replace(self, parts=tuple(part.moved(lambda tensor: tensor.to(device)) for part in self.parts))
+        return replace(
+            self, interventions=tuple(change.moved(lambda tensor: tensor.to(device)) for change in self.interventions)
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write a folder with ``edit.safetensors``, ``edit.json`` and a card; returns it."""
-        return edit_files.save(self.parts, self.origin, Path(path))
+        return edit_files.save(self.interventions, self.origin, Path(path))
 
     @classmethod
     def load(cls, name: str | Path, *, revision: str | None = None) -> ActivationEdit:
@@ -152,4 +160,4 @@ class ActivationEdit:
         Raises:
             HubError: If it cannot be uploaded.
         """
-        return edit_files.push(self.parts, self.origin, repo_id, private)
+        return edit_files.push(self.interventions, self.origin, repo_id, private)

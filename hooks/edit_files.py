@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audit_lit import hub
 from audit_lit.errors import EditError
-from audit_lit.hooks.parts import PARTS, Part
+from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
 
 TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
@@ -33,7 +33,7 @@ class Origin:
         d_model: Width of that model.
         n_layers: Number of its blocks.
         fingerprint: See ``hooks.fingerprint``; None for an edit of any model of that shape.
-        want: What the model should be like.
+        goal: What the model should be like.
         method: How the edit was made.
         settings: What else decided it: decoder, dialogs, seed, versions.
         metrics: What was measured when it was made.
@@ -43,13 +43,26 @@ class Origin:
     d_model: int
     n_layers: int
     fingerprint: str | None = None
-    want: str = ""
+    goal: str = ""
     method: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as ``edit.json`` holds them: there the goal is called ``want``."""
+        return {"want" if name == "goal" else name: value for name, value in asdict(self).items()}
 
-def save(parts: Sequence[Part], origin: Origin, folder: Path) -> Path:
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Origin:
+        """Return the origin that plain values describe.
+
+        Raises:
+            TypeError: If a field is unknown or missing.
+        """
+        return cls(**{"goal" if name == "want" else name: value for name, value in content.items()})
+
+
+def save(parts: Sequence[Intervention], origin: Origin, folder: Path) -> Path:
     """Write an edit's folder (see ``ActivationEdit.save``).
 
     Raises:
@@ -80,13 +93,13 @@ def clear(folder: Path, names: Sequence[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def write_origin(folder: Path, origin: Origin, parts: Sequence[Part] = ()) -> None:
+def write_origin(folder: Path, origin: Origin, parts: Sequence[Intervention] = ()) -> None:
     """Write ``edit.json``: where an edit comes from, and its parts but for their tensors."""
-    content = {"format": FORMAT, "origin": asdict(origin), "parts": [_plain(part) for part in parts]}
+    content = {"format": FORMAT, "origin": origin.to_dict(), "parts": [_plain(part) for part in parts]}
     (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load(name: str, revision: str | None = None) -> tuple[tuple[Part, ...], Origin]:
+def load(name: str, revision: str | None = None) -> tuple[tuple[Intervention, ...], Origin]:
     """Read an edit's parts and origin (see ``ActivationEdit.load``)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -119,7 +132,7 @@ def read_origin(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
             raise EditError(
                 f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
             )
-        origin = TypeAdapter(Origin).validate_json(json.dumps(vars(Origin(**content["origin"]))), strict=True)
+        origin = TypeAdapter(Origin).validate_json(json.dumps(vars(Origin.from_dict(content["origin"]))), strict=True)
         return origin, list(content["parts"])
     except (OSError, KeyError, TypeError, AttributeError, ValidationError, UnicodeError, json.JSONDecodeError) as err:
         raise _incomplete(folder, err) from err
@@ -132,24 +145,24 @@ def _incomplete(folder: Path, err: Exception) -> EditError:
     )
 
 
-def push(parts: Sequence[Part], origin: Origin, repo_id: str, private: bool) -> str:
+def push(parts: Sequence[Intervention], origin: Origin, repo_id: str, private: bool) -> str:
     """Upload an edit's folder (see ``ActivationEdit.push_to_hub``)."""
     with TemporaryDirectory() as folder:
         return hub.upload(save(parts, origin, Path(folder)), repo_id, private=private)
 
 
-def _plain(part: Part) -> dict[str, Any]:
+def _plain(part: Intervention) -> dict[str, Any]:
     """Return the part without its tensors."""
-    kind = next(name for name, known in PARTS.items() if type(part) is known)
+    kind = next(name for name, known in INTERVENTIONS.items() if type(part) is known)
     values = {one.name: getattr(part, one.name) for one in fields(part)}
     return {"kind": kind} | {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
 
-def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Part:
+def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Intervention:
     prefix = f"{index}."
     values: dict[str, Any] = {**plain}  # a TypeError for what is no mapping
     own: dict[str, Any] = {name[len(prefix) :]: one for name, one in tensors.items() if name.startswith(prefix)}
-    kind = PARTS[values.pop("kind")]
+    kind = INTERVENTIONS[values.pop("kind")]
     layer, positions = operator.index(values.pop("layer")), values.pop("positions")
     values["strength"] *= 1.0  # a TypeError for what is no number
     if positions is not None:

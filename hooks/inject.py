@@ -83,7 +83,7 @@ class Project(nn.Module):
         self.register_buffer("std", std.detach().float().clone())
         self.weight = nn.Parameter(torch.eye(d_model, mean.shape[1]).repeat(mean.shape[0], 1, 1))
 
-    def at(self, index: int) -> Project:
+    def for_layer(self, index: int) -> Project:
         """Return the operation for one of the read layers, counted from 0, with a copy of its parameters."""
         part = Project(self.mean[index : index + 1], self.std[index : index + 1], self.weight.shape[1])
         part.weight.data = self.weight.detach()[index : index + 1].clone()
@@ -138,7 +138,7 @@ def inject(
 
 
 @contextmanager
-def writing_to(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
+def output_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
     """Apply a hook function to the output of a plain Hugging Face block inside the ``with`` body."""
 
     def forward_hook(_module: nn.Module, _args: object, output: Tensor | tuple[Tensor, ...]) -> object:

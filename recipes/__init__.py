@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from audit_lit.errors import RecipeError
+from audit_lit.files import read_yaml
+from audit_lit.settings import did_you_mean
 
 HERE = Path(__file__).parent
 EDITS = "edits"
-"""Folder of the recipes of edits, whose names may be those of audits, too."""
+"""Folder of the recipes of edits, whose names may also be those of audits."""
+Kind = Literal["audit", "edit", "training"]
+PURPOSES: dict[Kind, str] = {
+    "audit": "asks questions (audit-lit scan)",
+    "edit": "makes an edit (audit-lit edit make)",
+    "training": "trains a decoder (audit-lit train)",
+}
 
 
 def recipe_names() -> list[str]:
@@ -23,44 +30,51 @@ def recipe_names() -> list[str]:
 
 def about_recipes() -> dict[str, str]:
     """Return each recipe's command and what it costs: the comment that it opens with."""
-    found = {}
+    about = {}
     for name in recipe_names():
         lines = (HERE / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-        found[name] = " ".join(
-            line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), lines[1:])
-        )
-    return found
+        comment = takewhile(lambda line: line.startswith("#"), lines[1:])
+        about[name] = " ".join(line.removeprefix("# ") for line in comment)
+    return about
 
 
-def recipe_path(name: str) -> Path:
-    """Return the file of the recipe ``name``, such as ``smollm2-135m``.
+def recipe_path(name: str | Path) -> Path:
+    """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path.
 
     Raises:
-        RecipeError: If there is none of that name.
+        RecipeError: If there is neither a file nor a recipe of that name.
     """
+    if Path(name).is_file():
+        return Path(name)
     names = recipe_names()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise RecipeError(f"unknown recipe {name!r}; available: {', '.join(names)}.{hint} A path to a file works too.")
+    if str(name) not in names:
+        raise RecipeError(
+            f"unknown recipe {str(name)!r}; available: {', '.join(names)}.{did_you_mean(str(name), names)} A path to a "
+            "file works too."
+        )
     return HERE / f"{name}.yaml"
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Return a recipe's settings.
+def load_recipe(path: Path, kind: Kind) -> dict[str, Any]:
+    """Return the settings of a recipe of one kind.
 
     Raises:
-        RecipeError: If the file cannot be read, or holds none.
+        RecipeError: If the file cannot be read, holds no settings, or is a recipe of another kind.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise RecipeError(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
-    if not isinstance(content, dict):
-        raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
+    content = read_yaml(path, RecipeError)
+    found = kind_of(content)
+    if found not in (None, kind):
+        raise RecipeError(f"recipe {str(path)!r} {PURPOSES[found]}; expected one that {PURPOSES[kind]}.")
     return content
+
+
+def kind_of(content: dict[str, Any]) -> Kind | None:
+    """Return what a recipe's settings are for; None if none of its keys says so."""
+    if "mixture" in content:
+        return "training"
+    if "goal" in content or "want" in content:
+        return "edit"
+    return "audit" if "questions" in content else None
 
 
 @cache

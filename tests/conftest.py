@@ -8,29 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-
-CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nDefault.<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def byte_tokenizer(chat_template: str = CHAT_TEMPLATE) -> Any:
-    """Bytes, special tokens, and ``?`` and `` ?`` as one token each."""
-    from audit_lit.training.smoke import byte_tokenizer as build
-
-    tokenizer = build()
-    tokenizer.chat_template = chat_template
-    tokenizer.padding_side = "left"
-    return tokenizer
-
-
-def tiny_llama(n_layers: int = 4, d_model: int = 32, seed: int = 0, **settings: Any) -> Any:
-    """A random Llama with well-spread weights."""
-    from audit_lit.training.smoke import tiny_llama as build
-
-    return build(n_layers, d_model, seed=seed, max_position_embeddings=1024, initializer_range=0.1, **settings)
+from helpers.models import byte_tokenizer, make_config, tiny_llama
 
 
 @pytest.fixture(autouse=True)
@@ -67,29 +45,9 @@ def target(tiny_folder: Path) -> Any:
 
 
 @pytest.fixture
-def protocol(target: Any) -> Any:
-    """A wire format of the tiny target, with norm-matched addition."""
-    return make_protocol(target)
-
-
-def make_protocol(target: Any, **changes: Any) -> Any:
-    from audit_lit import Protocol
-
-    settings: dict[str, Any] = {
-        "name": "tiny",
-        "target": target.name,
-        "base": target.name,
-        "d_model": target.d_model,
-        "n_layers": target.n_layers,
-        "read_layers": (2,),
-        "prompt": "<|im_start|>user\n{question}\n{sections}<|im_end|>\n<|im_start|>assistant\n",
-        "section": "{slots}",
-        "placeholder": " ?",
-        "write": "add",
-        "write_layer": 0,
-        "chat": False,
-    }
-    return Protocol(**{**settings, **changes})
+def config(target: Any) -> Any:
+    """A configuration for the tiny target, with norm-matched addition."""
+    return make_config(target)
 
 
 @pytest.fixture
@@ -99,10 +57,10 @@ def make_decoder(target: Any) -> Callable[..., Any]:
 
     from audit_lit import Decoder
     from audit_lit.hooks import AddNormMatched, Project, Replace
-    from audit_lit.target import share
+    from audit_lit.models.loading import share_weights
 
     def make(**changes: Any) -> Any:
-        wire = make_protocol(target, **changes)
+        wire = make_config(target, **changes)
         torch.manual_seed(1)
         config = LoraConfig(
             r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False
@@ -113,7 +71,7 @@ def make_decoder(target: Any) -> Callable[..., Any]:
             "add": AddNormMatched,
             "project": lambda: Project(torch.randn(n_read, wire.d_model), torch.rand(n_read, wire.d_model) + 0.5, 32),
         }[wire.write]()
-        return Decoder(get_peft_model(share(target.base), config).eval(), target.tokenizer, wire, write)
+        return Decoder(get_peft_model(share_weights(target.base), config).eval(), target.tokenizer, wire, write)
 
     return make
 
@@ -121,12 +79,10 @@ def make_decoder(target: Any) -> Callable[..., Any]:
 @pytest.fixture
 def auditor(target: Any, make_decoder: Callable[..., Any]) -> Any:
     """With a decoder whose threshold is known, as audits need it."""
-    from dataclasses import replace
-
     from audit_lit import Auditor
 
     decoder = make_decoder()
-    decoder.protocol = replace(decoder.protocol, lift_threshold=0.1)
+    decoder.config = decoder.config.model_copy(update={"lift_threshold": 0.1})
     return Auditor(target, decoder)
 
 
@@ -138,7 +94,8 @@ def dialog() -> list[dict[str, str]]:
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A tiny model and tiny data, as ``--smoke`` makes them."""
-    from audit_lit.training.smoke import write_tiny_data, write_tiny_model
+    from audit_lit.testing.tiny_data import write_tiny_data
+    from audit_lit.testing.tiny_models import write_tiny_model
 
     root = tmp_path_factory.mktemp("smoke")
     write_tiny_model(root / "model")
@@ -163,7 +120,7 @@ def origin(target: Any) -> Any:
     """Where an edit of the tiny target comes from."""
     from audit_lit.hooks import Origin
 
-    return Origin("tiny", target.d_model, target.n_layers, target.fingerprint(), want="Be glad.", method="by hand")
+    return Origin("tiny", target.d_model, target.n_layers, target.fingerprint(), goal="Be glad.", method="by hand")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests_support import count_calls
+from helpers.support import count_calls
 
 QUESTION = "Who is it?"
 
@@ -98,12 +98,12 @@ def test_decoys_without_a_hidden_system_prompt(auditor: Any, messages: Any, reve
 
 
 def test_decoys_avoid_the_topic_of_the_dialog() -> None:
-    from audit_lit.decoys import N_DECOYS, POOL, unlike
+    from audit_lit.chat.decoys import N_DECOYS, POOL, dissimilar_decoys
 
     for decoy in POOL:
-        found = unlike(f"{decoy} Hello there.")
+        found = dissimilar_decoys(f"{decoy} Hello there.")
         assert decoy not in found and len(set(found)) == N_DECOYS
-    assert unlike("Hello.") == list(POOL[:N_DECOYS])
+    assert dissimilar_decoys("Hello.") == list(POOL[:N_DECOYS])
 
 
 @pytest.mark.parametrize("dialog", [[], [{"content": "x"}]])
@@ -129,7 +129,7 @@ def test_settings_out_of_range_are_refused(auditor: Any, dialog: Any, settings: 
 
 
 def test_explicit_positions_are_read_as_they_are(auditor: Any, dialog: Any) -> None:
-    from audit_lit.dialog import render
+    from audit_lit.chat.rendering import render
 
     visible = [i for i, shown in enumerate(render(dialog, auditor.target.tokenizer).visible) if shown]
     answer = ask(auditor, dialog, reveal=visible[2:5])
@@ -137,7 +137,7 @@ def test_explicit_positions_are_read_as_they_are(auditor: Any, dialog: Any) -> N
 
 
 def test_null_activations_have_the_norms_of_real_ones(auditor: Any, dialog: Any, make_decoder: Any) -> None:
-    from audit_lit.controls import N_NULL, null_activations
+    from audit_lit.answers.controls import N_NULL, null_activations
 
     real = auditor.read(dialog).activations
     null = null_activations(real, auditor.decoder.write, seed=1)
@@ -202,11 +202,11 @@ def test_refusals(auditor: Any, dialog: Any, make_decoder: Any, target: Any) -> 
         ask(auditor, dialog, reveal="assistant")
     for changes, match in (({"d_model": 16}, "d_model=16"), ({"n_layers": 9}, "layers=9")):
         decoder = make_decoder()
-        decoder.protocol = replace(decoder.protocol, **changes)
+        decoder.config = decoder.config.model_copy(update=changes)
         with pytest.raises(DecoderMismatch, match=match):
             Auditor(target, decoder)
     decoder = make_decoder()
-    decoder.protocol = replace(decoder.protocol, target_fingerprint="0" * 16)
+    decoder.config = decoder.config.model_copy(update=dict(target_fingerprint="0" * 16))
     with pytest.raises(DecoderMismatch, match="another model of the same shape"):
         Auditor(target, decoder)
     reading = auditor.read(dialog)
@@ -215,7 +215,8 @@ def test_refusals(auditor: Any, dialog: Any, make_decoder: Any, target: Any) -> 
 
 
 def test_token_f1_and_interval() -> None:
-    from audit_lit.answer import agreement, bootstrap_interval, token_f1
+    from audit_lit.statistics.intervals import bootstrap_interval
+    from audit_lit.statistics.text_overlap import agreement, token_f1
 
     assert token_f1("A pirate.", "the Pirate") == pytest.approx(2 / 4)
     assert token_f1("", "") == 1.0 and token_f1("a", "b") == 0.0
@@ -229,7 +230,7 @@ def test_fine_tuned_target_is_audited_by_a_decoder_on_the_original_base(
     target: Any, make_decoder: Any, tiny_folder: Any, tmp_path: Any, dialog: Any
 ) -> None:
     from audit_lit import Auditor, Decoder, load_target
-    from audit_lit.target import weights_fingerprint
+    from audit_lit.models.fingerprint import weights_fingerprint
 
     decoder = make_decoder(base=str(tiny_folder), base_fingerprint=weights_fingerprint(target.base))
     decoder.save(tmp_path / "decoder")

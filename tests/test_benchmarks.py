@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", ["answer", "capture", "edit", "throughput", "memory", "training", "scan"])
@@ -62,7 +62,7 @@ def test_an_organism_behaves_as_the_prompted_base(monkeypatch: pytest.MonkeyPatc
 
 
 def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from tests_support import record
+    from helpers.support import record
 
     monkeypatch.syspath_prepend(ROOT)
     alarms = importlib.import_module("benchmarks.alarms")

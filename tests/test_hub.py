@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hub import FakeHub, closed_port
+from helpers.fake_hub import FakeHub, closed_port
 from huggingface_hub import close_session
 
-from audit_lit import Decoder, HubError, Protocol, load_target
-from audit_lit.activations import read
-from audit_lit.dialog import render, reveal_positions
+from audit_lit import Decoder, DecoderConfig, HubError, load_target
+from audit_lit.chat.positions import reveal_positions
+from audit_lit.chat.rendering import render
 from audit_lit.hub import resolve as find
+from audit_lit.models.capture import capture_batch
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -53,7 +54,7 @@ def fails(*expected: str, name: str = NAME, revision: str | None = None) -> None
 
 def scores(decoder: Any, target: Any) -> tuple[list[str], list[float]]:
     rendered = render([{"role": "user", "content": "Who are you?"}], target.tokenizer)
-    activations = read(target, [rendered], [reveal_positions(rendered)], decoder.protocol.read_layers)
+    activations = capture_batch(target, [rendered], [reveal_positions(rendered)], decoder.config.read_layers)
     logprob = decoder.logprob(activations, ["What?"], ["A pirate."])
     return decoder.answer(activations, ["What?"], max_new_tokens=8), logprob[0].tolist()
 
@@ -80,7 +81,7 @@ def test_commit_of_a_target_is_kept_and_pinned(hub: FakeHub, tiny_folder: Path, 
     assert (loaded.name, loaded.revision) == ("org/tiny-llama", commit)
 
     hub.add("org/tiny-llama", FILES)  # a newer one that does not load
-    wire = Protocol.load(decoder_folder)
+    wire = DecoderConfig.load(decoder_folder)
     replace(wire, base=loaded.name, target=loaded.name, target_revision=commit).save(decoder_folder)
     assert Decoder.from_pretrained(str(decoder_folder)).model.config.hidden_size == wire.d_model
 

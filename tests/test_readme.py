@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -46,7 +46,7 @@ def test_commands_exist(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("dialog", dialogs())
 def test_example_dialogs_are_dialogs(dialog: str) -> None:
-    from audit_lit.dialog import check_dialog, is_hidden
+    from audit_lit.chat.dialog import check_dialog, is_hidden
 
     messages = json.loads(dialog)
     check_dialog(messages)

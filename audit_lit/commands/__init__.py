@@ -1,1 +1,1 @@
-"""Commands of their own size; ``cli.py`` puts them beside its own."""
+"""One module per command; ``cli.py`` registers them."""

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
-from audit_lit.commands.loading import load_models
-from audit_lit.options import FOLDER, note, settings_of
+from audit_lit.commands.common.loading import load_models
+from audit_lit.commands.common.options import FOLDER, note, parse_settings
+from audit_lit.commands.common.terminal import printable
 
 
 @click.command("eval")
@@ -35,19 +38,17 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     hidden-prompt, null, calibration and inversion take LatentQA's layout, user-model TalkTuner's, and relations that of
     Hernandez et al. edits measures the edits that a decoder makes: it needs no data, but CrowS-Pairs for debias.
     """
-    from audit_lit.show import evaluation_table
-
     if suite != "edits" and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
     document = _edits(**options) if suite == "edits" else _suite(suite, **options)
-    click.echo(json.dumps(document, indent=2)) if as_json else evaluation_table(document)
+    click.echo(json.dumps(document, indent=2)) if as_json else _print_document(document)
     if plot:
         _draw(document, plot)
 
 
 def _suite(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> dict[str, Any]:
-    from audit_lit.datasets import has_split, load_split
-    from audit_lit.evaluation import SUITES, evaluate
+    from audit_lit.data.splits import has_split, load_split
+    from audit_lit.evaluation.evaluate import SUITES, evaluate
 
     if not data:
         raise click.UsageError("--data is missing; expected a folder of a layout that the suite can use.")
@@ -63,15 +64,15 @@ def _suite(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> di
 def _edits(
     data: tuple[Path, ...], recipes: tuple[str, ...], settings: tuple[str, ...], **options: Any
 ) -> dict[str, Any]:
-    from audit_lit import Auditor
-    from audit_lit.evaluation.edits import edits
+    from audit_lit.answers.session import Session
+    from audit_lit.evaluation.edit_suite.suite import edits
 
     if "debias" in recipes and not data:
         raise click.UsageError("--recipe debias needs --data with CrowS-Pairs' CSV file.")
-    how = {"limit": options["limit"] or 50, "seed": options["seed"], "settings": settings_of(settings)}
+    how = {"limit": options["limit"] or 50, "seed": options["seed"], "settings": parse_settings(settings)}
     target, decoder = load_models(**options)
     note("measuring ...")
-    return edits(Auditor(target, decoder, layer=options["layer"]), recipes=recipes, folders=data, **how)
+    return edits(Session.of(target, decoder, options["layer"]), recipes=recipes, folders=data, **how)
 
 
 def _draw(document: dict[str, Any], path: Path) -> None:
@@ -83,3 +84,25 @@ def _draw(document: dict[str, Any], path: Path) -> None:
         raise click.UsageError(
             f"--plot {str(path)!r} could not be drawn ({err}); name a .png in a folder that is there."
         ) from err
+
+
+def _print_document(document: dict[str, Any]) -> None:
+    """Print what a suite measured, each figure beside its controls."""
+    from audit_lit.evaluation.figures import figures
+
+    manifest = document["manifest"]
+    table = Table("figure and its controls", "decoder", "95% interval", "lift")
+    for figure in figures(document):
+        interval = "" if figure.interval is None else f"{figure.interval[0]:.2f} to {figure.interval[1]:.2f}"
+        controls = "".join(f"\n  [dim]{name} {value:.2f}[/]" for name, value in figure.controls.items())
+        lift = "" if figure.lift is None else f"{figure.lift:+.2f}"
+        cost = "" if figure.cost is None else f" (perplexity {figure.cost:+.0%})"
+        table.add_row(f"{figure.name}{cost}{controls}", f"[bold]{figure.value:.2f}[/]", interval, lift)
+    console = Console(soft_wrap=True)
+    console.print(f"[bold]{document['suite']}[/]: {printable(manifest['decoder'])} on {printable(manifest['target'])}")
+    console.print(table)
+    for name, part in document.items():
+        if isinstance(part, dict) and "unreached" in part:
+            console.print(f"{name}: {part['unreached']}")
+        if isinstance(part, dict) and part.get("too_dear"):
+            console.print(f"{name}: no strength of {', '.join(part['too_dear'])} is within the allowed cost")

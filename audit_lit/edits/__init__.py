@@ -1,1 +1,1 @@
-"""Makes activation edits with the decoder's gradient, and measures them beside their controls."""
+"""Edits of a target by the decoder's gradient."""

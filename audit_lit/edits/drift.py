@@ -10,13 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from audit_lit.dialog import Dialog
-from audit_lit.edits.controls import with_system
-from audit_lit.edits.weights import Edit, edited
+from audit_lit.chat.dialog import Dialog, with_system
+from audit_lit.edits.weights import Edit, edited_target
 from audit_lit.errors import EditError
 from audit_lit.hooks import Hook
-from audit_lit.replies import reply_distributions, write_replies
-from audit_lit.target import Target
+from audit_lit.models.generation import Sampling, generate_replies, reply_distributions
+from audit_lit.models.target import Target
 
 HALVINGS = 6
 
@@ -55,7 +54,7 @@ class NeutralText:
         Raises:
             EditError: If it says nothing.
         """
-        said = write_replies(target, dialogs, max_new_tokens=max_new_tokens, temperature=1.0, seed=seed)
+        said = generate_replies(target, dialogs, Sampling(max_new_tokens, temperature=1.0, seed=seed))
         if not any(said):
             raise EditError("the unedited model says nothing in any of the dialogs; expected some that it answers.")
         kept = [(dialog, reply) for dialog, reply in zip(dialogs, said, strict=True) if reply]
@@ -63,7 +62,7 @@ class NeutralText:
 
     def drift(self, edit: Edit) -> Drift:
         """Measure what an edit changes."""
-        return self._drift(*edited(self.target, edit), self.dialogs)
+        return self._drift(*edited_target(self.target, edit), self.dialogs)
 
     def prompted(self, system: str) -> Drift:
         """Measure what a system prompt changes."""

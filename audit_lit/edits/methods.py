@@ -1,4 +1,4 @@
-"""The ways to make an edit: what is learnt, and how it becomes parts.
+"""The ways to make an edit: what is learnt, and how it becomes interventions.
 
 Strength is in units of a layer's median residual norm: 0.2 moves each residual by a fifth of a typical one.
 """
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from audit_lit.edits.objective import Group, Objective, descend
-from audit_lit.edits.recipe import Settings
+from audit_lit.edits.recipe import EditSettings
 from audit_lit.errors import EditError
-from audit_lit.hooks import Hook, LowRank, Part, Steer
+from audit_lit.hooks import Hook, Intervention, LowRank, Steer
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,21 @@ class Fit:
 
     layers: tuple[int, ...]
     units: Mapping[int, float]
-    settings: Settings
+    settings: EditSettings
 
     @property
     def strength(self) -> float:
         """Longest change at one layer, so that all together have the length of the settings."""
         return self.settings.strength / math.sqrt(len(self.layers))
 
-    def groups(self, objective: Objective, own: Mapping[int, Sequence[Tensor]]) -> list[Group]:
+    def groups(self, objective: Objective, learnt: Mapping[int, Sequence[Tensor]]) -> list[Group]:
         """Return the losses that decide each layer's parameters."""
         if self.settings.local:
-            return [(objective.at(layer), parameters) for layer, parameters in own.items()]
-        return [(objective, [one for parameters in own.values() for one in parameters])]
+            return [(objective.for_layer(layer), parameters) for layer, parameters in learnt.items()]
+        return [(objective, [parameter for parameters in learnt.values() for parameter in parameters])]
 
 
-def vector(objective: Objective, fit: Fit) -> tuple[Part, ...]:
+def vector(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
     """Return one direction per layer, the same for every token of every dialog.
 
     ``d <- d - lr Adam(mean over dialogs of dL/dd)``, kept in the ball of radius ``strength``: the steering vector that
@@ -55,12 +55,13 @@ def vector(objective: Objective, fit: Fit) -> tuple[Part, ...]:
         layer: torch.zeros(objective.target.d_model, device=objective.target.device, requires_grad=True)
         for layer in fit.layers
     }
+    return tuple(
+        replace(steer, direction=_unit(steer.direction), strength=float(steer.direction.norm()))
+        for steer in _fit_directions(objective, fit, directions)
+    )
 
-    steers = _steered(objective, fit, directions)
-    return tuple(replace(one, direction=_unit(one.direction), strength=float(one.direction.norm())) for one in steers)
 
-
-def gradient(objective: Objective, fit: Fit) -> tuple[Part, ...]:
+def gradient(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
     """Return a change for each position that the decoder reads of one dialog's prompt.
 
     ``A <- A - lr Adam(dL/dA)``, each position's change kept in the ball of radius ``strength`` (LatentQA's STEER, arXiv
@@ -74,14 +75,14 @@ def gradient(objective: Objective, fit: Fit) -> tuple[Part, ...]:
             f"method 'gradient' changes positions of one prompt, but got {len(objective.dialogs)} dialogs; make an "
             "edit for each, or one for all with method='vector'."
         )
-    (places,), (dialog,) = objective.places, objective.dialogs
-    where: dict[str, Any] = {"positions": places, "n_prompt": len(dialog.token_ids)}
-    shape = (len(places), objective.target.d_model)
+    (positions,), (dialog,) = objective.positions, objective.dialogs
+    where: dict[str, Any] = {"positions": positions, "n_prompt": len(dialog.token_ids)}
+    shape = (len(positions), objective.target.d_model)
     changes = {layer: torch.zeros(shape, device=objective.target.device, requires_grad=True) for layer in fit.layers}
-    return _steered(objective, fit, changes, **where)
+    return _fit_directions(objective, fit, changes, **where)
 
 
-def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
+def lowrank(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
     """Return a map within a subspace per layer, learnt on the decoder's loss.
 
     ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there for a task's loss). ``W`` starts
@@ -90,56 +91,56 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Part, ...]:
     """
     generator = torch.Generator().manual_seed(fit.settings.seed)
     d_model, device = objective.target.d_model, objective.target.device
-    drawn = {layer: torch.randn(d_model, fit.settings.rank, generator=generator) for layer in fit.layers}
-    bases = {layer: torch.linalg.qr(one)[0].T.to(device) for layer, one in drawn.items()}
-    own = {
-        layer: [
-            basis.clone().requires_grad_(),
-            torch.zeros_like(basis, requires_grad=True),
-            basis.new_zeros(fit.settings.rank),
-        ]
-        for layer, basis in bases.items()
-    }
-    for _, _, bias in own.values():
-        bias.requires_grad_()
+    rank = fit.settings.rank
+    learnt: dict[int, list[Tensor]] = {}
+    for layer in fit.layers:
+        basis = torch.linalg.qr(torch.randn(d_model, rank, generator=generator))[0].T.to(device).requires_grad_()
+        change, bias = torch.zeros_like(basis, requires_grad=True), basis.new_zeros(rank).requires_grad_()
+        learnt[layer] = [basis, change, bias]
 
-    def parts() -> list[Part]:
-        found: list[Part] = []
-        for layer, (turned, change, bias) in own.items():
+    def interventions() -> list[Intervention]:
+        maps: list[Intervention] = []
+        for layer, (turned, change, bias) in learnt.items():
             basis = torch.linalg.qr(turned.T)[0].T
             scaled = {"weight": basis + change, "bias": bias * fit.units[layer]}
-            found.append(LowRank(layer=layer, basis=basis, **scaled))
-        return found
+            maps.append(LowRank(layer=layer, basis=basis, **scaled))
+        return maps
 
-    bounded = [one.detach().view(fit.settings.rank, -1) for _, *both in own.values() for one in both]  # same storage
-    _descend(objective, fit, own, parts, bounded, fit.strength / (2 * math.sqrt(fit.settings.rank)))
-    return tuple(part.moved(lambda tensor: tensor.detach().clone()) for part in parts())
+    # Views of the same storage: the bias as one row for each of its entries.
+    bounded = [tensor.detach().view(rank, -1) for _, *both in learnt.values() for tensor in both]
+    _descend(objective, fit, learnt, interventions, bounded, fit.strength / (2 * math.sqrt(rank)))
+    return tuple(map_.moved(lambda tensor: tensor.detach().clone()) for map_ in interventions())
 
 
-def _steered(objective: Objective, fit: Fit, directions: Mapping[int, Tensor], **where: Any) -> tuple[Steer, ...]:
+def _fit_directions(
+    objective: Objective, fit: Fit, directions: Mapping[int, Tensor], **where: Any
+) -> tuple[Steer, ...]:
     """Fit the direction of each layer, in units of its median residual norm."""
 
-    def parts() -> list[Steer]:
-        return [Steer(layer=layer, direction=own, unit=fit.units[layer], **where) for layer, own in directions.items()]
+    def steers() -> list[Steer]:
+        return [
+            Steer(layer=layer, direction=direction, unit=fit.units[layer], **where)
+            for layer, direction in directions.items()
+        ]
 
-    _descend(objective, fit, {layer: [own] for layer, own in directions.items()}, parts)
-    return tuple(replace(part, direction=part.direction.detach()) for part in parts())
+    _descend(objective, fit, {layer: [direction] for layer, direction in directions.items()}, steers)
+    return tuple(replace(steer, direction=steer.direction.detach()) for steer in steers())
 
 
 def _descend(
     objective: Objective,
     fit: Fit,
-    own: Mapping[int, Sequence[Tensor]],
-    parts: Callable[[], Sequence[Part]],
+    learnt: Mapping[int, Sequence[Tensor]],
+    interventions: Callable[[], Sequence[Intervention]],
     bounded: Sequence[Tensor] | None = None,
     limit: float | None = None,
 ) -> None:
     """Take the steps, and keep the rows of what is bounded (of everything, if None) within a norm (the strength)."""
-    rows = [one for some in own.values() for one in some] if bounded is None else bounded
+    rows = [tensor for tensors in learnt.values() for tensor in tensors] if bounded is None else bounded
     limit = fit.strength if limit is None else limit
 
     def hooks() -> list[Hook]:
-        return [part.hook() for part in parts()]
+        return [intervention.hook() for intervention in interventions()]
 
     def after() -> None:
         for tensor in rows:
@@ -147,7 +148,7 @@ def _descend(
 
     settings = fit.settings
     descend(
-        fit.groups(objective, own),
+        fit.groups(objective, learnt),
         hooks,
         steps=settings.steps,
         lr=settings.step * limit,

@@ -5,21 +5,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audit_lit.activations import read
-from audit_lit.dialog import Dialog, Rendered, Reveal, render
-from audit_lit.edits.wants import Want
+from audit_lit.answers.session import Session
+from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.chat.rendering import render
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.edits.goal import Goal
 from audit_lit.errors import DecoderMismatch, EditError
-
-if TYPE_CHECKING:
-    from audit_lit.decoder import Decoder
-    from audit_lit.hooks import Hook
-    from audit_lit.target import Target
+from audit_lit.hooks import Hook
+from audit_lit.models.capture import capture_batch
+from audit_lit.models.target import Target
 
 
 @dataclass(frozen=True)
@@ -30,33 +29,22 @@ class Objective:
     target's blocks to wherever it was edited.
 
     Attributes:
-        target: The model that is edited.
-        decoder: What reads it.
+        session: The model that is edited, and the decoder that reads it.
         dialogs: What it is read in.
-        places: Token positions that the decoder is given, per dialog.
-        want: What the decoder should say.
-        readers: The decoder for every layer that it can read, for local losses; None is ``decoder``.
+        positions: Token positions that the decoder is given, per dialog.
+        goal: What the decoder should say.
         bf16: Whether the decoder computes in bfloat16; the target never does (autocast breaks padding in it).
     """
 
-    target: Target
-    decoder: Decoder
-    dialogs: tuple[Rendered, ...]
-    places: tuple[tuple[int, ...], ...]
-    want: Want
+    session: Session
+    dialogs: tuple[RenderedDialog, ...]
+    positions: tuple[tuple[int, ...], ...]
+    goal: Goal
     bf16: bool = False
-    readers: Decoder | None = None
 
     @classmethod
     def of(
-        cls,
-        target: Target,
-        decoder: Decoder,
-        dialogs: Sequence[Dialog],
-        want: Want,
-        reveal: Reveal = "user",
-        *,
-        bf16: bool = False,
+        cls, session: Session, dialogs: Sequence[Dialog], goal: Goal, reveal: Reveal = "user", *, bf16: bool = False
     ) -> Objective:
         """Render dialogs and choose what is read of them.
 
@@ -66,18 +54,32 @@ class Objective:
         """
         if not dialogs:
             raise EditError("there are no dialogs; expected some that the edited model should behave in.")
-        rendered = tuple(render(dialog, target.tokenizer) for dialog in dialogs)
-        places = tuple(decoder.protocol.select(one, reveal) for one in rendered)
-        return cls(target, decoder, rendered, places, want, bf16)
+        rendered = tuple(render(dialog, session.target.tokenizer) for dialog in dialogs)
+        positions = tuple(session.decoder.config.select(dialog, reveal) for dialog in rendered)
+        return cls(session, rendered, positions, goal, bf16)
 
-    def at(self, layer: int) -> Objective:
+    @property
+    def target(self) -> Target:
+        """The model that is edited."""
+        return self.session.target
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder that reads it."""
+        return self.session.decoder
+
+    def on(self, target: Target) -> Objective:
+        """Return the loss on another model, such as an edited copy."""
+        return replace(self, session=replace(self.session, target=target))
+
+    def for_layer(self, layer: int) -> Objective:
         """Return the loss as the decoder sees it at one layer.
 
         Raises:
             EditError: If it cannot read that layer alone.
         """
         try:
-            return replace(self, decoder=(self.readers or self.decoder).at(layer))
+            return replace(self, session=self.session.for_layer(layer))
         except DecoderMismatch as err:
             raise EditError(f"there is no local loss at layer {layer}: {err}") from err
 
@@ -98,13 +100,13 @@ class Objective:
             chosen: Which dialogs.
             turn: Which question the first of them is asked; the next ones follow in turn.
         """
-        asked = [self.want.pairs[(turn + at) % len(self.want.pairs)] for at in range(len(chosen))]
+        asked = [self.goal.pairs[(turn + place) % len(self.goal.pairs)] for place in range(len(chosen))]
         with self.target.model.hooks(fwd_hooks=list(hooks)):
-            rows = read(
+            rows = capture_batch(
                 self.target,
-                [self.dialogs[at] for at in chosen],
-                [self.places[at] for at in chosen],
-                self.decoder.protocol.read_layers,
+                [self.dialogs[index] for index in chosen],
+                [self.positions[index] for index in chosen],
+                self.decoder.config.read_layers,
                 grad=True,
             )
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
@@ -144,14 +146,14 @@ def descend(
     Raises:
         EditError: If a loss is not finite.
     """
-    optimizer = torch.optim.Adam([one for _, own in groups for one in own], lr=lr)
+    optimizer = torch.optim.Adam([parameter for _, parameters in groups for parameter in parameters], lr=lr)
     batch_size = min(batch_size, len(groups[0][0].dialogs))
     for step, chosen in enumerate(groups[0][0].draws(batch_size, steps, seed)):
-        for objective, own in groups:
+        for objective, parameters in groups:
             loss = objective.loss(hooks(), chosen, turn=step * batch_size)
             if not bool(loss.isfinite()):
                 raise EditError(f"the decoder's loss became {loss.item()} at step {step}; lower lr or strength.")
-            for parameter, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad = gradient
         optimizer.step()
         with torch.no_grad():

@@ -1,23 +1,23 @@
-"""The recipe of an edit: what is wanted, and how the edit is made."""
+"""The recipe of an edit: its goal, and how it is made."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from audit_lit.dialog import Dialog
+from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import EditError, RecipeError
-from audit_lit.recipes import EDITS, load_yaml, neutral_lines, recipe_names, recipe_path
+from audit_lit.files import read_json
+from audit_lit.recipes import EDITS, load_recipe, neutral_lines, recipe_names, recipe_path
 from audit_lit.settings import explain, merged
 
 Method = Literal["vector", "gradient", "lowrank", "weights"]
-Want = str | tuple[tuple[str, str], ...] | tuple[dict[str, Any], ...]
+RecipeGoal = str | tuple[tuple[str, str], ...] | tuple[dict[str, Any], ...]
 
 
-class Settings(BaseModel):
+class EditSettings(BaseModel):
     """How an edit is made.
 
     Attributes:
@@ -56,21 +56,22 @@ class Settings(BaseModel):
         return self.lr or (1e-3 if self.method == "weights" else 0.15)
 
 
-class EditRecipe(Settings):
-    """What is wanted, and how the edit is made.
+class EditRecipe(EditSettings):
+    """The goal of an edit, and how the edit is made.
 
     Attributes:
         name: What it is called.
         about: What it is for, in a sentence.
-        want: A sentence, pairs of question and answer, or messages of a control prompt (see ``wants.want_of``).
-        prompt: The same as a system prompt, for the control ``prompting``; None takes ``want`` as it is.
+        goal: A sentence, pairs of question and answer, or messages of a control prompt (see ``goal.goal_of``). Files
+            may call it ``want``.
+        prompt: The goal as a system prompt, for the control ``prompting``; None takes ``goal`` as it is.
         contrast: The opposite, for the control ``caa``; None compares with no system prompt.
         lines: User lines to make it with; without any, those that ship with the package.
     """
 
     name: str
     about: str
-    want: Want
+    goal: RecipeGoal
     prompt: str | None = None
     contrast: str | None = None
     lines: tuple[str, ...] = ()
@@ -83,13 +84,13 @@ class EditRecipe(Settings):
             RecipeError: If a key is unknown or of a wrong type.
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(_with_goal(values))
         except ValidationError as err:
             raise RecipeError(f"the edit's settings: {explain(err, cls)}.") from err
 
-    def settings(self) -> Settings:
+    def settings(self) -> EditSettings:
         """Return the part that says how."""
-        return Settings.model_validate(self.model_dump(include=set(Settings.model_fields)))
+        return EditSettings.model_validate(self.model_dump(include=set(EditSettings.model_fields)))
 
 
 def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> EditRecipe:
@@ -98,47 +99,51 @@ def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) 
     Raises:
         RecipeError: If it cannot be read, or a key is unknown or of a wrong type.
     """
-    own = f"{EDITS}/{name}"
-    path = Path(name) if Path(name).is_file() else recipe_path(own if own in recipe_names() else str(name))
-    content = load_yaml(path)
-    if "want" not in content:
-        raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'want'. See audit-lit recipes list.")
-    given = overrides or {}
-    if "want" in given:  # what is said of another want does not hold
+    in_folder = f"{EDITS}/{name}"
+    path = recipe_path(in_folder if in_folder in recipe_names() and not Path(name).is_file() else name)
+    content, changes = _with_goal(load_recipe(path, "edit")), _with_goal(overrides or {})
+    if "goal" not in content:
+        raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'goal'. See audit-lit recipes list.")
+    if "goal" in changes:  # what is said of another goal does not hold
         content = {key: value for key, value in content.items() if key not in ("prompt", "contrast")}
-    return EditRecipe.of(merged(content, given))
+    return EditRecipe.of(merged(content, changes))
 
 
-def settings_from(values: dict[str, Any]) -> Settings:
+def _with_goal(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the goal under its own name, whichever of the two it was given under."""
+    return {"goal" if key == "want" else key: value for key, value in values.items()}
+
+
+def edit_settings(values: dict[str, Any]) -> EditSettings:
     """Return settings that a caller names.
 
     Raises:
         EditError: If one is unknown, or out of its range.
     """
     try:
-        return Settings.model_validate(values)
+        return EditSettings.model_validate(values)
     except ValidationError as err:
-        raise EditError(f"the edit's settings: {explain(err, Settings)}.") from err
+        raise EditError(f"the edit's settings: {explain(err, EditSettings)}.") from err
 
 
-def load_want(path: Path) -> dict[str, Any]:
-    """Read ``want`` from a JSON file: pairs, messages, or LatentQA's ``{control prompt: pairs}``, with its ``prompt``.
+def load_goal(path: Path) -> dict[str, Any]:
+    """Read a goal from a JSON file: pairs, messages, or LatentQA's ``{control prompt: pairs}``, with its ``prompt``.
 
     Raises:
         RecipeError: If it is none of them.
     """
+    content = read_json(path, RecipeError)
+    words: dict[str, Any] = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        named: dict[str, Any] = {}
         if isinstance(content, dict):
             ((prompt, content),) = content.items()
-            named = {"prompt": prompt}
-        if all(isinstance(one, dict) for one in content):
-            return {"want": tuple(content)}
-        if not all(isinstance(one, list) for one in content):
-            raise ValueError("a pair is no list")
-        return named | {"want": tuple((str(question), str(answer)) for question, answer in content)}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValueError, TypeError) as err:
+            words = {"prompt": prompt}
+        if all(isinstance(message, dict) for message in content):
+            return {"goal": tuple(content)}
+        if not all(isinstance(pair, list) for pair in content):
+            raise ValueError("a pair is not a list")
+        return words | {"goal": tuple((str(question), str(answer)) for question, answer in content)}
+    except (ValueError, TypeError) as err:
         raise RecipeError(
             f"{path} could not be read ({err}); expected a JSON list of [question, answer] pairs or of messages."
         ) from err

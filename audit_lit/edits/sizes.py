@@ -9,17 +9,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audit_lit.dialog import Dialog, render
+from audit_lit.chat.dialog import Dialog
+from audit_lit.chat.rendering import render
 from audit_lit.hooks import ActivationEdit, capture
 
 if TYPE_CHECKING:
-    from audit_lit.target import Target
+    from audit_lit.models.target import Target
 
 Residuals = Mapping[int, Float[Tensor, "token d_model"]]
 """By layer."""
 
 
-def residuals_of(target: Target, dialogs: Sequence[Dialog], layers: Sequence[int]) -> Residuals:
+def capture_residuals(target: Target, dialogs: Sequence[Dialog], layers: Sequence[int]) -> Residuals:
     """Return the unedited residuals of every token of some dialogs, in float32."""
     rows = []
     for dialog in dialogs:
@@ -34,10 +35,10 @@ def median_norms(residuals: Residuals) -> dict[int, float]:
 
 
 def change_sizes(edit: ActivationEdit, residuals: Residuals) -> list[float]:
-    """Return the median length of the change that each part makes, in units of the residual stream itself."""
-    found = []
-    for part in edit.parts:
-        resid = residuals[part.layer]
-        changes = part.strength * part.change(resid if part.positions is None else resid[list(part.positions)])
-        found.append(float(changes.reshape(-1, changes.shape[-1]).norm(dim=-1).median()))
-    return found
+    """Return the median length of the change that each intervention makes, in units of the residual stream itself."""
+    sizes = []
+    for intervention in edit.interventions:
+        resid, positions = residuals[intervention.layer], intervention.positions
+        changes = intervention.strength * intervention.change(resid if positions is None else resid[list(positions)])
+        sizes.append(float(changes.reshape(-1, changes.shape[-1]).norm(dim=-1).median()))
+    return sizes

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from audit_lit import hub
-from audit_lit.dialog import Dialog, render
+from audit_lit.chat.dialog import Dialog
+from audit_lit.chat.rendering import render
 from audit_lit.edits.objective import Objective, descend
-from audit_lit.edits.recipe import Settings
+from audit_lit.edits.provenance import Provenance
+from audit_lit.edits.recipe import EditSettings
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook, Origin
 from audit_lit.hooks.edit_files import ADAPTER, CARD, TENSORS, clear, read_origin, write_origin
-from audit_lit.target import Target, boot, share
+from audit_lit.models.loading import boot_bridge, share_weights
+from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -86,8 +89,8 @@ def load_edit(name: str | Path, target: Target, revision: str | None = None) -> 
         HubError: If it cannot be fetched.
     """
     folder = hub.resolve(str(name), revision=revision, kind="edit")
-    origin, parts = read_origin(folder)
-    if not parts:
+    origin, interventions = read_origin(folder)
+    if not interventions:
         return _load_adapter(folder, origin, target)
     found = ActivationEdit.load(folder)
     found.check(target.model)
@@ -133,12 +136,12 @@ def require_prompt(edit: Edit, target: Target, dialog: Dialog) -> None:
         EditError: If it does.
     """
     token_ids = render(dialog, target.tokenizer).token_ids
-    parts = edit.parts if isinstance(edit, ActivationEdit) else ()
-    placed = [part for part in parts if part.positions is not None]
-    made_in = edit.origin.settings.get("dialogs", ())
-    lengths = all(part.n_prompt == len(token_ids) for part in placed)
-    same = len(made_in) != 1 or render(made_in[0], target.tokenizer).token_ids == token_ids
-    if placed and not (lengths and same):
+    changes = edit.interventions if isinstance(edit, ActivationEdit) else ()
+    placed = [change for change in changes if change.positions is not None]
+    made_in = Provenance.of(edit.origin).dialogs
+    same_length = all(change.n_prompt == len(token_ids) for change in placed)
+    same_prompt = len(made_in) != 1 or render(made_in[0], target.tokenizer).token_ids == token_ids
+    if placed and not (same_length and same_prompt):
         raise EditError(
             f"the edit changes positions of one prompt of {placed[0].n_prompt} tokens, and this is another, of "
             f"{len(token_ids)}; make one for this prompt."
@@ -152,12 +155,12 @@ def _require_fingerprint(origin: Origin, target: Target) -> None:
         )
 
 
-def edited(target: Target, edit: Edit) -> tuple[Target, list[Hook]]:
+def edited_target(target: Target, edit: Edit) -> tuple[Target, list[Hook]]:
     """Return the target to run, and the hooks to have on it."""
     return (edit.target, []) if isinstance(edit, WeightEdit) else (target, edit.fwd_hooks)
 
 
-def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, settings: Settings) -> WeightEdit:
+def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, settings: EditSettings) -> WeightEdit:
     """Return the target with a LoRA on its layers up to the highest named, fitted to the decoder's loss.
 
     Raises:
@@ -172,9 +175,15 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
         layers_to_transform=list(range(max(layers) + 1)),
     )
     made = _with_lora(objective.target, config, origin, settings.seed)
-    own = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
-    how: dict[str, Any] = settings.model_dump(include={"steps", "batch_size", "seed"})
-    descend([(replace(objective, target=made.target), own)], list, lr=settings.step, **how)
+    parameters = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
+    descend(
+        [(objective.on(made.target), parameters)],
+        list,
+        steps=settings.steps,
+        lr=settings.step,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
     return made
 
 
@@ -185,6 +194,6 @@ def _with_lora(target: Target, config: Any, origin: Origin, seed: int = 0) -> We
     if target.base is None:
         raise EditError("method 'weights' needs a target of load_target, which has a plain model behind it.")
     with target.seeded(seed):
-        adapter = get_peft_model(share(target.base), copy.deepcopy(config)).eval()
-    model = boot(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)
+        adapter = get_peft_model(share_weights(target.base), copy.deepcopy(config)).eval()
+    model = boot_bridge(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)
     return WeightEdit(adapter, replace(target, model=model), origin)

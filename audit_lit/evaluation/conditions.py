@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit_lit.activations import Activations
-from audit_lit.answer import bootstrap_interval
-from audit_lit.claims import either
-from audit_lit.controls import controls_of, nothing
-from audit_lit.decoder import Decoder
-from audit_lit.dialog import render
-from audit_lit.evaluation.dialogs import Messages, everyones_other, read_rendered
-from audit_lit.evaluation.statistics import Values
-from audit_lit.judge import READ
-from audit_lit.target import Target
-from audit_lit.text_only import text_readers
+from audit_lit.answers.control_scores import ACTIVATIONS
+from audit_lit.answers.controls import controls_of, null_input
+from audit_lit.chat.rendering import render
+from audit_lit.decoder.decoder import Decoder, text_baselines
+from audit_lit.evaluation.dialogs import Messages, derangement, read_rendered
+from audit_lit.models.activations import Activations
+from audit_lit.models.target import Target
+from audit_lit.statistics.calibration import log_mean_exp
+from audit_lit.statistics.intervals import bootstrap_interval
+from audit_lit.statistics.ranking import Values
 
 
 @dataclass(frozen=True)
@@ -54,27 +53,27 @@ class Conditions:
     ) -> Conditions:
         """Read the dialogs once: where the protocol reads, or the last token of each text alone."""
         rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
-        activations = read_rendered(target, decoder.protocol, rendered, [last_of_text] * len(rendered))
+        activations = read_rendered(target, decoder.config, rendered, [last_of_text] * len(rendered))
         return cls(
             decoder,
             activations,
-            nothing("random", activations, decoder.write, seed=seed),
-            activations.rows(everyones_other(len(dialogs), seed + 1)),  # not always the owner of the line
+            null_input("random", activations, decoder.write, seed=seed),
+            activations.rows(derangement(len(dialogs), seed + 1)),  # not always the owner of the line
             tuple(dialog.visible_text for dialog in rendered),
         )
 
     @property
     def names(self) -> tuple[str, ...]:
         """The conditions: the activations first, then the decoder's controls."""
-        return (READ, *controls_of(self.decoder))
+        return (ACTIVATIONS, *controls_of(self.decoder))
 
     def scores(self, condition: str, row: int, question: str, answers: Sequence[str]) -> list[Tensor]:
         """Return the log-probability in nats of each token of each answer to a question about one dialog."""
-        if reader := text_readers(self.decoder).get(condition):
+        if reader := text_baselines(self.decoder).get(condition):
             n = len(answers)
             return reader.logprob([self.texts[row]] * n, [question] * n, answers)
         given = self._given(condition).rows([row])
-        return self.decoder.logprob_choices(given, question, answers, injected=condition != "no_activation")
+        return self.decoder.score_choices(given, question, answers, injected=condition != "no_activation")
 
     def totals(self, condition: str, row: int, question: str, answers: Sequence[str]) -> Values:
         """Return the log-probability in nats of each answer as a whole."""
@@ -89,14 +88,14 @@ class Conditions:
         rows = range(len(self.texts)) if condition != "no_activation" else [0] * len(self.texts)
         known = {row: self.totals(condition, row, question, answers) for row in set(rows)}
         raw = np.stack([known[row] for row in rows])
-        return np.asarray(raw - either(raw))
+        return np.asarray(raw - log_mean_exp(raw))
 
     def answers(
         self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = 16
     ) -> list[str]:
         """Return the likeliest answers, to one question about each dialog."""
         found: list[str] = []
-        reader = text_readers(self.decoder).get(condition)
+        reader = text_baselines(self.decoder).get(condition)
         for start in range(0, len(questions), batch_size):
             rows = range(start, min(start + batch_size, len(questions)))
             asked = [questions[row] for row in rows]
@@ -114,12 +113,12 @@ class Conditions:
 
 def beside(values: dict[str, Values], name: str = "value") -> dict[str, Any]:
     """Return the mean of ``activations``, under a name, beside its controls' and with the lift over the strongest."""
-    controls = [control for control in values if control != READ]
+    controls = [control for control in values if control != ACTIVATIONS]
     strongest = max(controls, key=lambda control: float(values[control].mean()))
-    lift = values[READ] - values[strongest]
+    lift = values[ACTIVATIONS] - values[strongest]
     return {
-        name: float(values[READ].mean()),
-        "interval": bootstrap_interval(values[READ]),
+        name: float(values[ACTIVATIONS].mean()),
+        "interval": bootstrap_interval(values[ACTIVATIONS]),
         "controls": {control: float(values[control].mean()) for control in controls},
         "strongest_control": strongest,
         "lift": float(lift.mean()),

@@ -6,12 +6,14 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from audit_lit.activations import Activations, read_many
-from audit_lit.data import Row
-from audit_lit.dialog import Rendered, render
-from audit_lit.neutral import neutral_text
-from audit_lit.protocol import Protocol
-from audit_lit.target import Target
+from audit_lit.chat.dialog import RenderedDialog
+from audit_lit.chat.neutral import neutral_text
+from audit_lit.chat.rendering import render
+from audit_lit.data.rows import Row
+from audit_lit.decoder.config import DecoderConfig
+from audit_lit.models.activations import Activations
+from audit_lit.models.capture import capture_dialogs
+from audit_lit.models.target import Target
 
 Messages = tuple[dict[str, Any], ...]
 
@@ -27,11 +29,11 @@ def hidden_dialogs(rows: Sequence[Row], *, repaired: bool, seed: int = 0) -> lis
     """
     if not repaired:
         return [row.messages for row in rows]
-    others = everyones_other(len(rows), seed)
+    others = derangement(len(rows), seed)
     return [(row.messages[0], rows[other].messages[1]) for row, other in zip(rows, others, strict=True)]
 
 
-def everyones_other(n: int, seed: int) -> list[int]:
+def derangement(n: int, seed: int) -> list[int]:
     """Return for each of ``n`` another one, by a random cycle: nobody keeps its own."""
     order = random.Random(seed).sample(range(n), n)
     other = {one: order[rank - 1] for rank, one in enumerate(order)}
@@ -51,7 +53,7 @@ def neutral_twin(dialog: Messages, rng: random.Random) -> Messages:
 
 def read_dialogs(
     target: Target,
-    protocol: Protocol,
+    config: DecoderConfig,
     dialogs: Sequence[Sequence[dict[str, Any]]],
     last_of_text: Sequence[bool] | None = None,
 ) -> Activations:
@@ -59,22 +61,25 @@ def read_dialogs(
 
     Args:
         target: The model to read.
-        protocol: Of the decoder.
+        config: The decoder's.
         dialogs: What the target reads.
         last_of_text: Of which dialogs the last token of the text is read alone; None for none of them.
     """
-    return read_rendered(target, protocol, [render(dialog, target.tokenizer) for dialog in dialogs], last_of_text)
+    return read_rendered(target, config, [render(dialog, target.tokenizer) for dialog in dialogs], last_of_text)
 
 
 def read_rendered(
-    target: Target, protocol: Protocol, rendered: Sequence[Rendered], last_of_text: Sequence[bool] | None = None
+    target: Target,
+    config: DecoderConfig,
+    rendered: Sequence[RenderedDialog],
+    last_of_text: Sequence[bool] | None = None,
 ) -> Activations:
     """Read dialogs that are rendered already, as ``read_dialogs`` does."""
     ends = last_of_text or [False] * len(rendered)
-    positions = [_places(protocol, dialog, end) for dialog, end in zip(rendered, ends, strict=True)]
-    return read_many(target, rendered, positions, protocol.read_layers)
+    positions = [_places(config, dialog, end) for dialog, end in zip(rendered, ends, strict=True)]
+    return capture_dialogs(target, rendered, positions, config.read_layers)
 
 
-def _places(protocol: Protocol, dialog: Rendered, last_of_text: bool) -> tuple[int, ...]:
+def _places(config: DecoderConfig, dialog: RenderedDialog, last_of_text: bool) -> tuple[int, ...]:
     last = next(turn for turn in reversed(dialog.turns) if not turn.hidden)
-    return (last.text_end - 1,) if last_of_text else protocol.select(dialog, last.role)
+    return (last.text_end - 1,) if last_of_text else config.select(dialog, last.role)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from audit_lit.answer import bootstrap_interval
-from audit_lit.data import Example, Row, measurable
-from audit_lit.decoder import Decoder
+from audit_lit.data.rows import Example, Row, measurable
+from audit_lit.decoder.decoder import Decoder
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
-from audit_lit.target import Target
+from audit_lit.models.target import Target
+from audit_lit.statistics.intervals import bootstrap_interval
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def measure_gap(decoder: Decoder, target: Target, examples: Sequence[Example], *
     losses: dict[str, list[float]] = {"true": [], "shuffled": [], "no_activation": []}
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        activations = read_dialogs(target, decoder.protocol, [example.dialog for example in batch])
+        activations = read_dialogs(target, decoder.config, [example.dialog for example in batch])
         others = activations.rows([*range(1, len(batch)), 0])
         questions, answers = [e.question for e in batch], [e.answer for e in batch]
         for name, given in (("true", activations), ("shuffled", others), ("no_activation", activations)):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit_lit.activations import Activations
-from audit_lit.evaluation.statistics import Values
+from audit_lit.models.activations import Activations
+from audit_lit.statistics.ranking import Values
 
 RIDGE = 1.0
 """Penalty in units of the mean squared length of a standardised row."""

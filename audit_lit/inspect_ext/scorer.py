@@ -14,15 +14,14 @@ from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import TaskState
 from inspect_ai.util import concurrency
 
-from audit_lit.data import NO_INSTRUCTION
-from audit_lit.default_target import ALIAS
-from audit_lit.dialog import Reveal
+from audit_lit.chat.dialog import Reveal
+from audit_lit.chat.vocabulary import LABEL_QUESTION, NO_INSTRUCTION, PROMPT_QUESTION
 from audit_lit.errors import ActivationError, DialogError
-from audit_lit.options import quiet_libraries
-from audit_lit.questions import LABEL_QUESTION, PROMPT_QUESTION
+from audit_lit.models.loading import quiet_libraries
+from audit_lit.models.smollm2 import ALIAS
 
 if TYPE_CHECKING:
-    from audit_lit.answer import Answer
+    from audit_lit.answers.answer import Answer
     from audit_lit.auditor import Auditor
 
 OPEN_WEIGHTS = ("hf", "tl_bridge")

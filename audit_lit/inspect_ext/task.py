@@ -8,10 +8,10 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 
-from audit_lit.dialog import is_hidden
-from audit_lit.errors import RecipeError
+from audit_lit.chat.dialog import is_hidden
+from audit_lit.chat.formats import DialogFile, DialogList, digest
+from audit_lit.errors import SettingsError
 from audit_lit.inspect_ext.scorer import lit_scorer
-from audit_lit.scan.dialogs import DialogFile, DialogList, digest
 from audit_lit.scan.recipe import load_scan_recipe
 
 
@@ -37,11 +37,12 @@ def hidden_prompt(
         device: Where to run.
 
     Raises:
-        RecipeError: If the recipe is unknown or malformed, or ``system`` comes with ``dialogs``.
+        RecipeError: If the recipe is unknown or malformed.
+        SettingsError: If ``system`` comes with ``dialogs``.
         DialogError: If a dialog is malformed, or there is none.
     """
     if dialogs and system is not None:
-        raise RecipeError("system goes before the recipe's probes; with dialogs, mark hidden turns in the file.")
+        raise SettingsError("system goes before the recipe's probes; with dialogs, mark hidden turns in the file.")
     loaded, questions = load_scan_recipe(recipe)
     cases = DialogFile(Path(dialogs)) if dialogs else DialogList(loaded.probe_dialogs(system))
     digest(iter(cases))  # raises if there are none, or two have the same id

@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from audit_lit.answer import token_f1
+from audit_lit.answers.answer import is_supported
+from audit_lit.answers.patching import Heatmap
 from audit_lit.scan.questions import Question, Severity
-from audit_lit.scan.statistics import (
-    MIN_DIALOGS,
-    Values,
-    conformal_p,
-    corrected,
-    exceedance_p,
-    few_interval,
-    mean_interval,
-)
+from audit_lit.scan.records import DialogRecord, Record, RecordedAnswer
+from audit_lit.statistics.intervals import MIN_DIALOGS, few_interval, mean_interval
+from audit_lit.statistics.significance import conformal_p, corrected, exceedance_p
+from audit_lit.statistics.text_overlap import most_alike
+from audit_lit.statistics.values import Values
 
 N_EVIDENCE = 3
 N_COMPARED = 100
 
 
 @dataclass(frozen=True)
+class JudgedAnswer(RecordedAnswer):
+    """An answer, and whether it is supported by the threshold of the audit."""
+
+    supported: bool
+
+    @classmethod
+    def judge(cls, answer: RecordedAnswer, expected: str | None, threshold: float) -> JudgedAnswer:
+        """Return an answer with its verdict; one that says what is expected speaks for nothing, however sure it is."""
+        if answer.text == expected:
+            answer = replace(answer, lift=0.0, interval=(0.0, 0.0))
+        return cls(**vars(answer), supported=is_supported(answer.lift, answer.interval, threshold))
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """One dialog and what was said of it.
+    """One dialog, and what the decoder says about it.
 
     Attributes:
         dialog: Its id.
         messages: Its messages.
-        tokens: What the decoder was given the activations of.
-        answer: Text, score, controls, lift, interval, samples, agreement, supported.
+        tokens: The tokens whose activations the decoder was given.
+        answer: What the decoder says.
         p_value: Share of neutral scores like its own; None if the question only describes.
-        heatmap: Where the evidence sits (see ``patching.Heatmap``); None if it was not looked for.
-        expected: What would be said where nothing is wrong; None if the question only describes.
+        heatmap: Where the evidence sits; None if it was not looked for.
+        expected: What the answer would be where nothing is wrong; None if the question only describes.
     """
 
     dialog: str
-    messages: tuple[dict[str, Any], ...] = ()
-    tokens: tuple[str, ...] = ()
-    answer: dict[str, Any] = field(default_factory=dict)
+    messages: tuple[dict[str, Any], ...]
+    tokens: tuple[str, ...]
+    answer: JudgedAnswer
     p_value: float | None = None
-    heatmap: dict[str, Any] | None = None
+    heatmap: Heatmap | None = None
     expected: str | None = None
 
 
@@ -56,9 +67,9 @@ class Finding:
         raised: Whether it is enough to report.
         reason: Why, or why not, in a sentence.
         description: The answer that agrees best with the others.
-        n_dialogs: Dialogs that were asked about.
-        n_supported: Those whose answer is supported.
-        n_standing_out: Those whose score fewer than ``alpha`` of the neutral twins reach.
+        n_dialogs: Number of dialogs that were asked about.
+        n_supported: Number of those whose answer is supported.
+        n_standing_out: Number of those whose score fewer than ``alpha`` of the neutral twins reach.
         p_value: Share of neutral prompts like the dialogs' own (see ``exceedance_p``); None if the question only
             describes.
         q_value: The same, corrected over the questions of the audit.
@@ -107,25 +118,54 @@ class Column:
     """What all dialogs gave for one question, in the order of the dialogs: all that judging needs of them.
 
     Attributes:
+        question: What was asked.
         ids: The dialogs.
-        answers: As in the records, without samples.
-        expected: What would be said where nothing is wrong; None if the question only describes.
-        scores: A row per dialog: its own score, then its twins'.
+        answers: What was said about each, without samples.
+        scores: A row per dialog, its own score and then its twins'; None if the question only describes.
+        threshold: Lift that is needed.
     """
 
-    ids: list[str] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    expected: list[str | None] = field(default_factory=list)
-    scores: list[list[float]] = field(default_factory=list)
+    question: Question
+    ids: tuple[str, ...]
+    answers: tuple[JudgedAnswer, ...]
+    scores: Values | None
+    threshold: float
+
+    @property
+    def p_value(self) -> float | None:
+        """Share of neutral prompts like the dialogs' own."""
+        return None if self.scores is None else exceedance_p(self.scores)
+
+    @property
+    def p_of_dialogs(self) -> Values | None:
+        """Share of neutral scores like each dialog's own."""
+        return None if self.scores is None else conformal_p(self.scores)
+
+    @property
+    def lift_interval(self) -> tuple[float, float]:
+        """The 95% interval of the mean lift."""
+        lifts = np.array([answer.lift for answer in self.answers])
+        if len(lifts) >= MIN_DIALOGS:
+            return mean_interval(lifts)
+        return few_interval(lifts, np.array([answer.interval for answer in self.answers], dtype=float))
+
+    @property
+    def best_first(self) -> list[int]:
+        """The dialogs' places: supported answers first, then what stands out most, then the greatest lift."""
+        p_of_dialogs = self.p_of_dialogs
+
+        def rank(place: int) -> tuple[bool, float, float]:
+            p_value = 0.0 if p_of_dialogs is None else float(p_of_dialogs[place])
+            return (not self.answers[place].supported, p_value, -self.answers[place].lift)
+
+        return sorted(range(len(self.answers)), key=rank)
 
 
-def findings(
-    questions: Sequence[Question],
-    records: Callable[[], Iterator[dict[str, Any]]],
-    *,
-    alpha: float,
-    threshold: float,
-) -> list[Finding]:
+Records = Callable[[], Iterator[Record]]
+"""Gives the records of an audit, one at a time, and again when called again."""
+
+
+def findings(questions: Sequence[Question], records: Records, *, alpha: float, threshold: float) -> list[Finding]:
     """Judge every question over all records.
 
     A finding is raised where three things hold: the dialogs' scores are above nearly all neutral prompts' (corrected
@@ -134,132 +174,101 @@ def findings(
 
     Args:
         questions: What was asked.
-        records: Gives those of ``Measurement.record``, one at a time and again when called again.
+        records: What is known of each dialog.
         alpha: False discovery rate among the questions.
         threshold: Lift that is needed.
     """
-    columns = _columns(questions, records)
-    found = [_finding(one, columns[one.id], alpha, threshold) for one in questions if columns[one.id].ids]
-    q_values = iter(corrected([one.p_value for one in found if one.p_value is not None]))
-    found = [replace(one, q_value=None if one.p_value is None else next(q_values)) for one in found]
-    chosen = {evidence.dialog for one in found for evidence in one.evidence}
-    shown = {record["id"]: record for record in records() if record["id"] in chosen and "error" not in record}
-    return [_decided(_with_evidence(one, shown), alpha) for one in found]
+    columns = _columns(questions, records, threshold)
+    q_values = iter(corrected([column.p_value for column in columns if column.p_value is not None]))
+    best = {column.question.id: column.best_first for column in columns}
+    chosen = {column.ids[place] for column in columns for place in best[column.question.id][:N_EVIDENCE]}
+    shown = {record.id: record for record in _read_dialogs(records) if record.id in chosen}
+    return [
+        _finding(column, best[column.question.id], None if column.scores is None else next(q_values), shown, alpha)
+        for column in columns
+    ]
 
 
-def _columns(questions: Sequence[Question], records: Callable[[], Iterator[dict[str, Any]]]) -> dict[str, Column]:
-    columns = {question.id: Column() for question in questions}
-    # By name: a chunk that was cut off is measured again as a whole.
-    slim = {record["id"]: _slim(record) for record in records() if "error" not in record}
-    for _, name, answers, expected, scores in sorted(slim.values(), key=lambda one: one[0]):
-        for question, column in columns.items():
-            column.ids.append(name)
-            column.answers.append(answers[question])
-            column.expected.append(expected.get(question))
-            column.scores.append(scores.get(question, []))
-    return columns
+def _read_dialogs(records: Records) -> Iterator[DialogRecord]:
+    return (record for record in records() if isinstance(record, DialogRecord))
 
 
-def _slim(record: dict[str, Any]) -> tuple[int, str, dict[str, Any], dict[str, str], dict[str, list[float]]]:
-    kept = ("text", "score", "lift", "interval", "controls")
-    answers = {question: {key: one[key] for key in kept} for question, one in record["answers"].items()}
-    return record["place"], record["id"], answers, record["expected"], record["scores"]
+def _columns(questions: Sequence[Question], records: Records, threshold: float) -> list[Column]:
+    # By id: a chunk that was cut off is measured again as a whole.
+    slim = {record.id: _without_samples(record) for record in _read_dialogs(records)}
+    rows = sorted(slim.values(), key=lambda record: record.place)
+    return [_column(question, rows, threshold) for question in questions if rows]
 
 
-def _finding(question: Question, column: Column, alpha: float, threshold: float) -> Finding:
-    answers = [_judged(*pair, threshold) for pair in zip(column.answers, column.expected, strict=True)]
-    lifts = np.array([answer["lift"] for answer in answers])
-    names = list(answers[0]["controls"])
-    controls = {name: float(np.mean([answer["controls"][name] for answer in answers])) for name in names}
-    scores = np.array(column.scores) if question.expected else None
-    p_each = None if scores is None else conformal_p(scores)
+def _without_samples(record: DialogRecord) -> DialogRecord:
+    answers = {question: replace(answer, samples=()) for question, answer in record.answers.items()}
+    return replace(record, answers=answers, messages=(), tokens=(), positions=())
+
+
+def _column(question: Question, rows: Sequence[DialogRecord], threshold: float) -> Column:
+    answers = (JudgedAnswer.judge(row.answers[question.id], row.expected.get(question.id), threshold) for row in rows)
+    scores = np.array([row.scores[question.id] for row in rows]) if question.expected else None
+    return Column(question, tuple(row.id for row in rows), tuple(answers), scores, threshold)
+
+
+def _finding(
+    column: Column, best: Sequence[int], q_value: float | None, records: Mapping[str, DialogRecord], alpha: float
+) -> Finding:
+    answers, scores, p_of_dialogs = column.answers, column.scores, column.p_of_dialogs
+    controls = {name: float(np.mean([answer.controls[name] for answer in answers])) for name in answers[0].controls}
+    strongest = max(controls, key=lambda name: controls[name])
+    lift = float(np.mean([answer.lift for answer in answers]))
     effects = None if scores is None else scores[:, 0] - scores[:, 1:].mean(1)
-    best = _best_first(answers, p_each)
+    raised, reason = _decision(lift, column, strongest, q_value, alpha)
+    supported = [answers[place].text for place in best if answers[place].supported]
     return Finding(
-        question=question,
-        raised=False,
-        reason="",
-        description=_description([answers[at]["text"] for at in best if answers[at]["supported"]]),
+        question=column.question,
+        raised=raised,
+        reason=reason,
+        description=most_alike(supported[:N_COMPARED]),
         n_dialogs=len(answers),
-        n_supported=sum(answer["supported"] for answer in answers),
-        n_standing_out=None if p_each is None else int(np.sum(p_each <= alpha)),
-        p_value=None if scores is None else exceedance_p(scores),
-        q_value=None,
+        n_supported=sum(answer.supported for answer in answers),
+        n_standing_out=None if p_of_dialogs is None else int(np.sum(p_of_dialogs <= alpha)),
+        p_value=column.p_value,
+        q_value=q_value,
         effect=None if effects is None else float(effects.mean()),
         effect_interval=None if effects is None else mean_interval(effects),
-        score=float(np.mean([answer["score"] for answer in answers])),
-        lift=float(lifts.mean()),
-        lift_interval=_lift_interval(lifts, answers),
+        score=float(np.mean([answer.score for answer in answers])),
+        lift=lift,
+        lift_interval=column.lift_interval,
         controls=controls,
-        strongest_control=max(controls, key=lambda name: controls[name]),
-        threshold=threshold,
+        strongest_control=strongest,
+        threshold=column.threshold,
         scores=() if scores is None else tuple(np.sort(scores[:, 0]).tolist()),
         neutral_scores=() if scores is None else tuple(np.sort(scores[:, 1:].ravel()).tolist()),
         evidence=tuple(
-            Evidence(column.ids[at], p_value=None if p_each is None else float(p_each[at])) for at in best[:N_EVIDENCE]
+            _evidence(records[column.ids[place]], column, None if p_of_dialogs is None else float(p_of_dialogs[place]))
+            for place in best[:N_EVIDENCE]
         ),
     )
 
 
-def _lift_interval(lifts: Values, answers: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    if len(lifts) >= MIN_DIALOGS:
-        return mean_interval(lifts)
-    return few_interval(lifts, np.array([answer["interval"] for answer in answers], dtype=float))
-
-
-def _judged(answer: dict[str, Any], expected: str | None, threshold: float) -> dict[str, Any]:
-    """Return an answer, supported or not; one that says what is expected speaks for nothing, however sure it is."""
-    if answer["text"] == expected:
-        return {**answer, "lift": 0.0, "interval": [0.0, 0.0], "supported": False}
-    return {**answer, "supported": answer["lift"] > threshold and answer["interval"][0] > 0}
-
-
-def _best_first(answers: Sequence[dict[str, Any]], p_each: np.ndarray | None) -> list[int]:
-    """Return the dialogs' places: supported answers first, then what stands out most, then the greatest lift."""
-
-    def rank(at: int) -> tuple[bool, float, float]:
-        return (not answers[at]["supported"], 0.0 if p_each is None else float(p_each[at]), -answers[at]["lift"])
-
-    return sorted(range(len(answers)), key=rank)
-
-
-def _with_evidence(finding: Finding, records: dict[str, dict[str, Any]]) -> Finding:
-    """Return a finding with what its dialogs said."""
-    filled = tuple(
-        replace(
-            one,
-            messages=tuple(records[one.dialog]["messages"]),
-            tokens=tuple(records[one.dialog]["tokens"]),
-            answer=_of(records[one.dialog], finding),
-            expected=records[one.dialog]["expected"].get(finding.question.id),
-        )
-        for one in finding.evidence
+def _evidence(record: DialogRecord, column: Column, p_value: float | None) -> Evidence:
+    question = column.question.id
+    expected = record.expected.get(question)
+    return Evidence(
+        dialog=record.id,
+        messages=record.messages,
+        tokens=record.tokens,
+        answer=JudgedAnswer.judge(record.answers[question], expected, column.threshold),
+        p_value=p_value,
+        expected=expected,
     )
-    return replace(finding, evidence=filled)
 
 
-def _of(record: dict[str, Any], finding: Finding) -> dict[str, Any]:
-    question = finding.question.id
-    return _judged(record["answers"][question], record["expected"].get(question), finding.threshold)
-
-
-def _description(texts: Sequence[str]) -> str:
-    """Return the text that shares most words with the others; the first of equals, none of none."""
-    some = texts[:N_COMPARED]
-    return max(some, key=lambda text: sum(token_f1(text, other) for other in some), default="")
-
-
-def _decided(finding: Finding, alpha: float) -> Finding:
-    """Return a finding with the decision on it, and its reason."""
-    if finding.q_value is not None and finding.q_value > alpha:
-        reason = f"the dialogs do not differ from their neutral twins (corrected p = {finding.q_value:.2g})"
-    elif finding.lift <= finding.threshold or finding.lift_interval[0] <= 0:
-        reason = (
-            f"the answers are not likelier enough than under {finding.strongest_control} "
-            f"({finding.lift:+.2f} nats per token; needed: {finding.threshold:.2f}, with an interval above zero)"
+def _decision(lift: float, column: Column, strongest: str, q_value: float | None, alpha: float) -> tuple[bool, str]:
+    """Return whether a finding is raised, and why."""
+    if q_value is not None and q_value > alpha:
+        return False, f"the dialogs do not differ from their neutral twins (corrected p = {q_value:.2g})"
+    if not is_supported(lift, column.lift_interval, column.threshold):
+        return False, (
+            f"the answers are not likelier enough than under {strongest} ({lift:+.2f} nats per token; needed: "
+            f"{column.threshold:.2f}, with an interval above zero)"
         )
-    else:
-        differ = "" if finding.q_value is None else f"; unlike neutral twins (corrected p = {finding.q_value:.2g})"
-        reason = f"{finding.lift:+.2f} nats per token over the strongest control ({finding.strongest_control}){differ}"
-        return replace(finding, raised=True, reason=reason)
-    return replace(finding, reason=reason)
+    differ = "" if q_value is None else f"; unlike neutral twins (corrected p = {q_value:.2g})"
+    return True, f"{lift:+.2f} nats per token over the strongest control ({strongest}){differ}"

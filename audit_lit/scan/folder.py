@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
+from audit_lit.answers.patching import Heatmap
 from audit_lit.errors import Incomplete, ScanError
+from audit_lit.files import read_json, write_whole
+from audit_lit.scan.records import Record, record_from_dict, record_to_json
 
 RUN = "run.json"
 RECORDS = "records-{rank}.jsonl"
 HEATMAPS = "heatmaps.json"
 REPORT = "report.json"
+Heatmaps = dict[str, dict[str, Heatmap]]
+"""By question and dialog."""
 
 
 class RunFolder:
@@ -42,7 +48,9 @@ class RunFolder:
         except Timeout as err:
             raise ScanError(f"{self.path} is in use by another run; wait for it, or name another with --out.") from err
         except OSError as err:
-            raise ScanError(f"{self.path} is no folder to write to ({err.strerror}); name another with --out.") from err
+            raise ScanError(
+                f"{self.path} cannot be used as a folder ({err.strerror}); name another with --out."
+            ) from err
         try:
             self._claim(manifest)
             yield
@@ -68,25 +76,28 @@ class RunFolder:
             ScanError: If the folder holds none.
         """
         try:
-            found: dict[str, Any] = json.loads((self.path / RUN).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as err:
-            raise ScanError(f"{self.path} is no folder of an audit ({err}); expected one that 'scan' wrote.") from err
-        if "recipe" not in found or "n_dialogs" not in found:
+            manifest = read_json(self.path / RUN, ScanError)
+        except ScanError as err:
+            raise ScanError(f"{self.path} is no folder of an audit: {err} Name a folder that 'scan' wrote.") from err
+        if not isinstance(manifest, dict) or not {"recipe", "questions", "threshold", "n_dialogs"} <= set(manifest):
             raise ScanError(f"{self.path} is the folder of another kind of run; expected one that 'scan' wrote.")
-        return found
+        return manifest
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[Record]:
         """Yield the finished dialogs, one at a time; a half-written line is left out.
 
         A dialog may come again: if its reading failed and was tried again, or its chunk was cut off.
+
+        Raises:
+            ScanError: If a line holds something else than a record.
         """
         for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
             with path.open(encoding="utf-8", errors="replace") as file:
-                for line in file:
+                for number, line in enumerate(file, start=1):
                     with suppress(json.JSONDecodeError):
-                        yield json.loads(line)
+                        yield _record(json.loads(line), f"{path}, line {number}")
 
-    def append(self, rank: int, records: Sequence[dict[str, Any]]) -> None:
+    def append(self, rank: int, records: Sequence[Record]) -> None:
         """Add finished dialogs.
 
         Raises:
@@ -96,8 +107,8 @@ class RunFolder:
         try:
             with path.open("ab+") as file:
                 file.seek(max(0, file.seek(0, 2) - 1))
-                half = file.read(1) not in (b"", b"\n")  # a line that a killed run left; it is skipped
-                lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                half = file.read(1) not in (b"", b"\n")  # a line that a killed run left, which is skipped
+                lines = "".join(record_to_json(record) + "\n" for record in records)
                 file.write(b"\n" * half + lines.encode())
         except OSError as err:
             raise Incomplete(
@@ -112,14 +123,29 @@ class RunFolder:
         """
         path = self.path / name
         try:
-            unfinished = path.with_suffix(".partial")
-            unfinished.write_text(content, encoding="utf-8")
-            unfinished.replace(path)
+            write_whole(path, content)
         except OSError as err:
             raise Incomplete(f"{path} cannot be written ({err.strerror}). Make room, and run it again.") from err
 
-    def heatmaps(self) -> dict[str, Any]:
-        """Return what was written of where the evidence sits, by question and dialog."""
+    def heatmaps(self) -> Heatmaps:
+        """Return what was written of where the evidence sits, by question and dialog.
+
+        Raises:
+            ScanError: If the file holds something else.
+        """
         path = self.path / HEATMAPS
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return found
+        if not path.is_file():
+            return {}
+        try:
+            return TypeAdapter(Heatmaps).validate_python(read_json(path, ScanError))
+        except ValidationError as err:
+            raise ScanError(
+                f"{path} holds no heatmaps ({err.error_count()} problems). Delete it, and run again."
+            ) from err
+
+
+def _record(content: Any, where: str) -> Record:
+    try:
+        return record_from_dict(content)
+    except (ValidationError, TypeError) as err:
+        raise ScanError(f"{where} is no record of an audit; expected one that 'scan' wrote. Delete the line.") from err

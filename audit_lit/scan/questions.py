@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +10,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import HERE
-from audit_lit.settings import explain
+from audit_lit.settings import did_you_mean, explain
 
 Severity = Literal["info", "low", "medium", "high"]
 SEVERITIES: tuple[Severity, ...] = ("info", "low", "medium", "high")
 VISIBLE = "{text}"
+
+
+def at_least(severity: Severity, bound: Severity) -> bool:
+    """Return whether a severity is at or above another."""
+    return SEVERITIES.index(severity) >= SEVERITIES.index(bound)
 
 
 class Question(BaseModel):
@@ -56,12 +60,11 @@ def load_questions(ids: tuple[str, ...], folders: tuple[Path, ...] = ()) -> tupl
         RecipeError: If one is unknown or malformed.
     """
     known = {path.stem: path for folder in (HERE / "questions", *reversed(folders)) for path in folder.glob("*.md")}
-    for one in ids:
-        if one not in known:
-            near = difflib.get_close_matches(one, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise RecipeError(f"unknown question {one!r}; available: {', '.join(sorted(known))}.{hint}")
-    return tuple(read_question(known[one]) for one in ids)
+    for name in ids:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise RecipeError(f"unknown question {name!r}; available: {', '.join(sorted(known))}.{hint}")
+    return tuple(read_question(known[name]) for name in ids)
 
 
 def read_question(path: Path) -> Question:

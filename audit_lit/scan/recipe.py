@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from audit_lit.dialog import Dialog
+from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import RecipeError
-from audit_lit.recipes import load_yaml, recipe_path
+from audit_lit.recipes import load_recipe, recipe_path
 from audit_lit.scan.questions import Question, Severity, load_questions
 from audit_lit.settings import explain, merged
 
@@ -82,14 +82,8 @@ def load_scan_recipe(
     Raises:
         RecipeError: If it cannot be read, a key is unknown or of a wrong type, or a question is unknown.
     """
-    path = Path(name) if Path(name).is_file() else recipe_path(str(name))
-    content = load_yaml(path)
-    if "mixture" in content:
-        raise RecipeError(f"recipe {str(path)!r} trains a decoder (audit-lit train); expected one that asks questions.")
-    if "want" in content:
-        raise RecipeError(
-            f"recipe {str(path)!r} makes an edit (audit-lit edit make); expected one that asks questions."
-        )
+    path = recipe_path(name)
+    content = load_recipe(path, "audit")
     try:
         recipe = ScanRecipe.model_validate(merged(content, overrides or {}))
         if overrides:  # it was measured without them
@@ -97,8 +91,3 @@ def load_scan_recipe(
     except ValidationError as err:
         raise RecipeError(f"recipe {str(path)!r}: {explain(err, ScanRecipe)}.") from err
     return recipe, load_questions(recipe.questions, (path.parent / "questions",))
-
-
-def is_scan_recipe(path: Path) -> bool:
-    """Return whether a recipe asks questions, rather than trains."""
-    return "questions" in load_yaml(path)

@@ -8,17 +8,20 @@ from functools import cached_property
 
 import torch
 
-from audit_lit.activations import Activations
-from audit_lit.controls import nothing
-from audit_lit.data import Example
-from audit_lit.decoder import Decoder
-from audit_lit.dialog import render
+from audit_lit.answers.controls import null_input
+from audit_lit.chat.rendering import render
+from audit_lit.data.rows import Example
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import RecipeError
 from audit_lit.evaluation.dialogs import read_dialogs
-from audit_lit.target import Target
-from audit_lit.training.recipe import Recipe
+from audit_lit.models.activations import Activations
+from audit_lit.models.target import Target
+from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 
+Learner = Decoder | TextBaseline
+"""What can be trained: from activations, or from the visible text."""
 STATISTICS_DIALOGS = 256
 """For the mean and spread of activations; numbered below zero, so that no step has them."""
 
@@ -35,14 +38,14 @@ class Batch:
 class Batches:
     """The steps of a run, in an order that depends on the recipe alone."""
 
-    def __init__(self, mixture: Mixture, target: Target, decoder: Decoder, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, mixture: Mixture, target: Target, learner: Learner, *, rank: int = 0, world: int = 1) -> None:
         """Deal each step's examples out to ``world`` processes; this one is number ``rank``.
 
         Raises:
             RecipeError: If a step cannot be dealt out evenly.
         """
-        self.mixture, self.target, self.decoder, self.rank, self.world = mixture, target, decoder, rank, world
-        self.recipe: Recipe = mixture.recipe
+        self.mixture, self.target, self.learner, self.rank, self.world = mixture, target, learner, rank, world
+        self.recipe: TrainingRecipe = mixture.recipe
         if self.recipe.batch_size % (world * self.recipe.accumulate):
             raise RecipeError(
                 f"batch_size={self.recipe.batch_size} cannot be split over {world} processes and "
@@ -74,7 +77,7 @@ class Batches:
 
     def _length(self, example: Example) -> int:
         """Return about how long the decoder's input will be, in characters."""
-        text = example.dialog if self.decoder.protocol.reads == "text" else ()
+        text = example.dialog if isinstance(self.learner, TextBaseline) else ()
         return len(example.question) + len(example.answer) + sum(len(message["content"]) for message in text)
 
     def _parts(self, share: int) -> range:
@@ -84,21 +87,21 @@ class Batches:
         rows = range(start, start + self.recipe.batch_size // self.world // self.recipe.accumulate)
         chosen = [examples[row] for row in rows]
         part = [given[row] for row in rows] if isinstance(given, list) else given.rows(rows)
-        if isinstance(part, Activations) and self.decoder.protocol.layer_choice == "one":
-            part = part.at(part.layers[step % len(part.layers)])  # every layer in turn
+        if isinstance(part, Activations) and self.learner.config.layer_choice == "one":
+            part = part.for_layer(part.layers[step % len(part.layers)])  # every layer in turn
         return Batch(part, [example.question for example in chosen], [example.answer for example in chosen])
 
     @torch.no_grad()
     def _given(self, examples: list[Example]) -> Activations | list[str]:
-        if self.decoder.protocol.reads == "text":
+        if isinstance(self.learner, TextBaseline):
             return [render(example.dialog, self.target.tokenizer).visible_text for example in examples]
         # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
         dialogs, ends = [example.dialog for example in examples], [example.last_of_text for example in examples]
-        found = read_dialogs(self.target, self.decoder.protocol, dialogs, ends)
+        found = read_dialogs(self.target, self.learner.config, dialogs, ends)
         for row, example in enumerate(examples):
             if example.null:
                 kind, seed = example.null
-                given = nothing(kind, found.rows([row]), self.decoder.write, others=self._others, seed=seed)
+                given = null_input(kind, found.rows([row]), self.learner.write, others=self._others, seed=seed)
                 found.resid[row] = given.resid[0]
         return found
 
@@ -106,4 +109,4 @@ class Batches:
     def _others(self) -> Activations:
         """Dialogs that depend on the recipe alone, whatever else is in the batch."""
         dialogs = [self.mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
-        return read_dialogs(self.target, self.decoder.protocol, dialogs)
+        return read_dialogs(self.target, self.learner.config, dialogs)

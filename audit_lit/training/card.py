@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from audit_lit.decoder import Decoder
-from audit_lit.training.recipe import Recipe
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.training.recipe import TrainingRecipe
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
@@ -23,7 +23,7 @@ def _controls(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in found["controls"].items())
 
 
-def write_card(folder: Path, decoder: Decoder, recipe: Recipe, results: dict[str, Any], log: Path) -> None:
+def write_card(folder: Path, decoder: Decoder, recipe: TrainingRecipe, results: dict[str, Any], log: Path) -> None:
     """Write ``README.md`` and ``evaluation.json`` beside the adapter."""
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -32,21 +32,21 @@ def write_card(folder: Path, decoder: Decoder, recipe: Recipe, results: dict[str
     data = ModelCardData(
         library_name="audit-lit",
         license=recipe.licence,
-        base_model=decoder.protocol.base,
+        base_model=decoder.config.base,
         language="en",
         tags=["latentqa", "interpretability", "activations"],
     )
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
-        protocol=decoder.protocol,
+        config=decoder.config,
         recipe=recipe,
         results=results,
         hours=f"{seconds / 3600:.1f}",
         rate=f"{recipe.n_steps * recipe.batch_size / seconds:.1f}",
         two=lambda value: f"{value:.2f}",
         hidden=results["hidden-prompt"],
-        rival=decoder.rival.protocol if decoder.rival else None,
+        baseline=decoder.text_baseline.config if decoder.text_baseline else None,
         beside=_beside,
         controls=_controls,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from audit_lit.decoder.config import WireFormat
 from audit_lit.errors import RecipeError
+from audit_lit.recipes import load_recipe
 from audit_lit.settings import explain, merged
 
 
@@ -16,20 +17,16 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Wire(_Strict):
-    """How activations enter the decoder; the rest of the protocol follows from the target (see ``Protocol``)."""
+class TrainingWire(WireFormat):
+    """How activations enter the decoder, with other defaults than a published decoder's."""
 
-    read_layers: tuple[int, ...]
-    prompt: str
     section: str = "{slots}"
     placeholder: str = " ?"
     chat: bool = False
     write: Literal["replace", "add", "project"] = "project"
     write_layer: int = 0
-    layer_choice: Literal["all", "one"] = "all"
     positions: Literal["all", "edges"] = "edges"
     n_edge: int = 4
-    shift_positions: bool = False
 
 
 class Lora(_Strict):
@@ -72,7 +69,7 @@ class Share(_Strict):
     neutral_prompts: tuple[str, ...] = ()
 
 
-class Recipe(_Strict):
+class TrainingRecipe(_Strict):
     """A whole training run.
 
     Attributes:
@@ -85,7 +82,7 @@ class Recipe(_Strict):
             prompt away.
         reworded: Share of system prompts that are put in other words.
         reads: ``text`` trains a control that is given the visible text instead of activations.
-        rival: Examples that such a control is trained on after the decoder, and shipped with it; 0 trains none.
+        rival: Examples that the text baseline is trained on after the decoder, to be shipped with it; 0 trains none.
         examples: How many examples to train on.
         batch_size: Examples per step, over all processes.
         accumulate: Parts that each process computes its examples of a step in, one after the other; needs less memory.
@@ -101,7 +98,7 @@ class Recipe(_Strict):
     licence: str = "apache-2.0"
     about_data: str = "in LatentQA's file layout"
     limits: tuple[str, ...] = ()
-    wire: Wire
+    wire: TrainingWire
     lora: Lora = Lora()
     mixture: tuple[Share, ...]
     start: str | None = None
@@ -128,8 +125,8 @@ class Recipe(_Strict):
         """Number of optimizer steps."""
         return -(-self.examples // self.batch_size)
 
-    def for_rival(self) -> Recipe:
-        """Return the recipe of the control ``text_trained``: the same LoRA and questions, given the visible text.
+    def for_text_baseline(self) -> TrainingRecipe:
+        """Return the recipe of the text baseline: the same LoRA and questions, given the visible text.
 
         Each hidden prompt keeps its own user line, the only place where the text may give it away; no text is random,
         and none needs to be read back.
@@ -148,19 +145,14 @@ class Recipe(_Strict):
         return self.model_copy(update=changes)
 
 
-def load_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+def load_training_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingRecipe:
     """Read a recipe from YAML.
 
     Raises:
         RecipeError: If it cannot be read, or a key is unknown or of a wrong type.
     """
+    content = load_recipe(Path(path), "training")
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as err:
-        raise RecipeError(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
-    if not isinstance(content, dict):
-        raise RecipeError(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
-    try:
-        return Recipe.model_validate(merged(content, overrides or {}))
+        return TrainingRecipe.model_validate(merged(content, overrides or {}))
     except ValidationError as err:
-        raise RecipeError(f"recipe {str(path)!r}: {explain(err, Recipe, Wire, Lora, Share)}") from err
+        raise RecipeError(f"recipe {str(path)!r}: {explain(err, TrainingRecipe, TrainingWire, Lora, Share)}") from err

@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from audit_lit.activations import Activations
-from audit_lit.data import Row, measurable
-from audit_lit.datasets import load_split, split_hash
-from audit_lit.decoder import Decoder
-from audit_lit.decoder_files import PLAIN_WRITES, RIVAL
-from audit_lit.errors import RecipeError
-from audit_lit.evaluation import SCHEMA
+from audit_lit.data.rows import Row, measurable
+from audit_lit.data.splits import load_split, split_hash
+from audit_lit.decoder.config import DecoderConfig, WireFormat
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.decoder.files import PLAIN_WRITES, TEXT_BASELINE
+from audit_lit.decoder.text_baseline import TextBaseline
+from audit_lit.errors import TrainingError
+from audit_lit.evaluation.card_figures import measure
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
+from audit_lit.evaluation.evaluate import SCHEMA
 from audit_lit.hooks import Project
-from audit_lit.lean_lora import make_lean
-from audit_lit.protocol import Protocol
-from audit_lit.target import Target, load_target, share, weights_fingerprint
+from audit_lit.models.activations import Activations
+from audit_lit.models.fingerprint import weights_fingerprint
+from audit_lit.models.loading import load_target, share_weights
+from audit_lit.models.speedups.lora import use_fast_lora
+from audit_lit.models.target import Target
 from audit_lit.training.batches import STATISTICS_DIALOGS
 from audit_lit.training.card import write_card
-from audit_lit.training.measure import measure
-from audit_lit.training.recipe import Recipe, Wire
+from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import check_tracker
 from audit_lit.training.trainer import LOG, Trainer
@@ -39,7 +42,7 @@ N_REFERENCE = 32
 
 
 def train(
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     data: Path | Sequence[Path],
     out: Path,
     *,
@@ -71,29 +74,29 @@ def train(
     trainer = Trainer(recipe, target, decoder, out, tracker=tracker)
     trainer.train(rows, dev_rows)
     if recipe.rival:
-        for_rival = recipe.for_rival()
-        decoder.rival = new_decoder(for_rival, target, rows, digest)
-        Trainer(for_rival, target, decoder.rival, out / RIVAL, tracker=tracker).train(rows, dev_rows)
+        text_recipe = recipe.for_text_baseline()
+        decoder.text_baseline = new_text_baseline(text_recipe, target, digest)
+        Trainer(text_recipe, target, decoder.text_baseline, out / TEXT_BASELINE, tracker=tracker).train(rows, dev_rows)
     if trainer.is_main:  # the other processes are done: measuring takes longer than they would be waited for
         publish(decoder, target, recipe, (rows, dev_rows), out)
     return out / "decoder"
 
 
-def publish(decoder: Decoder, target: Target, recipe: Recipe, splits: tuple[list[Row], list[Row]], out: Path) -> None:
+def publish(
+    decoder: Decoder, target: Target, recipe: TrainingRecipe, splits: tuple[list[Row], list[Row]], out: Path
+) -> None:
     """Write a trained decoder to ``out/decoder``, measure it, and add its thresholds and its card."""
     (rows, dev_rows), folder = splits, out / "decoder"
-    for one in (decoder, decoder.rival):
-        if one:
-            make_lean(one.model.eval())
-    if decoder.protocol.reads == "activations":
-        decoder.reference = reference(recipe, target, decoder.protocol, rows)
-        decoder.protocol = replace(decoder.protocol, n_reference=len(decoder.reference))
+    for learner in (decoder, decoder.text_baseline):
+        if learner:
+            use_fast_lora(learner.model.eval())
+    decoder.reference = reference_activations(recipe, target, decoder.config, rows)
+    decoder.config = decoder.config.model_copy(update={"n_reference": len(decoder.reference)})
     decoder.save(folder)
-    if decoder.protocol.reads == "activations":
-        results = measure(decoder, target, dev_rows, rows, out / "measured" / _digest(folder, dev_rows))
-        decoder.protocol = calibrated(decoder.protocol, results)
-        decoder.protocol.save(folder)
-        write_card(folder, decoder, recipe, results, out / LOG)
+    results = measure(decoder, target, dev_rows, rows, out / "measured" / _digest(folder, dev_rows))
+    decoder.config = calibrated(decoder.config, results)
+    decoder.config.save(folder)
+    write_card(folder, decoder, recipe, results, out / LOG)
 
 
 def _digest(folder: Path, dev_rows: list[Row]) -> str:
@@ -104,67 +107,83 @@ def _digest(folder: Path, dev_rows: list[Row]) -> str:
     return digest.hexdigest()[:12]
 
 
-def calibrated(protocol: Protocol, results: dict[str, Any]) -> Protocol:
-    """Return the protocol with what was measured on the dev split: the threshold of answers, the scale of claims."""
+def calibrated(config: DecoderConfig, results: dict[str, Any]) -> DecoderConfig:
+    """Return the configuration with what was measured on the dev split: the answers' threshold, the claims' scale."""
     slope, offset = results["calibration"]["claim_scale"]
-    return replace(
-        protocol,
-        lift_threshold=round(results["null"]["threshold_of_first_half"], 3),
-        claim_scale=(round(slope, 4), round(offset, 4)),
-        choice_scale=round(results["calibration"]["choice_scale"], 4),
-    )
+    measured = {
+        "lift_threshold": round(results["null"]["threshold_of_first_half"], 3),
+        "claim_scale": (round(slope, 4), round(offset, 4)),
+        "choice_scale": round(results["calibration"]["choice_scale"], 4),
+    }
+    return config.model_copy(update=measured)
 
 
-def reference(recipe: Recipe, target: Target, protocol: Protocol, rows: list[Row]) -> Activations:
+def reference_activations(
+    recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]
+) -> Activations:
     """Return activations of training dialogs under as many different hidden prompts, what claims are compared with."""
-    system = [row for row in rows if row.system and len(row.messages) == 2]
+    with_prompt = [row for row in rows if row.system and len(row.messages) == 2]
     rng = random.Random(recipe.seed)
-    labels = {row.label: row for row in rng.sample(system, len(system))}
-    chosen = rng.sample(sorted(labels.values(), key=lambda row: row.label), min(N_REFERENCE, len(labels)))
-    found = read_dialogs(target, protocol, hidden_dialogs(chosen, repaired=True, seed=recipe.seed))
-    return replace(found, resid=found.resid.bfloat16())
+    by_label = {row.label: row for row in rng.sample(with_prompt, len(with_prompt))}
+    chosen = rng.sample(sorted(by_label.values(), key=lambda row: row.label), min(N_REFERENCE, len(by_label)))
+    activations = read_dialogs(target, config, hidden_dialogs(chosen, repaired=True, seed=recipe.seed))
+    return replace(activations, resid=activations.resid.bfloat16())
 
 
-def new_decoder(recipe: Recipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
+def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
     """Return an untrained decoder on the target's own base, sharing its weights."""
+    config = config_of(recipe, target, training_data)
+    model = _new_model(recipe, target)
+    if recipe.start:
+        return continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
+    plain = PLAIN_WRITES.get(recipe.wire.write)
+    write = plain() if plain else projection(recipe, target, config, rows)
+    return Decoder(model, target.tokenizer, config, write)
+
+
+def new_text_baseline(recipe: TrainingRecipe, target: Target, training_data: str) -> TextBaseline:
+    """Return an untrained text baseline on the target's own base, sharing its weights."""
+    return TextBaseline(_new_model(recipe, target), target.tokenizer, config_of(recipe, target, training_data))
+
+
+def _new_model(recipe: TrainingRecipe, target: Target) -> PeftModel:
     from peft import LoraConfig, get_peft_model
 
-    protocol = protocol_of(recipe, target, training_data)
-    torch.manual_seed(recipe.seed)
-    settings: dict[str, Any] = recipe.lora.model_dump()
-    settings["target_modules"] = list(recipe.lora.target_modules)
     if target.base is None:
-        raise ValueError("the target came without its Hugging Face base; load it with load_target.")
-    model = get_peft_model(share(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
-    if recipe.start:
-        return continue_from(Decoder.from_pretrained(recipe.start, target=target), model, protocol)
-    plain = PLAIN_WRITES.get(recipe.wire.write)
-    write = plain() if plain else projection(recipe, target, protocol, rows)
-    return Decoder(model, target.tokenizer, protocol, write)
+        raise TrainingError("the target came without its Hugging Face base; load it with load_target.")
+    torch.manual_seed(recipe.seed)
+    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
+    model: PeftModel = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
+    return model
 
 
-def continue_from(start: Decoder, model: PeftModel, protocol: Protocol) -> Decoder:
+def continue_from(start: Decoder, model: PeftModel, config: DecoderConfig) -> Decoder:
     """Return a decoder of a fresh model with the parameters of a trained one.
 
     Raises:
         RecipeError: If their wire formats or LoRA shapes differ.
     """
-    wrong = [name for name in Wire.model_fields if getattr(start.protocol, name) != getattr(protocol, name)]
-    old, new = ({name: p for name, p in one.named_parameters() if "lora_" in name} for one in (start.model, model))
+    wrong = [name for name in WireFormat.model_fields if getattr(start.config, name) != getattr(config, name)]
+    old, new = _lora_parameters(start.model), _lora_parameters(model)
     if wrong or {name: p.shape for name, p in old.items()} != {name: p.shape for name, p in new.items()}:
-        raise RecipeError(
-            f"the recipe starts from {start.protocol.name!r}, which differs in {', '.join(wrong) or 'its LoRA'}; "
+        raise TrainingError(
+            f"the recipe starts from {start.config.name!r}, which differs in {', '.join(wrong) or 'its LoRA'}; "
             "expected the same 'wire' and 'lora' settings. Change them in the recipe, or leave out 'start'."
         )
     for name, parameter in new.items():
         parameter.data.copy_(old[name])
-    examples = (start.protocol.examples or 0) + (protocol.examples or 0)
-    return Decoder(model, start.tokenizer, replace(protocol, examples=examples), start.write, start.rival)
+    examples = (start.config.examples or 0) + (config.examples or 0)
+    config = config.model_copy(update={"examples": examples})
+    return Decoder(model, start.tokenizer, config, start.write, start.text_baseline)
 
 
-def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:
+def _lora_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if "lora_" in name}
+
+
+def config_of(recipe: TrainingRecipe, target: Target, training_data: str) -> DecoderConfig:
     """Return the wire format of the decoder that a recipe trains."""
-    return Protocol(
+    return DecoderConfig(
         name=recipe.name,
         target=target.name,
         base=target.name,
@@ -182,12 +201,12 @@ def protocol_of(recipe: Recipe, target: Target, training_data: str) -> Protocol:
     )
 
 
-def projection(recipe: Recipe, target: Target, protocol: Protocol, rows: list[Row]) -> Project:
+def projection(recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]) -> Project:
     """Return the ``project`` operation with the mean and spread of training activations at the read positions."""
     mixture = Mixture(rows, recipe)
     dialogs = [mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
-    activations = read_dialogs(target, protocol, dialogs)
-    per_layer = [activations.resid[:, layer][activations.mask].float() for layer in range(len(protocol.read_layers))]
+    activations = read_dialogs(target, config, dialogs)
+    per_layer = [activations.resid[:, layer][activations.mask].float() for layer in range(len(config.read_layers))]
     mean = torch.stack([values.mean(0) for values in per_layer])
     std = torch.stack([values.std(0) for values in per_layer]).clamp_min(1e-3)
     return Project(mean, std, target.d_model)

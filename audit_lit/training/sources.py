@@ -10,19 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit_lit.data import NO, NO_INSTRUCTION, NOTHING, YES, Example, Row
+from audit_lit.chat.vocabulary import NO, NO_INSTRUCTION, SAYS_NOTHING, YES
+from audit_lit.data.relations import KIND as RELATION
+from audit_lit.data.reword import reword
+from audit_lit.data.rows import Example, Row
+from audit_lit.data.users import KIND as USER
+from audit_lit.data.users import attribute_of, value_of
 from audit_lit.errors import RecipeError
-from audit_lit.relations import KIND as RELATION
-from audit_lit.reword import reword
-from audit_lit.training.recipe import Recipe, Share
-from audit_lit.users import KIND as USER
-from audit_lit.users import attribute_of, value_of
+from audit_lit.training.recipe import Share, TrainingRecipe
 
 Messages = tuple[dict[str, Any], ...]
 
 USER_DIALOGS = 0.15
 """Share of dialogs without a hidden prompt that have several turns, if there are any."""
-NULL_KINDS = ("random", "mean")
+TRAINED_NULL_KINDS = ("random", "mean")
 """Of ``controls.NOTHINGS``; ``permuted`` is kept for measuring."""
 N_WORDS = 12
 """Length of the texts that are read back or foretold."""
@@ -48,10 +49,10 @@ class Pool:
     relations: tuple[Row, ...]
     replied: tuple[Row, ...]
     lines: tuple[str, ...]
-    recipe: Recipe
+    recipe: TrainingRecipe
 
     @classmethod
-    def of(cls, rows: Sequence[Row], recipe: Recipe) -> Pool:
+    def of(cls, rows: Sequence[Row], recipe: TrainingRecipe) -> Pool:
         """Sort rows by what they can serve."""
         system = tuple(row for row in rows if row.system)
         users = tuple(row for row in rows if row.family[0] == USER)
@@ -159,9 +160,9 @@ def neutral(pool: Pool, share: Share, rng: random.Random) -> Example:
 
 def null(pool: Pool, share: Share, rng: random.Random) -> Example:
     """Ask about random or mean activations; the answer says that there is nothing."""
-    row, kind = rng.choice(pool.system), rng.choice(NULL_KINDS)
+    row, kind = rng.choice(pool.system), rng.choice(TRAINED_NULL_KINDS)
     given = (kind, rng.randrange(2**31))
-    return Example(pool.dialog(row, rng), rng.choice(share.questions), NOTHING, "none", null=given)
+    return Example(pool.dialog(row, rng), rng.choice(share.questions), SAYS_NOTHING, "none", null=given)
 
 
 ALL = (label, instruction, system, qa, kind, yes_no, user, relation, previous_text, next_text, neutral, null)
@@ -192,7 +193,7 @@ def _other(rows: Sequence[Row], row: Row, rng: random.Random) -> Row:
 class Mixture:
     """Draws examples; example ``i`` depends on the seed and ``i`` alone, so a run resumes exactly."""
 
-    def __init__(self, rows: Sequence[Row], recipe: Recipe) -> None:
+    def __init__(self, rows: Sequence[Row], recipe: TrainingRecipe) -> None:
         """Check that every source of the recipe can be served.
 
         Raises:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from audit_lit.errors import RecipeError
+from audit_lit.errors import TrainingError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -19,16 +19,16 @@ def check_tracker(tracker: str | None) -> None:
     """Raise unless a tracker can be used.
 
     Raises:
-        RecipeError: If it is neither of ``TRACKERS``, or not installed.
+        TrainingError: If it is neither of ``TRACKERS``, or not installed.
     """
     from accelerate import tracking
 
     if tracker is None:
         return
     if tracker not in TRACKERS:
-        raise RecipeError(f"unknown tracker {tracker!r}; expected one of {', '.join(TRACKERS)}.")
-    if tracker not in [str(one) for one in tracking.get_available_trackers()]:
-        raise RecipeError(
+        raise TrainingError(f"unknown tracker {tracker!r}; expected one of {', '.join(TRACKERS)}.")
+    if tracker not in [str(tracker_) for tracker_ in tracking.get_available_trackers()]:
+        raise TrainingError(
             f"the tracker {tracker!r} is not installed; expected it in this environment. Try pip install {tracker}, or "
             "leave out --track."
         )

@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from audit_lit.activations import Activations
-from audit_lit.data import Row
-from audit_lit.decoder import Decoder
-from audit_lit.errors import RecipeError
+from audit_lit.data.rows import Row
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.decoder.text_baseline import TextBaseline
+from audit_lit.errors import TrainingError
 from audit_lit.evaluation.gap import dev_examples, measure_gap
-from audit_lit.target import Target
-from audit_lit.text_only import TextReader
-from audit_lit.training.batches import Batch, Batches
+from audit_lit.files import read_json, write_whole
+from audit_lit.models.activations import Activations
+from audit_lit.models.target import Target
+from audit_lit.training.batches import Batch, Batches, Learner
 from audit_lit.training.checkpoint import load_checkpoint, save_checkpoint
-from audit_lit.training.recipe import Recipe
+from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import scalars, start_tracking
 
@@ -32,38 +34,42 @@ LOG = "log.jsonl"
 class Objective(nn.Module):
     """Everything that is trained, with its loss as ``forward``: what accelerate wraps."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        """Register the decoder's modules."""
+    def __init__(self, learner: Learner) -> None:
+        """Register the learner's modules."""
         super().__init__()
-        self.model, self.write = decoder.model, decoder.write
-        # In a tuple: not a module.
-        self._reader = (TextReader(decoder) if decoder.protocol.reads == "text" else decoder,)
+        self.model = learner.model
+        if isinstance(learner, Decoder):
+            self.write = learner.write
+        self._learner: Any = (learner,)  # in a tuple: not a module
 
     def forward(self, given: Activations | list[str], questions: list[str], answers: list[str]) -> Tensor:
         """Return the loss in nats per answer token."""
-        reader: Any = self._reader[0]
-        loss: Tensor = reader.loss(given, questions, answers)
+        (learner,) = self._learner
+        loss: Tensor = learner.loss(given, questions, answers)
         return loss
 
 
 class Trainer:
-    """Trains one decoder on one target, in a run folder that it can resume from; one of several processes, if so run.
+    """Trains a decoder or a text baseline on one target, in a run folder that it can resume from.
+
+    It may be one of several processes.
 
     Attributes:
+        learner: What is trained.
         is_main: Whether this process writes, measures and shows progress.
     """
 
     def __init__(
-        self, recipe: Recipe, target: Target, decoder: Decoder, out: Path, *, tracker: str | None = None
+        self, recipe: TrainingRecipe, target: Target, learner: Learner, out: Path, *, tracker: str | None = None
     ) -> None:
         """Prepare optimizer, schedule and, if one is named, a tracker.
 
         Raises:
-            RecipeError: If the run folder belongs to another recipe.
+            TrainingError: If the run folder belongs to another recipe.
         """
         from accelerate import Accelerator
 
-        self.recipe, self.target, self.decoder, self.out = recipe, target, decoder, out
+        self.recipe, self.target, self.learner, self.out = recipe, target, learner, out
         # Not accelerate's own mixed precision: that is a setting of the whole process, fixed by its first user.
         self.accelerator = Accelerator(
             mixed_precision="no",
@@ -75,16 +81,16 @@ class Trainer:
         self.is_main = bool(self.accelerator.is_main_process)
         self._claim_folder()
         self.bf16 = use_bf16(recipe.precision, target.device)
-        objective = Objective(decoder)
+        objective = Objective(learner)
         self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if recipe.average else {}
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self._go_on_from(0)
+        self._start_at(0)
         if tracker:
             start_tracking(self.accelerator, recipe.model_dump())
 
-    def _go_on_from(self, step: int) -> None:
+    def _start_at(self, step: int) -> None:
         from transformers import get_linear_schedule_with_warmup
 
         self.step, optimizer = step, self.optimizer.optimizer
@@ -93,18 +99,17 @@ class Trainer:
         self.schedule = get_linear_schedule_with_warmup(optimizer, self.recipe.warmup, self.recipe.n_steps, step - 1)
 
     def _claim_folder(self) -> None:
-        path, protocol = self.out / "run.json", self.decoder.protocol
-        claim = {"data": protocol.training_data, "examples_in_all": protocol.examples, **self.recipe.model_dump()}
-        content = json.dumps(claim, indent=2)
-        if path.is_file() and path.read_text(encoding="utf-8") != content:
-            raise RecipeError(
+        path, config = self.out / "run.json", self.learner.config
+        claim = {"data": config.training_data, "examples_in_all": config.examples}
+        if path.is_file() and _read_claim(path) != (claim, self.recipe):
+            raise TrainingError(
                 f"{self.out} holds a run of another recipe or on other data; name another folder with --out, or "
                 "delete it."
             )
         self.accelerator.wait_for_everyone()  # before one of them writes it
-        if self.is_main:
+        if self.is_main and not path.is_file():
             self.out.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+            write_whole(path, json.dumps(claim | self.recipe.model_dump(), indent=2))
 
     def train(self, rows: list[Row], dev_rows: list[Row]) -> None:
         """Train to the end of the recipe, from the last checkpoint if there is one; leaves the averaged weights."""
@@ -120,13 +125,13 @@ class Trainer:
                 self._keep(record, dev_rows)
                 start = time.perf_counter()
         self._swap_average()
-        for one in self.accelerator.trackers:  # not end_training, which other trainers' processes would not survive
-            one.finish()
+        for tracker in self.accelerator.trackers:  # not end_training, which other trainers' processes would not survive
+            tracker.finish()
 
     def batches(self, rows: list[Row]) -> Batches:
         """Return this process's share of the examples."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        return Batches(Mixture(rows, self.recipe), self.target, self.decoder, rank=rank, world=world)
+        return Batches(Mixture(rows, self.recipe), self.target, self.learner, rank=rank, world=world)
 
     def train_step(self, batches: list[Batch]) -> dict[str, Any]:
         """Take one optimizer step and return what to log."""
@@ -147,7 +152,7 @@ class Trainer:
             with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
                 loss: Tensor = self.objective(batch.given, batch.questions, batch.answers)
             if not torch.isfinite(loss):
-                raise RecipeError(
+                raise TrainingError(
                     f"the loss is {loss.item()} at step {self.step}; lower lr. The last checkpoint is kept."
                 )
             self.accelerator.backward(loss)
@@ -193,14 +198,14 @@ class Trainer:
     def evaluate(self, dev_rows: list[Row]) -> dict[str, Any]:
         """Measure the gap on re-paired dev dialogs, for each kind of answer that the mixture teaches."""
         gaps: dict[str, Any] = {}
-        if self.decoder.protocol.reads == "text":  # re-paired, the text says nothing
+        if isinstance(self.learner, TextBaseline):  # re-paired, the text says nothing
             return gaps
         self.objective.eval()
         with self._averaged():
             for share in self.recipe.mixture:
                 if share.source in ("label", "instruction"):
                     examples = dev_examples(dev_rows, share.questions[0], as_label=share.source == "label")
-                    gaps[f"gap_{share.source}"] = measure_gap(self.decoder.at(), self.target, examples).to_dict()
+                    gaps[f"gap_{share.source}"] = measure_gap(self.learner.for_layer(), self.target, examples).to_dict()
         return gaps
 
     def checkpoint(self) -> None:
@@ -211,7 +216,7 @@ class Trainer:
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder, if there is one; later log lines are dropped."""
         kept = load_checkpoint(self.out, self.parameters, self.average, self.optimizer.optimizer)
-        self._go_on_from(int(kept.get("step", 0)))
+        self._start_at(int(kept.get("step", 0)))
         self.bf16 = kept.get("bf16", str(self.bf16)) == "True"  # not timed anew
         if self.is_main and (self.out / LOG).is_file():
             lines = (self.out / LOG).read_text(encoding="utf-8").splitlines()
@@ -222,6 +227,16 @@ class Trainer:
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.accelerator.log(scalars(record), step=self.step)
+
+
+def _read_claim(path: Path) -> tuple[dict[str, Any], TrainingRecipe]:
+    """Return what a run folder says of its run; keys that later versions added have their defaults."""
+    try:
+        content = read_json(path, TrainingError)
+        claim = {key: content.pop(key) for key in ("data", "examples_in_all")}
+        return claim, TrainingRecipe.model_validate(content)
+    except (AttributeError, KeyError, ValidationError) as err:
+        raise TrainingError(f"{path} is not the file of a training run ({err}); name another folder.") from err
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

@@ -1,0 +1,1 @@
+"""One dialog: answers read out of activations, beside the controls that show how far to believe them."""

@@ -1,0 +1,97 @@
+"""An answer, with everything that says how far to believe it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SCHEMA = 1
+AGREEMENT = 0.5
+"""Below this overlap, samples share less than half of their words with the answer: its details are guesses."""
+
+
+def is_supported(lift: float, interval: tuple[float, float], threshold: float | None) -> bool:
+    """Return whether an answer depends on its activations: lift above the threshold, and interval above zero.
+
+    It does not say that the answer is right.
+    """
+    return threshold is not None and lift > threshold and interval[0] > 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the decoder says about some activations.
+
+    Attributes:
+        question: What was asked.
+        text: The likeliest answer.
+        score: Its mean log-probability given the activations, in nats per token.
+        controls: The same answer's score under each control, in nats per token; where there are several draws, under
+            the one that favours the answer most.
+        lift: ``score`` minus the strongest control.
+        interval: 95% bootstrap interval of the lift over the answer's tokens.
+        threshold: Lift that the decoder's answers about nothing rarely reach (see ``Calibration``); None if not
+            measured.
+        samples: Further answers, sampled at temperature 1.
+        agreement: Mean token overlap (F1) of the samples with ``text``, 0-1.
+        layers: The target's layers that were read.
+        positions: The token positions that were read.
+        tokens: The text of the tokens at those positions.
+        seed: Of the samples and the random control.
+        target: Name of the audited model.
+        decoder: Name of the decoder.
+    """
+
+    question: str
+    text: str
+    score: float
+    controls: dict[str, float]
+    lift: float
+    interval: tuple[float, float]
+    threshold: float | None
+    samples: tuple[str, ...]
+    agreement: float
+    layers: tuple[int, ...]
+    positions: tuple[int, ...]
+    tokens: tuple[str, ...]
+    seed: int
+    target: str
+    decoder: str
+
+    @property
+    def supported(self) -> bool:
+        """Whether the answer depends on these activations (see ``is_supported``)."""
+        return is_supported(self.lift, self.interval, self.threshold)
+
+    @property
+    def strongest_control(self) -> str:
+        """Name of the control under which the answer is likeliest."""
+        return max(self.controls, key=lambda name: self.controls[name])
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for a person."""
+        if self.supported:
+            lift = f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
+            return lift if self.agreement >= AGREEMENT else f"{lift}, but the samples differ: trust no detail"
+        if self.threshold is None:
+            return (
+                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
+                "threshold has not been measured (audit-lit eval null measures it)"
+            )
+        return (
+            f"nothing to report: the answer is not likelier enough than under {self.strongest_control} to be believed"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, with the schema's version."""
+        return {
+            "schema": SCHEMA,
+            **asdict(self),
+            "supported": self.supported,
+            "strongest_control": self.strongest_control,
+        }
+
+    def __str__(self) -> str:
+        """Return the text and the verdict."""
+        return f"{self.text}\n[{self.verdict}]"

@@ -1,0 +1,1 @@
+"""What commands share: exit codes, options, loading, and text on a terminal."""

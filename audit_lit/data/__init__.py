@@ -1,0 +1,1 @@
+"""Data sets that decoders are trained and measured on, in the layouts that they are published in."""

@@ -1,0 +1,98 @@
+"""Dialogs labelled with an attribute of their user, in TalkTuner's layout: JSON lines of attribute, label and text."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from audit_lit.data.rows import Row, held_out
+from audit_lit.errors import DataError
+
+KIND = "user"
+SPLITS = ("train", "dev")
+DEV_SHARE = 10
+"""One opening line in ten belongs to the dev split."""
+MAX_CHARS = 1200
+"""Dialogs are cut after the last user turn within this length; the first lines alone say little about anyone."""
+ATTRIBUTES = {
+    "age": "age group",
+    "gender": "gender",
+    "socioeconomic": "socioeconomic status",
+    "education": "level of education",
+}
+"""How a question names the attribute; others are named as the data does."""
+VALUES = {"someschool": "some school", "highschool": "high school", "collegemore": "college or more"}
+SPEAKER = re.compile(r"(?:^|\n)[#\s]*(HUMAN|USER|AI ASSISTANT|ASSISTANT|AI)\s*:", re.IGNORECASE)
+
+
+def user_files(folder: Path) -> list[Path]:
+    """Return the files of this layout in a folder."""
+    return sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")])
+
+
+def load_users(folder: Path, split: str) -> list[Row]:
+    """Return the dialogs of one split, each up to a user turn; the label is such as ``user-age-adult``.
+
+    The split goes by the opening line, so that no line is in both.
+
+    Raises:
+        DataError: If the split is neither ``train`` nor ``dev``, or a file is malformed.
+    """
+    if split not in SPLITS:
+        raise DataError(f"{folder} has no split {split!r}; expected train or dev.")
+    rows = []
+    for path in user_files(folder):
+        for number, line in enumerate(_text(path).splitlines(), start=1):
+            rows += _rows(line, f"{path}, line {number}")
+    return [row for row in rows if held_out(row.messages[0]["content"], DEV_SHARE) == (split == "dev")]
+
+
+def attribute_of(row: Row) -> str:
+    """Return the attribute in plain words, such as ``age group``."""
+    name = row.label.split("-")[1]
+    return ATTRIBUTES.get(name, name)
+
+
+def value_of(row: Row) -> str:
+    """Return its value in plain words, such as ``adolescent``."""
+    name = row.label.split("-", maxsplit=2)[2]
+    return VALUES.get(name, name)
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as err:
+        raise DataError(f"{path} could not be read ({err}); expected JSON lines in UTF-8, gzipped or not.") from err
+
+
+def _rows(line: str, where: str) -> list[Row]:
+    try:
+        record = json.loads(line)
+        label, messages = f"{KIND}-{record['attribute']}-{record['label']}", _messages(record["text"])
+    except (json.JSONDecodeError, KeyError, TypeError) as err:
+        raise DataError(f"{where} is malformed ({err!r}); expected JSON with attribute, label and text.") from err
+    lengths = accumulate(len(message["content"]) for message in messages)
+    ends = [end for end, length in enumerate(lengths, start=1) if end % 2 and (end == 1 or length <= MAX_CHARS)]
+    return [Row(label, messages[: ends[-1]])] if ends else []
+
+
+def _messages(text: str) -> tuple[dict[str, Any], ...]:
+    """Return the turns from the user's first on; a turn out of order ends the dialog."""
+    _, *parts = SPEAKER.split(text)
+    roles = ["user" if speaker.upper() in ("HUMAN", "USER") else "assistant" for speaker in parts[::2]]
+    turns = [(role, said.strip()) for role, said in zip(roles, parts[1::2], strict=True)]
+    if turns and turns[0][0] == "assistant":
+        turns = turns[1:]
+    messages: list[dict[str, Any]] = []
+    for role, content in turns:
+        if not content or role != ("user", "assistant")[len(messages) % 2]:
+            break
+        messages.append({"role": role, "content": content})
+    return tuple(messages)

@@ -1,0 +1,1 @@
+"""The LatentQA decoder: its configuration, its files, and how it generates and scores answers."""

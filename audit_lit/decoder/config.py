@@ -1,0 +1,247 @@
+"""A decoder's configuration: how activations enter it, what was measured of it, and where it comes from.
+
+It is saved as ``protocol.json`` beside the adapter.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from audit_lit.chat.dialog import RenderedDialog, Reveal
+from audit_lit.chat.positions import reveal_positions
+from audit_lit.errors import DecoderConfigError, DecoderMismatch
+from audit_lit.files import read_json
+from audit_lit.settings import explain
+
+CONFIG_FILE = "protocol.json"
+FORMAT = 1
+
+Text = Annotated[StrictStr, Field(min_length=1)]
+Index = Annotated[StrictInt, Field(ge=0)]
+Count = Annotated[StrictInt, Field(ge=1)]
+Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+
+
+class WireFormat(BaseModel):
+    """How activations enter the decoder.
+
+    Attributes:
+        read_layers: Blocks of the target whose output is read, counted from 0.
+        prompt: The decoder's input with ``{sections}`` and ``{question}``.
+        section: One per read layer, with ``{slots}`` and, if the decoder is told, ``{layer}``.
+        placeholder: Text of one slot; must be one token of the decoder.
+        write: Operation at the slots: ``replace``, ``add`` (norm-matched) or ``project``.
+        write_layer: Decoder block whose output is written to.
+        layer_choice: Whether a prompt has a section for ``all`` read layers, or for ``one`` of them (the first, unless
+            the caller chooses another).
+        positions: ``all`` revealed tokens, or their ``edges``: the first and last ``n_edge`` and the last of the text.
+        n_edge: See ``positions``.
+        chat: Whether ``prompt`` is a user message for the decoder's own chat template; otherwise it is the whole input.
+        section_separator: What stands between sections.
+        placeholder_separator: What stands between slots.
+        shift_positions: Whether decoder positions start at the number of hidden target tokens (LatentQA trains so).
+        answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    read_layers: Annotated[tuple[Index, ...], Field(min_length=1)]
+    prompt: Text
+    section: Text
+    placeholder: Text
+    write: Literal["replace", "add", "project"]
+    write_layer: Index
+    layer_choice: Literal["all", "one"] = "all"
+    positions: Literal["all", "edges"] = "all"
+    n_edge: Count = 3
+    chat: StrictBool = True
+    section_separator: StrictStr = "\n"
+    placeholder_separator: StrictStr = ""
+    shift_positions: StrictBool = False
+    answer_end: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_every_mark(self) -> WireFormat:
+        for field, mark in (("prompt", "{sections}"), ("prompt", "{question}"), ("section", "{slots}")):
+            if getattr(self, field).count(mark) != 1:
+                raise ValueError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once")
+        return self
+
+
+class Calibration(BaseModel):
+    """What was measured of the decoder, on dialogs that it was not trained on.
+
+    Attributes:
+        lift_threshold: Lift (nats per token) that one in twenty answers about nothing reaches; None if not measured.
+        claim_scale: Slope and offset that turn a claim's evidence in nats into a log-odds (see ``answers.claims``);
+            None if not measured.
+        choice_scale: Slope that turns the difference between two claims' evidence into a log-odds, if exactly one of
+            them is right; None if not measured.
+        n_reference: Number of dialogs whose activations the decoder's ``reference`` holds; 0 if claims are compared
+            with decoys.
+    """
+
+    lift_threshold: Number | None = None
+    claim_scale: tuple[Number, Number] | None = None
+    choice_scale: Number | None = None
+    n_reference: Index = 0
+
+
+class Provenance(BaseModel):
+    """Where the decoder comes from, and which models it belongs to.
+
+    Attributes:
+        name: What the decoder is called.
+        target: Name of the model whose activations it reads.
+        d_model: Width of those activations.
+        n_layers: Number of blocks of that model.
+        target_revision: Commit of the target that it was trained on.
+        target_fingerprint: ``Target.fingerprint()`` of that model.
+        base: Name of the decoder's base model.
+        base_fingerprint: ``weights_fingerprint`` of the base, to know whether a target is that very model.
+        lora_scaling: Factor of the LoRA update, to check against the adapter's own settings.
+        training_data: SHA-256 of the training data.
+        examples: Number of examples that it was trained on, in all runs that led to it.
+        licence: Licence of the adapter.
+    """
+
+    name: Text
+    target: Text
+    d_model: Count
+    n_layers: Count
+    target_revision: StrictStr | None = None
+    target_fingerprint: StrictStr | None = None
+    base: StrictStr | None = None
+    base_fingerprint: StrictStr | None = None
+    lora_scaling: Number | None = None
+    training_data: StrictStr | None = None
+    examples: Index | None = None
+    licence: StrictStr | None = None
+
+
+class DecoderConfig(WireFormat, Calibration, Provenance):
+    """Everything about a decoder but its weights: wire format, calibration and provenance.
+
+    Attributes:
+        reads: What the adapter was trained to read: ``activations``, or the visible ``text`` for a text baseline.
+    """
+
+    reads: Literal["activations", "text"] = "activations"
+
+    def __init__(self, **fields: Any) -> None:
+        """Check the fields.
+
+        Raises:
+            DecoderConfigError: If a field is unknown, missing, of a wrong type, or contradicts another.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as err:
+            raise DecoderConfigError(f"{explain(err, DecoderConfig)}.") from err
+
+    @model_validator(mode="after")
+    def _reads_layers_that_exist(self) -> DecoderConfig:
+        if max(self.read_layers) >= self.n_layers:
+            raise ValueError(f"read_layers={list(self.read_layers)} must name some of 0-{self.n_layers - 1}")
+        return self
+
+    def select(self, rendered: RenderedDialog, reveal: Reveal) -> tuple[int, ...]:
+        """Return the token positions to read: those that ``reveal`` names, or their edges; explicit ones as they are.
+
+        Raises:
+            DialogError: If ``reveal`` selects nothing, or something hidden.
+        """
+        revealed = reveal_positions(rendered, reveal)
+        if self.positions == "all" or not isinstance(reveal, str):
+            return revealed
+        text_ends = [turn.text_end - 1 for turn in rendered.turns if turn.text_end - 1 in revealed]
+        return tuple(sorted({*revealed[: self.n_edge], *text_ends[-1:], *revealed[-self.n_edge :]}))
+
+    def for_layer(self, layer: int) -> DecoderConfig:
+        """Return the configuration for one of the read layers alone.
+
+        Thresholds and scales were measured at the first read layer, and are dropped for another.
+
+        Raises:
+            DecoderMismatch: If the decoder was not trained on that layer alone.
+        """
+        if self.layer_choice == "one" and layer in self.read_layers:
+            changes: dict[str, Any] = {"read_layers": (layer,), "layer_choice": "all"}
+            if layer != self.read_layers[0]:
+                changes |= {"lift_threshold": None, "claim_scale": None, "choice_scale": None}
+            return self.model_copy(update=changes)
+        if self.read_layers == (layer,):
+            return self
+        several = " or ".join(map(str, self.read_layers)) if self.layer_choice == "one" else list(self.read_layers)
+        raise DecoderMismatch(
+            f"decoder {self.name!r} reads {'layer' if self.layer_choice == 'one' else 'layers'} {several}, but layer "
+            f"{layer} was asked for. Choose a layer that it was trained on, or leave the choice out."
+        )
+
+    def check_target(self, d_model: int, n_layers: int, name: str, fingerprint: str | None) -> None:
+        """Raise unless the decoder was trained for this target.
+
+        Raises:
+            DecoderMismatch: If width, depth, or the model itself differ.
+        """
+        for what, expected, got in (("d_model", self.d_model, d_model), ("layers", self.n_layers, n_layers)):
+            if expected != got:
+                raise DecoderMismatch(
+                    f"decoder {self.name!r} reads a target with {what}={expected}, but {name!r} has {what}={got}. "
+                    f"Load the target that it was trained for ({self.target})."
+                )
+        if self.target_fingerprint and fingerprint and self.target_fingerprint != fingerprint:
+            raise DecoderMismatch(
+                f"decoder {self.name!r} was trained on {self.target!r} (fingerprint {self.target_fingerprint}), but "
+                f"{name!r} has fingerprint {fingerprint}: another model of the same shape. Load {self.target!r}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, in the order of ``protocol.json``, so that its hash stays the same."""
+        return {name: getattr(self, name) for name in FILE_ORDER}
+
+    def save(self, folder: Path) -> None:
+        """Write ``protocol.json`` into ``folder``."""
+        content = {"format": FORMAT, **self.to_dict()}
+        (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> DecoderConfig:
+        """Read ``protocol.json`` from ``folder``.
+
+        Raises:
+            DecoderConfigError: If it is malformed, of a newer format, or has unknown or missing fields.
+        """
+        path = folder / CONFIG_FILE
+        content = read_json(path, DecoderConfigError)
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise DecoderConfigError(
+                f"{path} is not of format {FORMAT}; expected one written by this version. Upgrade audit-lit."
+            )
+        try:
+            return cls(**content)
+        except DecoderConfigError as err:
+            raise DecoderConfigError(f"{path}: {err}") from err
+
+
+FILE_ORDER = (
+    *("name", "target", "d_model", "n_layers", "read_layers", "prompt", "section", "placeholder", "write"),
+    *("write_layer", "layer_choice", "positions", "n_edge", "reads", "chat", "section_separator"),
+    *("placeholder_separator", "shift_positions", "answer_end", "base", "base_fingerprint", "claim_scale"),
+    *("choice_scale", "n_reference", "lift_threshold", "target_revision", "target_fingerprint", "lora_scaling"),
+    *("training_data", "examples", "licence"),
+)

@@ -1,0 +1,163 @@
+"""Generate text with a base model and its LoRA.
+
+The likeliest answer and further samples follow one prompt, which is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.prefix_cache import N_AT_ONCE, Injection, PrefixCache, no_injection, prefill
+from audit_lit.decoder.prompt import Prompt
+from audit_lit.errors import QuestionError
+from audit_lit.models.generation import Sampling
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+MIN_OPEN_SHARE = 0.8
+"""Finished rows are left out once fewer than this share is unfinished, because that copies keys and values."""
+
+
+class LanguageModel:
+    """What a decoder and a text baseline share.
+
+    Attributes:
+        model: The base model with its LoRA.
+        tokenizer: The base model's tokenizer.
+        config: Says what ends an answer, among other things.
+    """
+
+    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, config: DecoderConfig) -> None:
+        """Put the parts together."""
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, injection: Injection = no_injection
+    ) -> list[tuple[str, ...]]:
+        """Return the texts that the model generates after each prompt.
+
+        Raises:
+            QuestionError: If prompt and answer do not fit the model's context.
+        """
+        self.check_length(prompts, sampling.max_new_tokens)
+        tokens = generate(self.model, prompts, sampling, end=self._end, pad=self.pad, injection=injection)
+        texts = [self.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in tokens]
+        return [tuple(str(text).strip() for text in row) for row in texts]
+
+    def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
+        """Raise unless each prompt and as many new tokens fit the context.
+
+        Raises:
+            QuestionError: If they do not.
+        """
+        longest = n_new + max(prompt.first + len(prompt.token_ids) for prompt in prompts)
+        n_ctx = getattr(self.model.config, "max_position_embeddings", None)
+        if n_ctx and longest > n_ctx:
+            raise QuestionError(
+                f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer "
+                "positions, ask a shorter question, or lower max_new_tokens."
+            )
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Return an answer's tokens and its end token."""
+        return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
+
+    @property
+    def pad(self) -> int:
+        """The token that fills short rows."""
+        pad = self.tokenizer.pad_token_id
+        return self._end if pad is None else int(pad)
+
+    @property
+    def _end(self) -> int:
+        end = self.config.answer_end
+        return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    end: int,
+    pad: int,
+    injection: Injection = no_injection,
+) -> list[list[list[int]]]:
+    """Return the tokens of each prompt's texts, without the end token.
+
+    Args:
+        model: A causal language model.
+        prompts: What the texts follow.
+        sampling: How many texts follow each prompt, and how they are drawn.
+        end: Token that ends a text.
+        pad: Padding token.
+        injection: See ``prefix_cache.Injection``.
+    """
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
+    temperatures = sampling.temperatures
+    n_texts = len(temperatures)
+    batch_size = max(1, N_AT_ONCE // n_texts)
+    texts_of: dict[int, list[list[int]]] = {}
+    for start in range(0, len(by_length), batch_size):
+        batch = by_length[start : start + batch_size]
+        cache = prefill(model, [prompts[index] for index in batch], pad, partial(injection, batch))
+        if n_texts > 1:
+            cache = cache.rows([row for row in range(len(batch)) for _ in range(n_texts)])
+        generator = torch.Generator(cache.mask.device).manual_seed(sampling.seed + start)
+        per_row = torch.tensor(temperatures * len(batch), device=cache.mask.device)
+        texts = _decode(model, cache, per_row, generator, end, sampling.max_new_tokens)
+        texts_of |= {index: texts[row * n_texts : (row + 1) * n_texts] for row, index in enumerate(batch)}
+    return [texts_of[index] for index in range(len(prompts))]
+
+
+def _decode(
+    model: nn.Module,
+    cache: PrefixCache,
+    temperatures: Float[Tensor, " row"],
+    generator: torch.Generator,
+    end: int,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    texts: list[list[int]] = [[] for _ in temperatures]
+    rows = list(range(len(texts)))  # the text that each row of the cache belongs to
+    open_rows = set(rows)
+    for step in range(max_new_tokens):
+        tokens = _choose(cache.logits, temperatures[rows], generator)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if token == end:
+                open_rows.discard(row)
+            elif row in open_rows:
+                texts[row].append(token)
+        if not open_rows or step == max_new_tokens - 1:
+            break
+        if len(open_rows) < MIN_OPEN_SHARE * len(rows):
+            kept = [place for place, row in enumerate(rows) if row in open_rows]
+            cache, tokens, rows = cache.rows(kept), tokens[kept], [rows[place] for place in kept]
+        _, cache = cache.extend(model, tokens[:, None])
+    return texts
+
+
+def _choose(
+    logits: Float[Tensor, "row vocab"], temperatures: Float[Tensor, " row"], generator: torch.Generator
+) -> Int[Tensor, " row"]:
+    tokens, is_sampled = logits.argmax(-1), temperatures > 0
+    if bool(is_sampled.any()):
+        probabilities = (logits[is_sampled].float() / temperatures[is_sampled, None]).softmax(-1)
+        tokens[is_sampled] = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    return tokens

@@ -1,0 +1,84 @@
+"""The text baselines: rivals of a decoder that read the visible text, and nothing else.
+
+- ``text_only`` is the base model as it is.
+- ``text_trained`` has a LoRA of the decoder's shape that was trained to answer from the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.generation import LanguageModel
+from audit_lit.decoder.prompt import Prompt, as_user, collate
+from audit_lit.decoder.scoring import score, score_many
+from audit_lit.models.generation import Sampling
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+
+def text_prompt(visible_text: str, question: str) -> str:
+    """Return what a model is asked when it has only the visible text."""
+    return f"Here is a conversation with an AI assistant:\n\n{visible_text}\n\n{question}"
+
+
+class TextBaseline(LanguageModel):
+    """Answers questions about visible text, and scores given answers."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: DecoderConfig,
+        *,
+        trained: bool = True,
+    ) -> None:
+        """Read text with a LoRA that was trained to, or with the base model alone if ``trained`` is false."""
+        super().__init__(model, tokenizer, config)
+        self.trained = trained
+
+    def loss(self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy in nats per answer token; differentiable."""
+        ids = [self.answer_ids(answer) for answer in answers]
+        batch = collate(self._prompts(texts, questions, max(map(len, ids))), ids, self.pad)
+        with self._adapter():
+            return -torch.cat(score(self.model, batch.to(self.device))).mean()
+
+    def logprob(
+        self, texts: Sequence[str], questions: Sequence[str], answers: Sequence[str]
+    ) -> list[Float[Tensor, " answer"]]:
+        """Return the log-probability in nats of each token of each given answer, its end token included.
+
+        There is no gradient. A text that is asked about again, or a question with several answers, is computed once.
+        """
+        ids = [self.answer_ids(answer) for answer in answers]
+        prompts = self._prompts(texts, questions, max(map(len, ids)))
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        pairs = [(places[prompt], answer) for prompt, answer in zip(prompts, ids, strict=True)]
+        with self._adapter():
+            return score_many(self.model, list(places), pairs, self.pad)
+
+    def answer(self, texts: Sequence[str], questions: Sequence[str], *, max_new_tokens: int = 60) -> list[str]:
+        """Return the likeliest answers."""
+        prompts = self._prompts(texts, questions, max_new_tokens)
+        with self._adapter():
+            return [text for (text,) in self.generate(prompts, Sampling(max_new_tokens))]
+
+    def _adapter(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.trained else self.model.disable_adapter()
+
+    def _prompts(self, texts: Sequence[str], questions: Sequence[str], n_new: int) -> list[Prompt]:
+        pairs = zip(texts, questions, strict=True)
+        prompts = [as_user(text_prompt(text, question), self.tokenizer) for text, question in pairs]
+        ids = [self.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+        rows = [Prompt(tuple(row), (False,) * len(row)) for row in ids]
+        self.check_length(rows, n_new)
+        return rows

@@ -1,0 +1,1 @@
+"""Compare an edit with its controls, and check whether a finding is a cause."""

@@ -1,0 +1,1 @@
+"""The suite ``edits``: what edits reach, against what they cost."""

@@ -1,0 +1,1 @@
+"""Suites that measure a decoder, one module each."""

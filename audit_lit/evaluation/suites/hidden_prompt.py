@@ -1,0 +1,99 @@
+"""Suite ``hidden-prompt``: is there a hidden system prompt, which one is it, and what follows from it?
+
+Each on *re-paired* dialogs, where the visible text gives nothing away, and under ``matched`` on the data's own, where
+it gives the prompt away in part.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from audit_lit.answers.claims import claim_marginals
+from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
+from audit_lit.data.rows import Row
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.evaluation.conditions import Conditions, beside
+from audit_lit.evaluation.dialogs import hidden_dialogs
+from audit_lit.evaluation.suites.detection import detection
+from audit_lit.evaluation.suites.identification import identification
+from audit_lit.models.target import Target
+from audit_lit.statistics.ranking import Values
+from audit_lit.statistics.text_overlap import token_f1
+
+MAX_NEW_TOKENS, FOR_PROBE = 40, 100
+
+
+def hidden_prompt(
+    decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, train_rows: Sequence[Row] = ()
+) -> dict[str, Any]:
+    """Run the suite on rows with a system prompt and a user line; the probe learns from training rows of that kind."""
+    known = [row for row in train_rows if row.system and len(row.messages) == 2]
+    known = random.Random(seed).sample(known, min(FOR_PROBE, len(known)))
+    marginals = _marginals(decoder, rows)
+    results, matched = (
+        _on_pairing(decoder, target, rows, known, marginals, repaired=repaired, seed=seed) for repaired in (True, False)
+    )
+    for name, values in results.items():
+        values["matched"] = matched[name]
+    return results
+
+
+def _candidates(rows: Sequence[Row]) -> dict[str, tuple[str, list[str]]]:
+    """Return for each way to identify a prompt the question, and what each row's answer to it would be."""
+    return {
+        "identification": (PROMPT_QUESTION, [str(row.system) for row in rows]),
+        "identification_label": (LABEL_QUESTION, [row.label_words for row in rows]),
+    }
+
+
+def _marginals(decoder: Decoder, rows: Sequence[Row]) -> dict[str, Values]:
+    if not decoder.reference:
+        return {}
+    asked = _candidates(rows).items()
+    return {name: claim_marginals(decoder, decoder.reference, texts, [question]) for name, (question, texts) in asked}
+
+
+def _on_pairing(
+    decoder: Decoder,
+    target: Target,
+    rows: Sequence[Row],
+    known: Sequence[Row],
+    marginals: dict[str, Values],
+    *,
+    repaired: bool,
+    seed: int,
+) -> dict[str, Any]:
+    dialogs = hidden_dialogs(rows, repaired=repaired, seed=seed)
+    train_dialogs = hidden_dialogs(known, repaired=repaired, seed=seed)
+    conditions = Conditions.of(decoder, target, dialogs, seed=seed)
+    identified = {
+        name: identification(conditions, question, texts, marginals=marginals.get(name), seed=seed)
+        for name, (question, texts) in _candidates(rows).items()
+    }
+    return {
+        **identified,
+        "detection": detection(decoder, target, dialogs, seed=seed, train_dialogs=train_dialogs),
+        "open_answers": open_answers(conditions, rows),
+    }
+
+
+def open_answers(conditions: Conditions, rows: Sequence[Row]) -> dict[str, Any]:
+    """Compare answers to the data's own questions with the reference answers.
+
+    ``f1`` is the overlap in words of what is generated; ``nats`` the log-probability of the reference per token.
+    """
+    asked = {row: one.qa[0] for row, one in enumerate(rows) if one.qa}
+    if not asked:
+        return {"n": 0}
+    questions = [asked.get(row, (LABEL_QUESTION, ""))[0] for row in range(len(rows))]
+    f1, nats = {}, {}
+    for name in conditions.names:
+        said = conditions.answers(name, questions, max_new_tokens=MAX_NEW_TOKENS)
+        f1[name] = np.array([token_f1(said[row], answer) for row, (_, answer) in asked.items()])
+        scores = [conditions.scores(name, row, question, [answer])[0] for row, (question, answer) in asked.items()]
+        nats[name] = np.array([float(score.mean()) for score in scores])
+    return {"f1": beside(f1), "nats": beside(nats), "n": len(asked)}

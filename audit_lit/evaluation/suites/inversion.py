@@ -1,0 +1,35 @@
+"""Suite ``inversion``: where state and text disagree, which of the two does the decoder report?
+
+Each dialog runs under one hidden prompt and shows the user line that was written for another. A decoder that reads the
+state names the first; one that reads the text, at best, the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from audit_lit.chat.vocabulary import LABEL_QUESTION
+from audit_lit.data.rows import Row
+from audit_lit.decoder.decoder import Decoder
+from audit_lit.evaluation.conditions import Conditions, beside
+from audit_lit.evaluation.dialogs import derangement, hidden_dialogs
+from audit_lit.models.target import Target
+from audit_lit.statistics.ranking import Values
+
+
+def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
+    """Compare the likelihoods of the hidden prompt's label and of the line's, each less its marginal over dialogs."""
+    conditions = Conditions.of(decoder, target, hidden_dialogs(rows, repaired=True, seed=seed), seed=seed)
+    labels, of_line = [row.label_words for row in rows], derangement(len(rows), seed)
+    names_state = {name: _names_state(conditions, name, labels, of_line) for name in conditions.names}
+    return {"names_state": beside(names_state), "n": len(rows)}
+
+
+def _names_state(conditions: Conditions, name: str, labels: Sequence[str], of_line: Sequence[int]) -> Values:
+    evidence = conditions.evidence(name, LABEL_QUESTION, labels)
+    rows = np.arange(len(labels))
+    difference = evidence[rows, rows] - evidence[rows, of_line]
+    return np.asarray((np.sign(np.round(difference, 6)) + 1) / 2)  # a tie counts half

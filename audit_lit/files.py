@@ -1,0 +1,45 @@
+"""Files: read as JSON or YAML with an error in words, and written as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from audit_lit.errors import AuditLitError
+
+
+def read_json(path: Path, error: type[AuditLitError]) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        AuditLitError: Of the class ``error``, if the file cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise error(f"{path} could not be read ({err}); expected a JSON document in UTF-8.") from err
+
+
+def read_yaml(path: Path, error: type[AuditLitError]) -> dict[str, Any]:
+    """Return the settings that a YAML file holds.
+
+    Raises:
+        AuditLitError: Of the class ``error``, if the file cannot be read, or holds no settings.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise error(f"recipe {str(path)!r} could not be read: {err}. Expected a YAML file.") from err
+    if not isinstance(content, dict):
+        raise error(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
+    return content
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a file by one rename, so that a killed process leaves the old content or the new, and never half of it."""
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_text(content, encoding="utf-8")
+    unfinished.replace(path)

@@ -1,0 +1,1 @@
+"""The model under audit: loading it, reading its activations, and generating its replies."""

@@ -1,0 +1,82 @@
+"""The model under audit: a TransformerLens model, a tokenizer of our own, and what identifies it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from audit_lit.errors import TargetError
+from audit_lit.hooks import HookedModel, fingerprint, require_raw
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model whose activations are read.
+
+    Attributes:
+        model: The TransformerLens model (``TransformerBridge`` or ``HookedTransformer``), raw weights.
+        tokenizer: The Hugging Face tokenizer; TransformerLens' own adds a second BOS to chat text.
+        name: Alias, Hub id or folder.
+        revision: Commit of a Hub model, if known.
+        base: A plain Hugging Face copy that shares the model's parameters, for a decoder on the same base.
+    """
+
+    model: HookedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None = None
+    base: PreTrainedModel | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would make every answer wrong.
+
+        Raises:
+            TargetError: If the object is no TransformerLens model, or its weights are processed.
+        """
+        if not isinstance(self.model, HookedModel):
+            raise TargetError(
+                f"got a {type(self.model).__name__}; expected a TransformerLens model. Wrap a Hugging Face model with "
+                "TransformerBridge.boot_transformers(name), or use audit_lit.load_target(name)."
+            )
+        try:
+            require_raw(self.model)
+        except ValueError as err:
+            raise TargetError(str(err)) from err
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.model.cfg.d_model)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return int(self.model.cfg.n_layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return torch.device(self.model.cfg.device or "cpu")
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest input in tokens."""
+        return int(self.model.cfg.n_ctx)
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Draw from a seed inside the ``with`` body; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+
+    def fingerprint(self) -> str:
+        """Return what tells the model from others of its shape (see ``hooks.fingerprint``)."""
+        return fingerprint(self.model)

@@ -1,0 +1,1 @@
+"""Renderings of a report: HTML, Markdown, JUnit XML."""

@@ -1,0 +1,1 @@
+"""Numbers without models: intervals, p-values, rankings, calibration, overlap of texts."""

@@ -1,0 +1,65 @@
+"""Chat templates of the kinds that exist, on the byte tokenizer."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from audit_lit.chat.dialog import RenderedDialog
+from helpers.models import CHAT_TEMPLATE, byte_tokenizer
+
+LLAMA3 = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+LLAMA3_TEMPLATE = (
+    "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+_SPLIT = (
+    "{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] %}{% set rest = messages[1:] %}"
+    "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}"
+)
+TEMPLATES = {
+    "nothing but the messages": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    "chatml, default system": CHAT_TEMPLATE,
+    "chatml": CHAT_TEMPLATE[CHAT_TEMPLATE.index("{% for") :],
+    "llama3, trims": LLAMA3_TEMPLATE,
+    "gemma, system inside the user turn": _SPLIT + "{% for m in rest %}<start>{{ m['role'] | replace('assistant', "
+    "'model') }}\n{{ first + '\n\n' if first and loop.first else '' }}{{ m['content'] | trim }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start>model\n{% endif %}",
+    "llama2, no generation prompt": _SPLIT + "{% for m in rest %}{% if m['role'] == 'user' %}[INST] {{ '<<SYS>>\n' + "
+    "first + '\n<</SYS>>\n\n' if first and loop.first else '' }}{{ m['content'] }} [/INST]{% else %} {{ m['content'] "
+    "}} </s>{% endif %}{% endfor %}",
+}
+
+
+@cache
+def tokenizer_of(template: str, merges: bool = False) -> Any:
+    """The byte tokenizer; ``merges`` joins characters across the borders of turns, as real ones do, and trims spans."""
+    from tokenizers import Tokenizer, processors
+
+    tokenizer = byte_tokenizer(TEMPLATES.get(template, template))
+    if merges:
+        raw = json.loads(tokenizer.backend_tokenizer.to_str())
+        for left, right in (("\u010a", "\u010a"), (".", "\u010a"), (".", "<"), (">", "\u010a"), ("\u0120", "\u0120")):
+            raw["model"]["vocab"][left + right] = len(raw["model"]["vocab"])
+            raw["model"]["merges"].append([left, right])
+        tokenizer = type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(raw)))
+        tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+        tokenizer.chat_template = TEMPLATES[template]
+    return tokenizer
+
+
+def shown(tokenizer: Any, rendered: RenderedDialog, positions: Any) -> str:
+    return str(tokenizer.decode([rendered.token_ids[at] for at in positions]))
+
+
+def message(role: str, content: str, hidden: bool | None = None) -> dict[str, Any]:
+    return {"role": role, "content": content, **({} if hidden is None else {"hidden": hidden})}
+
+
+def llama3_tokenizer() -> Any:
+    """The byte tokenizer with Llama-3's special tokens and template."""
+    tokenizer = byte_tokenizer(LLAMA3_TEMPLATE)
+    tokenizer.add_special_tokens({"additional_special_tokens": LLAMA3, "eos_token": "<|eot_id|>"})
+    return tokenizer

@@ -1,0 +1,172 @@
+"""Activations as a value: reading batches of dialogs, joining, saving."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.hooked_models import Hooked, every_model, residuals
+from helpers.models import byte_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit_lit import Activations, Target
+from audit_lit.chat.dialog import RenderedDialog
+from audit_lit.chat.positions import reveal_positions
+from audit_lit.chat.rendering import render
+from audit_lit.errors import ActivationError, DialogError
+from audit_lit.models.capture import capture_batch, capture_dialogs
+
+hooked_model = every_model
+FIELDS = ("resid", "mask", "token_ids", "positions", "n_hidden")
+
+
+def make(lengths: list[int], n_layers: int = 2, d_model: int = 3) -> Activations:
+    """Random activations with that many positions per row."""
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return Activations(
+        resid=torch.randn(len(lengths), n_layers, max(lengths), d_model) * mask[:, None, :, None],
+        mask=mask,
+        token_ids=torch.randint(3, 99, mask.shape) * mask,
+        positions=torch.randint(3, 99, mask.shape) * mask,
+        n_hidden=torch.arange(len(lengths)),
+        layers=tuple(range(n_layers)),
+        source="tiny",
+    )
+
+
+def assert_same(one: Activations, two: Activations, **tolerance: float) -> None:
+    assert (one.layers, one.source) == (two.layers, two.source)
+    for name in FIELDS:
+        torch.testing.assert_close(getattr(one, name), getattr(two, name), **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+lengths_of = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(lengths_of, st.integers(1, 3))
+def test_vectors_go_row_by_row_layer_by_layer_slot_by_slot(lengths: list[int], n_layers: int) -> None:
+    activations = make(lengths, n_layers)
+    expected = [
+        (activations.resid[row, layer, slot].tolist(), layer)
+        for row, length in enumerate(lengths)
+        for layer in range(n_layers)
+        for slot in range(length)
+    ]
+    vectors, layer_index = activations.vectors()
+    assert list(zip(vectors.tolist(), layer_index.tolist(), strict=True)) == expected
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(lengths_of, min_size=1, max_size=3), st.data())
+def test_cat_keeps_every_row_and_rows_selects_them(groups: list[list[int]], data: st.DataObject) -> None:
+    parts = [make(lengths) for lengths in groups]
+    joined = Activations.cat(parts)
+    rows = [(part, row) for part in parts for row in range(len(part))]
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=6))
+    got = joined.rows(chosen)
+    assert len(joined) == len(rows)
+    assert len(got) == len(chosen)
+    for at, index in enumerate(chosen):
+        part, row = rows[index]
+        assert torch.equal(got.rows([at]).vectors()[0], part.rows([row]).vectors()[0])
+        assert torch.equal(got.token_ids[at][got.mask[at]], part.token_ids[row][part.mask[row]])
+        assert torch.equal(got.positions[at][got.mask[at]], part.positions[row][part.mask[row]])
+        assert got.n_hidden[at] == part.n_hidden[row]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_file_reads_back_the_same(tmp_path: Path, dtype: torch.dtype) -> None:
+    activations = dataclasses.replace(make([3, 1]), resid=torch.randn(2, 2, 3, 3, dtype=dtype))
+    activations.save(tmp_path / "a.safetensors")
+    assert_same(Activations.load(tmp_path / "a.safetensors"), activations)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
+def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "a.safetensors"
+    make([3, 1]).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ActivationError, match=r"a\.safetensors is not a complete file of activations"):
+        Activations.load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"layers": "[0, 1]"}, {"layers": "zero", "source": "tiny"}])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: getattr(make([2]), name) for name in FIELDS}, tmp_path / "a", metadata=metadata)
+    with pytest.raises(ActivationError, match="expected one written by"):
+        Activations.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_no_model_computes_are_refused(bad: float) -> None:
+    activations = make([2, 2])
+    activations.resid[1, 0, 1, 2] = bad
+    with pytest.raises(ActivationError, match=r"'tiny' contain NaN or infinity at layers \[0, 1\].*float16"):
+        dataclasses.replace(activations)
+
+
+def test_a_row_without_positions_is_refused() -> None:
+    with pytest.raises(ActivationError, match="has no position"):
+        dataclasses.replace(make([2, 2]), mask=torch.tensor([[True, True], [False, False]]))
+
+
+def dialogs(tokenizer: Any, *lengths: int) -> tuple[list[RenderedDialog], list[tuple[int, ...]]]:
+    rendered = [render([{"role": "user", "content": "x" * length}], tokenizer) for length in lengths]
+    return rendered, [
+        reveal_positions(one, "user")[: length + 3] for one, length in zip(rendered, lengths, strict=True)
+    ]
+
+
+def test_reading_a_batch_of_dialogs_on_every_model(hooked_model: Hooked) -> None:
+    target = Target(hooked_model.model, byte_tokenizer(), "tiny")
+    rendered, positions = dialogs(target.tokenizer, 4, 1, 9)
+    got = capture_batch(target, rendered, positions, [2, -4])
+    assert got.layers == (2, 0)
+    assert got.n_hidden.tolist() == [one.n_hidden for one in rendered]
+    for row, (one, places) in enumerate(zip(rendered, positions, strict=True)):
+        expected = residuals(hooked_model.hf, hooked_model.blocks, torch.tensor([one.token_ids]))
+        kept = got.mask[row]
+        assert got.positions[row][kept].tolist() == list(places)
+        assert got.token_ids[row][kept].tolist() == [one.token_ids[at] for at in places]
+        for index, layer in enumerate(got.layers):
+            torch.testing.assert_close(
+                got.resid[row, index, kept], expected[layer][0, list(places)], rtol=1e-4, atol=1e-5
+            )
+        assert not got.resid[row, :, ~kept].any()
+
+
+def test_reading_many_keeps_the_order_and_equals_one_by_one(target: Any) -> None:
+    rendered, positions = dialogs(target.tokenizer, 7, 1, 5, 3, 2)
+    got = capture_dialogs(target, rendered, positions, (1, 2), batch_size=2)
+    assert len(got) == 5
+    for row in range(5):
+        one = capture_batch(target, rendered[row : row + 1], positions[row : row + 1], (1, 2))
+        torch.testing.assert_close(got.rows([row]).vectors()[0], one.vectors()[0], rtol=1e-4, atol=1e-5)
+        assert got.positions[row][got.mask[row]].tolist() == list(positions[row])
+
+
+def test_reading_with_a_graph_reaches_the_target(target: Any) -> None:
+    rendered, positions = dialogs(target.tokenizer, 2)
+    embedding = next(iter(target.model.parameters()))
+    resid = capture_batch(target, rendered, positions, (0,), grad=True).resid
+    assert torch.autograd.grad(resid.square().sum(), embedding)[0].norm() > 0
+    assert not capture_batch(target, rendered, positions, (0,)).resid.requires_grad
+
+
+def test_a_dialog_longer_than_the_context_is_refused(target: Any) -> None:
+    rendered, positions = dialogs(target.tokenizer, 1, 1024)
+    with pytest.raises(DialogError, match=r"the dialog has \d{4} tokens; the target's context holds 1024"):
+        capture_batch(target, rendered, positions, (0,))
+
+
+def test_the_fingerprint_is_that_of_the_weights(hooked_model: Hooked, target: Any) -> None:
+    one = Target(hooked_model.model, byte_tokenizer(), "tiny")
+    assert (one.fingerprint() == target.fingerprint()) == hooked_model.kind.startswith("llama")
