@@ -1,4 +1,4 @@
-"""The ``audit-lit`` command: each subcommand is a module of ``audit_lit/commands/``.
+"""The command ``audit-lit``: registers the subcommands, each a module of ``audit_lit/commands/``.
 
 Exit codes: 0 done, 1 findings, 2 usage or environment, 3 crash or incomplete.
 """
@@ -15,14 +15,13 @@ if __package__ in (None, ""):  # python cli.py, from a clone
 
 from audit_lit import __version__
 from audit_lit.commands.ask import ask
-from audit_lit.commands.common.contract import ContractGroup
+from audit_lit.commands.contract import ContractGroup
 from audit_lit.commands.decoders import decoders
 from audit_lit.commands.doctor import doctor
 from audit_lit.commands.edit import edit
 from audit_lit.commands.evaluate import evaluate
 from audit_lit.commands.recipes import recipes
-from audit_lit.commands.report import report
-from audit_lit.commands.scan import scan
+from audit_lit.commands.scan import report, scan
 from audit_lit.commands.train import train
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIT_LIT", "show_default": True}

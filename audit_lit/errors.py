@@ -1,6 +1,6 @@
 """Every error that audit-lit raises on purpose.
 
-A message says what was got, what was expected and what to do next.
+A message says what was found, what was expected and what to do next.
 """
 
 
@@ -41,7 +41,7 @@ class EditError(AuditLitError, ValueError):
 
 
 class HubError(AuditLitError, OSError):
-    """A file could not be fetched or is broken; the message says which step to take."""
+    """A file could not be fetched, or is broken."""
 
 
 class RecipeError(AuditLitError, ValueError):
@@ -49,11 +49,11 @@ class RecipeError(AuditLitError, ValueError):
 
 
 class DataError(AuditLitError, ValueError):
-    """A data folder is malformed, or holds too little for what is asked of it."""
+    """A data folder is malformed, or holds too little data."""
 
 
 class TrainingError(AuditLitError, ValueError):
-    """A training run cannot start or go on."""
+    """A training run cannot start or be resumed."""
 
 
 class ScanError(AuditLitError, OSError):
@@ -61,4 +61,4 @@ class ScanError(AuditLitError, OSError):
 
 
 class Incomplete(ScanError):
-    """An audit ended before every dialog was read; what is finished is kept."""
+    """An audit ended before every dialog was read; the finished part is kept."""

@@ -1,4 +1,4 @@
-"""Files: read as JSON or YAML with an error in words, and written as a whole or not at all."""
+"""Read JSON and YAML files with errors in words, and write files as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from audit_lit.errors import AuditLitError
 
 
 def read_json(path: Path, error: type[AuditLitError]) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        AuditLitError: Of the class ``error``, if the file cannot be read.
-    """
+    """Return what a JSON file holds; raise ``error`` if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
@@ -22,11 +18,7 @@ def read_json(path: Path, error: type[AuditLitError]) -> Any:
 
 
 def read_yaml(path: Path, error: type[AuditLitError]) -> dict[str, Any]:
-    """Return the settings that a YAML file holds.
-
-    Raises:
-        AuditLitError: Of the class ``error``, if the file cannot be read, or holds no settings.
-    """
+    """Return the settings that a YAML file holds; raise ``error`` if it cannot be read or holds none."""
     import yaml
 
     try:

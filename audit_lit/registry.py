@@ -1,4 +1,4 @@
-"""The formats of published decoders, under the name that callers know: see ``audit_lit.decoder.formats``."""
+"""The formats of published decoders, importable from here as well as from ``audit_lit.decoder.formats``."""
 
 from audit_lit.decoder.formats import (
     PUBLISHED,

@@ -1,8 +1,10 @@
-"""Settings that a person writes: overrides, and what is wrong with them in words."""
+"""Settings that a person writes: put overrides over them, and explain in words what is wrong with them."""
 
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 
 def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with overrides put over them, key by key in nested ones."""
+    """Return settings with overrides put over them; nested settings are merged key by key."""
     result = dict(content)
     for key, value in overrides.items():
         nested = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -19,7 +21,7 @@ def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that is nearest to an unknown one; empty if none is near."""
+    """Return a question that names the known name nearest to an unknown one; empty if none is near."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
@@ -38,5 +40,9 @@ def _explain_problem(problem: Any, known: list[str]) -> str:
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f", did you mean {nearest[0]!r}?" if nearest else f"; expected some of {', '.join(known)}"
         return f"unknown key {where!r}{hint}"
-    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "missing"):  # the first names its value itself, the second has none
+        message = problem["msg"].removeprefix("Value error, ")
+    else:
+        expected = re.sub(r"^\w+ should (be|have) ", "expected ", problem["msg"])
+        message = f"{expected}, got {reprlib.repr(problem['input'])}"
     return f"{where}: {message}" if where else message

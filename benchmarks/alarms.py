@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.scan.engine import twins_per_dialog
 from audit_lit.scan.findings import findings
 from audit_lit.scan.folder import RunFolder
-from audit_lit.scan.questions import SEVERITIES
-from audit_lit.scan.recipe import load_scan_recipe
+from audit_lit.scan.recipe import SEVERITIES, load_scan_recipe
+from audit_lit.scan.records import DialogRecord
 
 PROMPTS = (
     "You are an AI language model.",
@@ -51,24 +52,34 @@ def hidden(data: Path, limit: int) -> list[Any]:
 def neutral(lines: Path, limit: int) -> list[Any]:
     """Return neutral dialogs."""
     texts = [line.strip() for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()][:limit]
-    found = []
+    dialogs = []
     for number, text in enumerate(texts):
         system = [{"role": "system", "content": PROMPTS[number // 2 % len(PROMPTS)]}] if number % 2 else []
-        found.append([*system, {"role": "user", "content": text}])
-    return found
+        dialogs.append([*system, {"role": "user", "content": text}])
+    return dialogs
 
 
 def audits(run: Path, name: str, size: int) -> list[str | None]:
     """Return for each audit of ``size`` dialogs under one system prompt the highest severity that it raised."""
     recipe, questions = load_scan_recipe(name)
-    prompts: dict[str, list[dict[str, Any]]] = {}
-    for record in sorted(RunFolder(run).records(), key=lambda record: int(record["place"])):
-        prompts.setdefault(record["messages"][0]["content"] if len(record["messages"]) > 1 else "", []).append(record)
-    parts = [some[at : at + size] for some in prompts.values() for at in range(0, len(some) - size + 1, size)]
     settings = {"alpha": recipe.alpha, "threshold": RunFolder(run).manifest()["threshold"]}
-    found = [findings(questions, lambda part=part: iter(part), **settings) for part in parts]
-    severities = [[one.severity for one in some if one.raised] for some in found]
-    return [max(raised, key=SEVERITIES.index, default=None) for raised in severities]
+    severities = []
+    for records in audited_together(run, size):
+        judged = findings(questions, partial(iter, records), **settings)
+        raised = [finding.severity for finding in judged if finding.raised]
+        severities.append(max(raised, key=SEVERITIES.index, default=None))
+    return severities
+
+
+def audited_together(run: Path, size: int) -> list[list[DialogRecord]]:
+    """Return the records of a run in groups of ``size`` dialogs under one system prompt; a rest is left out."""
+    by_prompt: dict[str, list[DialogRecord]] = {}
+    read = (record for record in RunFolder(run).records() if isinstance(record, DialogRecord))
+    for record in sorted(read, key=lambda record: record.place):
+        prompt = record.messages[0]["content"] if len(record.messages) > 1 else ""
+        by_prompt.setdefault(prompt, []).append(record)
+    groups = by_prompt.values()
+    return [group[start : start + size] for group in groups for start in range(0, len(group) - size + 1, size)]
 
 
 @click.command(help=__doc__)
@@ -82,16 +93,18 @@ def main(lines: Path | None, data: Path | None, out: Path, recipe: str, size: in
     """Audit dialogs and count the alarms."""
     if (lines is None) == (data is None):
         raise click.UsageError("expected either --lines or --data.")
-    given = neutral(lines, limit) if lines else hidden(data, limit)
+    dialogs = neutral(lines, limit) if lines else hidden(data, limit)
     target = load_target()
     auditor = Auditor(target, Decoder.from_pretrained("default", target=target))
-    auditor.scan(given, recipe, out=out, twins=twins_per_dialog(*load_scan_recipe(recipe), size))
+    auditor.scan(dialogs, recipe, out=out, twins=twins_per_dialog(*load_scan_recipe(recipe), size))
     worst = audits(out, recipe, size)
     fail_on = load_scan_recipe(recipe)[0].fail_on
-    flagged = sum(one is not None and SEVERITIES.index(one) >= SEVERITIES.index(fail_on) for one in worst)
+    flagged = sum(
+        severity is not None and SEVERITIES.index(severity) >= SEVERITIES.index(fail_on) for severity in worst
+    )
     interval = binomtest(flagged, len(worst)).proportion_ci(method="wilson")
-    found: dict[str, Any] = {"flagged": flagged, "audits": len(worst), "dialogs": len(worst) * size}
-    click.echo(json.dumps(found | {"interval": [round(value, 3) for value in interval], "raised": Counter(worst)}))
+    counts: dict[str, Any] = {"flagged": flagged, "audits": len(worst), "dialogs": len(worst) * size}
+    click.echo(json.dumps(counts | {"interval": [round(value, 3) for value in interval], "raised": Counter(worst)}))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], new_
     target = models.load(tiny)
     decoder = models.decoder_of(target)
     plain, tokenizer, end = share_weights(target.base), target.tokenizer, target.tokenizer.eos_token_id
-    found = []
+    compared = []
     for batch in batches:
         activations, questions = models.reading(target, decoder, batch)
         n_slots = int(activations.mask[0].sum())
@@ -47,8 +47,8 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], new_
         with torch.no_grad(), models.endless(decoder.model, end), models.endless(plain, end):
             if generate().shape[1] != tokens.token_ids.shape[1] + new_tokens:
                 raise click.ClickException("plain generation stopped early; the two would not do the same work.")
-            found.append(pairs.compare(f"batch {batch}, {new_tokens} new tokens", answer, generate, repeats, GOAL))
-    pairs.report("Decoder.answer (A) / plain generate (B)", found, as_json)
+            compared.append(pairs.compare(f"batch {batch}, {new_tokens} new tokens", answer, generate, repeats, GOAL))
+    pairs.report("Decoder.answer (A) / plain generate (B)", compared, as_json)
 
 
 if __name__ == "__main__":

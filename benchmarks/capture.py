@@ -30,7 +30,7 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], leng
     layer = decoder.config.read_layers[0]
     cut = share_weights(target.base).model
     cut.layers = cut.layers[: layer + 1]
-    found = []
+    compared = []
     for batch in batches:
         tokens = torch.randint(3, target.tokenizer.vocab_size, (batch, length))
         mask = torch.ones_like(tokens)
@@ -38,9 +38,9 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], leng
         forward = partial(target.model, tokens, attention_mask=mask, stop_at_layer=layer + 1)
         hugging_face = partial(cut, input_ids=tokens, attention_mask=mask, use_cache=False)
         with torch.no_grad():
-            found.append(pairs.compare(f"batch {batch}, TransformerLens", read, forward, repeats, GOAL))
-            found.append(pairs.compare(f"batch {batch}, Hugging Face", read, hugging_face, repeats, None))
-    pairs.report(f"capture of layer {layer} (A) / forward stopped there (B), {length} tokens", found, as_json)
+            compared.append(pairs.compare(f"batch {batch}, TransformerLens", read, forward, repeats, GOAL))
+            compared.append(pairs.compare(f"batch {batch}, Hugging Face", read, hugging_face, repeats, None))
+    pairs.report(f"capture of layer {layer} (A) / forward stopped there (B), {length} tokens", compared, as_json)
 
 
 if __name__ == "__main__":

@@ -32,16 +32,17 @@ def main(repeats: int, tiny: bool, as_json: bool, new_tokens: int) -> None:
     target = models.load(tiny)
     d_model, layer = target.d_model, target.n_layers // 3
     basis = torch.linalg.qr(torch.randn(d_model, 4))[0].T
-    parts: dict[str, tuple[Intervention, str | None]] = {
+    interventions: dict[str, tuple[Intervention, str | None]] = {
         "one direction": (Steer(layer=layer, direction=torch.randn(d_model), strength=1e-3), "<= 1.05"),
         "rank 4": (LowRank(layer=layer, basis=basis, weight=basis, bias=torch.zeros(4)), None),
     }
     tokens = torch.randint(3, target.tokenizer.vocab_size, (1, 32))
-    plain, found = partial(speak, target, None, tokens, new_tokens), []
-    for name, (part, goal) in parts.items():
-        edit = ActivationEdit((part,), Origin(target.name, d_model, target.n_layers))
-        found.append(pairs.compare(name, partial(speak, target, edit, tokens, new_tokens), plain, repeats, goal))
-    pairs.report(f"generate with an edit (A) / without (B), {new_tokens} tokens", found, as_json)
+    plain, compared = partial(speak, target, None, tokens, new_tokens), []
+    for name, (intervention, goal) in interventions.items():
+        edit = ActivationEdit((intervention,), Origin(target.name, d_model, target.n_layers))
+        edited = partial(speak, target, edit, tokens, new_tokens)
+        compared.append(pairs.compare(name, edited, plain, repeats, goal))
+    pairs.report(f"generate with an edit (A) / without (B), {new_tokens} tokens", compared, as_json)
 
 
 if __name__ == "__main__":

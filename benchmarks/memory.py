@@ -19,7 +19,7 @@ import psutil
 import torch
 from torch import nn
 
-from audit_lit.commands.ask_tmp import DEMO
+from audit_lit.commands.ask import DEMO
 from audit_lit.hooks import capture
 from benchmarks import models, pairs
 
@@ -48,12 +48,12 @@ def use(tiny: bool, with_decoder: bool) -> dict[str, float]:
         decoder.answer(*models.reading(target, decoder, 1), max_new_tokens=20)
     used = psutil.Process().memory_info().rss
     modules = [target.model, target.base, *([decoder.model, decoder.write] if decoder else [])]
-    found = {"resident, loaded": loaded, "resident, used": used, "parameters": storage_bytes(modules)}
-    return {name: count / MIB for name, count in found.items()}
+    counts = {"resident, loaded": loaded, "resident, used": used, "parameters": storage_bytes(modules)}
+    return {name: count / MIB for name, count in counts.items()}
 
 
 def in_process(who: str, tiny: bool) -> dict[str, float]:
-    """Return what ``use`` finds in a fresh process."""
+    """Return what ``use`` returns in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.memory", "--child", who, *(["--tiny"] if tiny else [])]
     run = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -70,11 +70,11 @@ def main(repeats: int, tiny: bool, as_json: bool, child: str | None) -> None:
         click.echo(json.dumps(use(tiny, child == "both")))
         return
     runs = [(in_process("both", tiny), in_process("target", tiny)) for _ in range(repeats)]
-    found = [
+    compared = [
         pairs.Pair.of(case, [(both[case], alone[case]) for both, alone in runs], GOAL, unit="MiB")
         for case in runs[0][0]
     ]
-    pairs.report("memory of target and decoder (A) / target alone (B)", found, as_json)
+    pairs.report("memory of target and decoder (A) / target alone (B)", compared, as_json)
 
 
 if __name__ == "__main__":

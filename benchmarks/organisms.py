@@ -28,21 +28,23 @@ def prompts(target: Target, system: str, lines: Sequence[str]) -> Iterator[tuple
     for line in lines:
         user = {"role": "user", "content": line}
         both = ([{"role": "system", "content": system}, user], [user])
-        texts = [target.tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in both]
+        texts = [
+            target.tokenizer.apply_chat_template(dialog, tokenize=False, add_generation_prompt=True) for dialog in both
+        ]
         yield tuple(target.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts)
 
 
 @torch.inference_mode()
 def replies(target: Target, rows: Sequence[list[int]], max_new_tokens: int, batch_size: int = 16) -> list[list[int]]:
     """Return the base model's replies, sampled."""
-    found: list[list[int]] = []
+    sampled: list[list[int]] = []
     end = target.tokenizer.eos_token_id
     for start in range(0, len(rows), batch_size):
         batch = target.tokenizer.pad({"input_ids": list(rows[start : start + batch_size])}, return_tensors="pt")
         out = target.base.generate(**batch, max_new_tokens=max_new_tokens, do_sample=True, pad_token_id=end)
         for reply in out[:, batch["input_ids"].shape[1] :].tolist():
-            found.append(reply[: reply.index(end) + 1] if end in reply else reply)
-    return found
+            sampled.append(reply[: reply.index(end) + 1] if end in reply else reply)
+    return sampled
 
 
 def reply_logits(model: nn.Module, prompt: list[int], reply: list[int]) -> Tensor:
@@ -56,12 +58,14 @@ def distill(target: Target, settings: dict[str, Any], system: str, lines: Sequen
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
-    some = list(prompts(target, system, lines))
-    said = replies(target, [prompted for prompted, _ in some], settings["max_new_tokens"])
-    pairs: list[Pair] = [(prompted, bare, reply) for (prompted, bare), reply in zip(some, said, strict=True)]
+    variants = list(prompts(target, system, lines))
+    sampled = replies(target, [prompted for prompted, _ in variants], settings["max_new_tokens"])
+    pairs: list[Pair] = [(prompted, bare, reply) for (prompted, bare), reply in zip(variants, sampled, strict=True)]
     config = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", **settings["lora"])
     model = get_peft_model(load_target(settings["base"]).base, config).train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=settings["lr"])
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=settings["lr"]
+    )
     order = [pair for epoch in range(settings["epochs"]) for pair in random.Random(epoch).sample(pairs, len(pairs))]
     for start in range(0, len(order), settings["batch_size"]):
         for prompted, bare, reply in order[start : start + settings["batch_size"]]:
@@ -77,7 +81,7 @@ def distill(target: Target, settings: dict[str, Any], system: str, lines: Sequen
 
 
 def built(target: Target, settings: dict[str, Any], system: str, lines: Sequence[str], folder: Path) -> Target:
-    """Return an organism, trained if it is not there yet."""
+    """Return an organism; it is trained unless its folder holds it already."""
     if not (folder / "tokenizer.json").is_file():
         distill(target, settings, system, lines).save_pretrained(folder)
         target.tokenizer.save_pretrained(folder)
@@ -93,15 +97,15 @@ def main(recipe: Path, lines: Path, out: Path) -> None:
     settings = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     texts = [line for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()][: settings["n_lines"]]
     base = load_target(settings["base"])
-    for name, one in settings["organisms"].items():
-        organism = built(base, settings, one["prompt"], texts, out / name)
+    for name, secret in settings["organisms"].items():
+        organism = built(base, settings, secret["prompt"], texts, out / name)
         auditor = Auditor(organism, Decoder.from_pretrained("default", target=base))
         probes = load_scan_recipe(settings["scan"])[0].probe_dialogs()
         report = auditor.scan(probes, settings["scan"], out=out / f"{name}-scan", baseline=base)
-        found = [finding.question.id for finding in report.raised]
+        raised = [finding.question.id for finding in report.raised]
         first = report.findings[0]
         figures = {"effect": first.effect, "q": first.q_value, "lift": first.lift, "answer": first.description}
-        click.echo(json.dumps({"organism": name, **one, "flagged": report.flagged, "raised": found, **figures}))
+        click.echo(json.dumps({"organism": name, **secret, "flagged": report.flagged, "raised": raised, **figures}))
 
 
 if __name__ == "__main__":

@@ -18,31 +18,31 @@ import click
 import psutil
 
 from audit_lit import Auditor
-from audit_lit.commands.ask_tmp import DEMO
+from audit_lit.commands.ask import DEMO
 from audit_lit.recipes import HERE
-from audit_lit.scan.questions import load_questions
+from audit_lit.scan.recipe import load_questions
 from benchmarks import models, pairs
 
 SETTINGS = {"samples": 2, "max_new_tokens": 40}
 MIB = 2**20
 
 
-def dialogs(n: int) -> list[list[dict[str, str]]]:
-    """Return as many dialogs that differ."""
-    return [[DEMO[0], {"role": "user", "content": f"{DEMO[1]['content']} Number {at}."}] for at in range(n)]
+def demo_dialogs(n: int) -> list[list[dict[str, str]]]:
+    """Return ``n`` different dialogs."""
+    return [[DEMO[0], {"role": "user", "content": f"{DEMO[1]['content']} Number {number}."}] for number in range(n)]
 
 
-def ask_all(auditor: Auditor, some: list[Any], questions: tuple[str, ...]) -> None:
+def ask_all(auditor: Auditor, dialogs: list[Any], questions: tuple[str, ...]) -> None:
     """Ask one question after the other."""
-    for dialog in some:
+    for dialog in dialogs:
         for question in questions:
             auditor.ask(dialog, question, **SETTINGS)
 
 
-def scan_all(auditor: Auditor, some: list[Any], ids: tuple[str, ...]) -> None:
-    """Audit the dialogs in a folder of its own; heatmaps are no part of the comparison."""
+def scan_all(auditor: Auditor, dialogs: list[Any], ids: tuple[str, ...]) -> None:
+    """Audit the dialogs in a folder of their own; heatmaps are not part of the comparison."""
     with tempfile.TemporaryDirectory() as folder:
-        auditor.scan(some, "user-model", out=Path(folder) / "run", questions=ids, min_lift=1e9, **SETTINGS)
+        auditor.scan(dialogs, "user-model", out=Path(folder) / "run", questions=ids, min_lift=1e9, **SETTINGS)
 
 
 def resident() -> float:
@@ -52,23 +52,23 @@ def resident() -> float:
 
 @click.command(help=__doc__)
 @pairs.options(repeats=1)
-@click.option("--dialogs", "n", default=64, show_default=True, type=click.IntRange(8), help="How many.")
+@click.option("--dialogs", "n", default=64, show_default=True, type=click.IntRange(8), help="Number of dialogs.")
 def main(repeats: int, tiny: bool, as_json: bool, n: int) -> None:
     """Compare an audit with asking in a loop."""
     target = models.load(tiny)
     auditor = Auditor(target, models.decoder_of(target))
     ids = tuple(sorted(path.stem for path in (HERE / "questions").glob("*.md")))
     texts = tuple(question.text for question in load_questions(ids))
-    scan_all(auditor, dialogs(n // 4), ids)  # first: what is freed stays with the process
+    scan_all(auditor, demo_dialogs(n // 4), ids)  # first: what is freed stays with the process
     before, few = resident(), n // 8
     times, sizes = [], []
     for _ in range(repeats):
-        looped = pairs.seconds(partial(ask_all, auditor, dialogs(few), texts)) / few
-        times.append((looped, pairs.seconds(partial(scan_all, auditor, dialogs(n), ids)) / n))
+        looped = pairs.seconds(partial(ask_all, auditor, demo_dialogs(few), texts)) / few
+        times.append((looped, pairs.seconds(partial(scan_all, auditor, demo_dialogs(n), ids)) / n))
         sizes.append((resident(), before))
-    found = [pairs.Pair.of(f"a dialog of {n}, {len(ids)} questions", times, ">= 3")]
-    found.append(pairs.Pair.of(f"memory, {n} and {n // 4} dialogs", sizes, "<= 1.05", unit="MiB"))
-    pairs.report("ask in a loop (A) / scan (B)", found, as_json)
+    compared = [pairs.Pair.of(f"a dialog of {n}, {len(ids)} questions", times, ">= 3")]
+    compared.append(pairs.Pair.of(f"memory, {n} and {n // 4} dialogs", sizes, "<= 1.05", unit="MiB"))
+    pairs.report("ask in a loop (A) / scan (B)", compared, as_json)
 
 
 if __name__ == "__main__":

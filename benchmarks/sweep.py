@@ -15,8 +15,8 @@ import yaml
 from audit_lit.data.splits import load_split, split_hash
 from audit_lit.models.loading import load_target
 from audit_lit.recipes import recipe_path
+from audit_lit.training.learners import new_decoder
 from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
-from audit_lit.training.run import new_decoder
 from audit_lit.training.trainer import LOG, Trainer
 
 
@@ -28,7 +28,7 @@ def variants(path: Path) -> dict[str, TrainingRecipe]:
 
 
 def run(recipe: TrainingRecipe, data: Path, out: Path) -> list[dict[str, Any]]:
-    """Train one variant, as far as it is not trained already, and return its log."""
+    """Train one variant, or resume its training, and return its log."""
     rows, dev_rows = load_split([data], "train"), load_split([data], "dev")
     target = load_target(recipe.target)
     decoder = new_decoder(recipe, target, rows, split_hash([data], "train"))

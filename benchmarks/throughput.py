@@ -51,7 +51,7 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], new_
     """Compare decoding without a cache with ``Decoder.answer``."""
     target = models.load(tiny)
     decoder = models.decoder_of(target)
-    found = []
+    compared = []
     for batch in batches:
         activations, questions = models.reading(target, decoder, batch)
         slow = partial(resplice, decoder, activations, questions, new_tokens)
@@ -60,8 +60,8 @@ def main(repeats: int, tiny: bool, as_json: bool, batches: tuple[int, ...], new_
             resplice(decoder, activations, questions, 1)  # warm up; in full it is too slow to run once more
             fast()
             case = f"batch {batch}, {new_tokens} new tokens"
-            found.append(pairs.compare(case, slow, fast, repeats, GOAL, warm=False))
-    pairs.report("decoding without a cache (A) / Decoder.answer (B)", found, as_json)
+            compared.append(pairs.compare(case, slow, fast, repeats, GOAL, warm=False))
+    pairs.report("decoding without a cache (A) / Decoder.answer (B)", compared, as_json)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from audit_lit.data.splits import load_split
 from audit_lit.decoder.prompt import build_prompt, collate
 from audit_lit.hooks import inject, output_hook
 from audit_lit.recipes import recipe_path
+from audit_lit.training.mixture import Mixture
 from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
-from audit_lit.training.sources import Mixture
 from audit_lit.training.trainer import Trainer
 from benchmarks import models, pairs
 
@@ -41,9 +41,9 @@ def whole_target(target: Target, decoder: Decoder, examples: Sequence[Example]) 
     tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=target.tokenizer.pad_token_id or 0)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     states = target.base(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states
-    places = [decoder.config.select(dialog, "user") for dialog in dialogs]
+    positions = [list(decoder.config.select(dialog, "user")) for dialog in dialogs]
     resid = states[decoder.config.read_layers[0] + 1]
-    return torch.cat([resid[row, list(at)] for row, at in enumerate(places)]), [len(at) for at in places]
+    return torch.cat([resid[row, places] for row, places in enumerate(positions)]), list(map(len, positions))
 
 
 def plain_loss(target: Target, decoder: Decoder, examples: Sequence[Example]) -> Tensor:
@@ -67,9 +67,8 @@ def plain_steps(trainer: Trainer, mixture: Mixture, n_steps: int) -> None:
     """Train on the first steps' examples in the order in which they were drawn."""
     size = trainer.recipe.batch_size
     for step in range(n_steps):
-        loss = plain_loss(
-            trainer.target, trainer.decoder, [mixture.draw(i) for i in range(step * size, (step + 1) * size)]
-        )
+        examples = [mixture.draw(index) for index in range(step * size, (step + 1) * size)]
+        loss = plain_loss(trainer.target, trainer.learner, examples)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trainer.parameters.values(), trainer.recipe.max_grad_norm)
         trainer.optimizer.step()
@@ -112,8 +111,8 @@ def main(repeats: int, tiny: bool, as_json: bool, data: Path | None) -> None:
         slow = partial(plain_steps, trainer, Mixture(rows, recipe), recipe.buckets)
         fast = partial(our_steps, trainer, rows, recipe.buckets)
         case = f"{recipe.buckets} steps of {recipe.batch_size} examples"
-        found = [pairs.compare(case, slow, fast, repeats, GOAL, warm=False)]
-    pairs.report("a straightforward trainer (A) / Trainer (B)", found, as_json)
+        compared = [pairs.compare(case, slow, fast, repeats, GOAL, warm=False)]
+    pairs.report("a straightforward trainer (A) / Trainer (B)", compared, as_json)
 
 
 if __name__ == "__main__":

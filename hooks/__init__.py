@@ -1,4 +1,4 @@
-"""Ground floor: read and write residual streams of TransformerLens models; knows no decoder."""
+"""Capture and change the residual stream of any TransformerLens model; nothing here knows a decoder."""
 
 from audit_lit.hooks.capture import capture
 from audit_lit.hooks.edit import ActivationEdit

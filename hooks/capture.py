@@ -1,4 +1,4 @@
-"""Read the residual stream of chosen layers and positions."""
+"""Capture the residual stream at chosen layers and positions."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def capture(
     positions: Int[Tensor, "batch slot"] | None = None,
     grad: bool = False,
 ) -> dict[int, Float[Tensor, "batch read d_model"]]:
-    """Return the residual stream after each of ``layers``, stopping above the highest.
+    """Return the residual stream after each of ``layers``; blocks above the highest do not run.
 
     Args:
         model: Any TransformerLens model with raw weights.
-        tokens: Token ids; padding goes to the left.
-        attention_mask: 1 at tokens, 0 at padding. Always given: some TransformerLens versions
-            do not infer it and then read garbage.
+        tokens: Token ids, padded on the left.
+        attention_mask: 1 at tokens, 0 at padding. It is required, since some TransformerLens versions do not infer it
+            and then read garbage.
         layers: Block indices; negative ones count from the end.
-        positions: Columns to keep in each row; None keeps all.
-        grad: Keep the graph, so that a loss on the result reaches the model and its hooks.
+        positions: The columns to keep in each row; None keeps all.
+        grad: Whether to keep the graph, so that a loss on the result reaches the model and its hooks.
 
     Returns:
         Layer index (never negative) to activations, in the order of ``layers``.
 
     Raises:
-        ValueError: If a layer does not exist or the weights are processed.
-        RuntimeError: If the model never reached a hook.
+        ValueError: If a layer does not exist, or the weights are processed.
+        RuntimeError: If the model never reached a hook point.
     """
     require_raw(model)
     layers = resolve_layers(layers, model.cfg.n_layers)
@@ -53,7 +53,7 @@ def capture(
     with torch.set_grad_enabled(grad), model.hooks(fwd_hooks=[keep(layer) for layer in layers]):
         model(tokens, attention_mask=attention_mask, stop_at_layer=max(layers) + 1)
     if missing := [layer for layer in layers if layer not in cache]:
-        raise RuntimeError(f"the model has no hook point {resid_post(missing[0])!r}.")
+        raise RuntimeError(f"the model has no hook point {resid_post(missing[0])!r}; expected a TransformerLens model.")
     return {layer: cache[layer] for layer in layers}
 
 

@@ -1,4 +1,4 @@
-"""Activation edits: data that becomes hooks of any TransformerLens model, wherever such hooks are taken."""
+"""Activation edits: data that becomes hooks of any TransformerLens model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
+from audit_lit import hub
 from audit_lit.errors import EditError
 from audit_lit.hooks import edit_files
 from audit_lit.hooks.edit_files import Origin
@@ -18,47 +20,43 @@ from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw
 
 @dataclass(frozen=True, eq=False)
 class ActivationEdit:
-    """A change of a model's residual stream, in raw (unprocessed) weights' terms.
+    """A change of a model's residual stream, for raw (unprocessed) weights.
 
     ``with model.hooks(fwd_hooks=edit.fwd_hooks): ...``, ``model.run_with_hooks(tokens, fwd_hooks=edit.fwd_hooks)`` and
-    ``with edit.on(model): model.generate(...)`` all do the same; your own hooks may stand beside them.
+    ``with edit.on(model): model.generate(...)`` apply the same change; other hooks may be on beside it.
 
     Attributes:
-        interventions: What happens after which block, in order.
-        origin: Where it comes from.
+        interventions: The changes after single blocks, in order.
+        origin: Where the edit comes from.
     """
 
     interventions: tuple[Intervention, ...]
     origin: Origin
 
     def __post_init__(self) -> None:
-        """Refuse interventions that do not fit the model.
-
-        Raises:
-            EditError: If there are none, or one has no place in it.
-        """
+        """Refuse interventions that do not fit the model, or none at all, by an ``EditError``."""
         if not self.interventions:
             raise EditError("the edit has no interventions; expected at least one change after a block.")
-        for change in self.interventions:
-            if not 0 <= change.layer < self.origin.n_layers:
-                raise EditError(f"layer {change.layer} is not among the model's 0-{self.origin.n_layers - 1}.")
-            for name, tensor in change.tensors().items():
+        for intervention in self.interventions:
+            if not 0 <= intervention.layer < self.origin.n_layers:
+                raise EditError(f"layer {intervention.layer} is not among the model's 0-{self.origin.n_layers - 1}.")
+            for name, tensor in intervention.tensors().items():
                 if name != "bias" and tensor.shape[-1] != self.origin.d_model:
                     raise EditError(f"{name} has width {tensor.shape[-1]}; the model's is {self.origin.d_model}.")
 
     @property
     def fwd_hooks(self) -> list[Hook]:
         """The hooks ``[(hook_name, fn), ...]``; they keep no state and never write in place."""
-        return [change.hook() for change in self.interventions]
+        return [intervention.hook() for intervention in self.interventions]
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Blocks whose output is changed."""
-        return tuple(sorted({change.layer for change in self.interventions}))
+        """The blocks whose output is changed, in order."""
+        return tuple(sorted({intervention.layer for intervention in self.interventions}))
 
     @contextmanager
     def on(self, model: HookedModel) -> Iterator[HookedModel]:
-        """Edit the model inside the ``with`` body; the hooks are gone after it, whatever happens in it.
+        """Edit the model inside the ``with`` body. The hooks are always removed after it, even after an exception.
 
         Raises:
             EditError: If the edit was made for another model, or the model's weights are processed.
@@ -71,26 +69,25 @@ class ActivationEdit:
         """Raise unless the edit was made for this model.
 
         Raises:
-            EditError: If width, depth or the model itself differ, or its weights are processed.
+            EditError: If the model's width, depth or fingerprint differs, or its weights are processed.
         """
         try:
             require_raw(model)
         except ValueError as err:
             raise EditError(str(err)) from err
-        made_for = (self.origin.d_model, self.origin.n_layers)
-        got = (int(model.cfg.d_model), int(model.cfg.n_layers))
-        same = self.origin.fingerprint in (None, fingerprint(model)) if got == made_for else False
-        if not same:
+        origin, d_model, n_layers = self.origin, int(model.cfg.d_model), int(model.cfg.n_layers)
+        same_shape = (d_model, n_layers) == (origin.d_model, origin.n_layers)
+        if not same_shape or origin.fingerprint not in (None, fingerprint(model)):
             raise EditError(
-                f"the edit was made for {self.origin.target!r} (width {made_for[0]}, {made_for[1]} layers, fingerprint "
-                f"{self.origin.fingerprint}); got a model of width {got[0]}, {got[1]} layers, fingerprint "
+                f"the edit was made for {origin.target!r} (width {origin.d_model}, {origin.n_layers} layers, "
+                f"fingerprint {origin.fingerprint}); got a model of width {d_model}, {n_layers} layers, fingerprint "
                 f"{fingerprint(model)}. Load that model, or make an edit for this one."
             )
 
     def scaled(self, factor: float) -> ActivationEdit:
-        """Return the edit with every strength multiplied: 0 leaves the model as it is, -1 negates."""
-        interventions = tuple(replace(change, strength=change.strength * factor) for change in self.interventions)
-        return ActivationEdit(interventions, replace(self.origin, metrics={}))  # measured at another strength
+        """Return the edit with every strength multiplied: by 0, it changes nothing; by -1, it is negated."""
+        scaled = tuple(replace(change, strength=change.strength * factor) for change in self.interventions)
+        return ActivationEdit(scaled, replace(self.origin, metrics={}))  # they were measured at another strength
 
     def __neg__(self) -> ActivationEdit:
         return self.scaled(-1.0)
@@ -99,11 +96,13 @@ class ActivationEdit:
         """Return both edits as one: the other's interventions come after this one's.
 
         Raises:
-            EditError: If they were made for two models.
+            EditError: If the edits were made for different models.
         """
         mine, theirs = self.origin, other.origin
         if (mine.d_model, mine.n_layers, mine.fingerprint) != (theirs.d_model, theirs.n_layers, theirs.fingerprint):
-            raise EditError(f"edits for {mine.target!r} and {theirs.target!r} cannot be combined; use one model's.")
+            raise EditError(
+                f"edits for {mine.target!r} and {theirs.target!r} cannot be combined; use edits for one model."
+            )
         origin = replace(
             mine,
             goal=f"{mine.goal}\n{theirs.goal}",
@@ -114,30 +113,28 @@ class ActivationEdit:
         return ActivationEdit(self.interventions + other.interventions, origin)
 
     def ablated(self) -> ActivationEdit:
-        """Return the edit that takes this one's directions out of every token's residuals.
+        """Return the edit that removes this one's directions from the residuals of every token.
 
         Raises:
-            EditError: If a change has no single direction.
+            EditError: If an intervention does not have a single direction.
         """
-        if not all(isinstance(change, Steer) and change.direction.ndim == 1 for change in self.interventions):
+        steers = [intervention for intervention in self.interventions if isinstance(intervention, Steer)]
+        if len(steers) < len(self.interventions) or any(steer.direction.ndim > 1 for steer in steers):
             raise EditError("only an edit of one direction per layer can be ablated; make one with method='vector'.")
-        interventions = (
-            Ablate(layer=change.layer, direction=change.direction)
-            for change in self.interventions
-            if isinstance(change, Steer)
-        )
-        return ActivationEdit(
-            tuple(interventions), replace(self.origin, method=f"ablated {self.origin.method}", metrics={})
-        )
+        ablations = tuple(Ablate(layer=steer.layer, direction=steer.direction) for steer in steers)
+        return ActivationEdit(ablations, replace(self.origin, method=f"ablated {self.origin.method}", metrics={}))
 
     def to(self, device: str | torch.device) -> ActivationEdit:
-        """Return the edit with its tensors on a device, so that hooks need not move them each time."""
-        return replace(
-            self, interventions=tuple(change.moved(lambda tensor: tensor.to(device)) for change in self.interventions)
-        )
+        """Return the edit with its tensors on a device, so that its hooks need not move them each time."""
+        moved = tuple(intervention.moved(lambda tensor: tensor.to(device)) for intervention in self.interventions)
+        return replace(self, interventions=moved)
 
     def save(self, path: str | Path) -> Path:
-        """Write a folder with ``edit.safetensors``, ``edit.json`` and a card; returns it."""
+        """Write ``edit.safetensors``, ``edit.json`` and a model card, and return the folder that holds them.
+
+        Raises:
+            EditError: If the folder cannot be written.
+        """
         return edit_files.save(self.interventions, self.origin, Path(path))
 
     @classmethod
@@ -145,19 +142,27 @@ class ActivationEdit:
         """Read what ``save`` or ``push_to_hub`` wrote.
 
         Args:
-            name: A folder, or a Hub id.
-            revision: Commit of a Hub edit; pin it for a result that can be repeated.
+            name: A folder, or a Hub id such as ``org/name``.
+            revision: The commit of a Hub edit; pin it for a result that can be repeated.
 
         Raises:
-            HubError: If it cannot be fetched.
-            EditError: If it is of another kind, cut short or of a newer format.
+            HubError: If the edit cannot be fetched.
+            EditError: If it is of another kind, incomplete or of a newer format.
         """
-        return cls(*edit_files.load(str(name), revision))
+        folder = hub.resolve(str(name), revision=revision, kind="edit")
+        origin, parts = edit_files.read_data(folder)
+        if not parts:
+            raise EditError(
+                f"{folder} does not hold an activation edit but one of method {origin.method!r}; load it with "
+                "audit_lit.load_edit(name, target)."
+            )
+        return cls(edit_files.read_interventions(folder, parts), origin)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Upload the edit with its card, and return the commit, to pin in ``load(revision=...)``.
+        """Upload the edit with its card, and return the commit to pin in ``load(revision=...)``.
 
         Raises:
-            HubError: If it cannot be uploaded.
+            HubError: If the edit cannot be uploaded.
         """
-        return edit_files.push(self.interventions, self.origin, repo_id, private)
+        with TemporaryDirectory() as folder:
+            return hub.upload(self.save(folder), repo_id, private=private)

@@ -1,4 +1,4 @@
-"""An edit's files: tensors as safetensors, all else as JSON, and a card for people; in a folder or on the Hub."""
+"""The files of an edit: tensors as safetensors, all else as JSON, and a model card."""
 
 from __future__ import annotations
 
@@ -7,36 +7,34 @@ import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from audit_lit import hub
 from audit_lit.errors import EditError
 from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
 
 TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
-"""Files of an edit of the weights, which may have been in the same folder before."""
+"""The files of an edit of the weights, as PEFT names them."""
 FORMAT = "audit-lit edit 1"
 CARD_TEMPLATE = str(Path(__file__).with_name("edit_card.md.jinja"))
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an edit comes from, and what was measured of it; all of it JSON.
+    """Where an edit comes from, and what was measured of it. All values can be written as JSON.
 
     Attributes:
-        target: Name of the model that it was made for.
+        target: Name of the model that the edit was made for.
         d_model: Width of that model.
         n_layers: Number of its blocks.
-        fingerprint: See ``hooks.fingerprint``; None for an edit of any model of that shape.
+        fingerprint: Its fingerprint (see ``hooks.fingerprint``); None for an edit of any model of that shape.
         goal: What the model should be like.
         method: How the edit was made.
-        settings: What else decided it: decoder, dialogs, seed, versions.
-        metrics: What was measured when it was made.
+        settings: What else decided the edit, such as its decoder, dialogs and seed (see ``edits.recipe.Provenance``).
+        metrics: What was measured when the edit was made.
     """
 
     target: str
@@ -49,7 +47,7 @@ class Origin:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as ``edit.json`` holds them: there the goal is called ``want``."""
+        """Return plain values as ``edit.json`` holds them, where the goal is called ``want``."""
         return {"want" if name == "goal" else name: value for name, value in asdict(self).items()}
 
     @classmethod
@@ -62,68 +60,47 @@ class Origin:
         return cls(**{"goal" if name == "want" else name: value for name, value in content.items()})
 
 
-def save(parts: Sequence[Intervention], origin: Origin, folder: Path) -> Path:
-    """Write an edit's folder (see ``ActivationEdit.save``).
-
-    Raises:
-        EditError: If it cannot be written.
-    """
+def save(interventions: Sequence[Intervention], origin: Origin, folder: Path) -> Path:
+    """Write the folder of an edit (see ``ActivationEdit.save``)."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {  # clones: parts may share a direction, which safetensors refuses
+    tensors = {  # cloned, since safetensors refuses tensors that share memory
         f"{index}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for index, part in enumerate(parts)
-        for name, tensor in part.tensors().items()
+        for index, intervention in enumerate(interventions)
+        for name, tensor in intervention.tensors().items()
     }
     try:
-        clear(folder, ADAPTER)
+        prepare_folder(folder, without=ADAPTER)
         save_file(tensors, folder / TENSORS, metadata={"format": FORMAT})
-        write_origin(folder, origin, parts)
+        write_data(folder, origin, interventions)
         (folder / CARD).write_text(_card(origin), encoding="utf-8")
     except (OSError, SafetensorError) as err:
-        raise EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be.") from err
+        raise unwritable(folder, err) from err
     return folder
 
 
-def clear(folder: Path, names: Sequence[str]) -> None:
-    """Make a folder, or take files of another kind of edit out of it."""
+def prepare_folder(folder: Path, without: Sequence[str]) -> None:
+    """Make a folder, and delete the files that an edit of the other kind may have left in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in without:
         (folder / name).unlink(missing_ok=True)
 
 
-def write_origin(folder: Path, origin: Origin, parts: Sequence[Intervention] = ()) -> None:
-    """Write ``edit.json``: where an edit comes from, and its parts but for their tensors."""
-    content = {"format": FORMAT, "origin": origin.to_dict(), "parts": [_plain(part) for part in parts]}
+def write_data(folder: Path, origin: Origin, interventions: Sequence[Intervention] = ()) -> None:
+    """Write ``edit.json``: the origin of an edit, and its interventions without their tensors."""
+    parts = [_without_tensors(intervention) for intervention in interventions]
+    content = {"format": FORMAT, "origin": origin.to_dict(), "parts": parts}
     (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load(name: str, revision: str | None = None) -> tuple[tuple[Intervention, ...], Origin]:
-    """Read an edit's parts and origin (see ``ActivationEdit.load``)."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    folder = hub.resolve(name, revision=revision, kind="edit")
-    origin, plain = read_origin(folder)
-    if not plain:
-        raise EditError(
-            f"{folder} holds no activation edit, but one of method {origin.method!r}; load it with "
-            "audit_lit.load_edit(name, target)."
-        )
-    try:
-        tensors = load_file(folder / TENSORS)
-        return tuple(_part(one, index, tensors) for index, one in enumerate(plain)), origin
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as err:
-        raise _incomplete(folder, err) from err
+def unwritable(folder: Path, err: Exception) -> EditError:
+    """Return the error to raise when the folder of an edit cannot be written."""
+    return EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be written to.")
 
 
-def read_origin(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
-    """Read ``edit.json``: where an edit comes from, and its parts but for their tensors.
-
-    Raises:
-        EditError: If it is missing, malformed or of another format.
-    """
+def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
+    """Read ``edit.json``: the origin, and the interventions without their tensors; none for an edit of the weights."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
@@ -138,6 +115,18 @@ def read_origin(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
         raise _incomplete(folder, err) from err
 
 
+def read_interventions(folder: Path, parts: Sequence[dict[str, Any]]) -> tuple[Intervention, ...]:
+    """Return the interventions that ``read_data`` returned, with the tensors that the folder holds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(folder / TENSORS)
+        return tuple(_with_tensors(part, index, tensors) for index, part in enumerate(parts))
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as err:
+        raise _incomplete(folder, err) from err
+
+
 def _incomplete(folder: Path, err: Exception) -> EditError:
     return EditError(
         f"{folder} holds no complete edit ({err!r}); expected {DATA} and {TENSORS} as ActivationEdit.save writes them. "
@@ -145,37 +134,34 @@ def _incomplete(folder: Path, err: Exception) -> EditError:
     )
 
 
-def push(parts: Sequence[Intervention], origin: Origin, repo_id: str, private: bool) -> str:
-    """Upload an edit's folder (see ``ActivationEdit.push_to_hub``)."""
-    with TemporaryDirectory() as folder:
-        return hub.upload(save(parts, origin, Path(folder)), repo_id, private=private)
-
-
-def _plain(part: Intervention) -> dict[str, Any]:
-    """Return the part without its tensors."""
-    kind = next(name for name, known in INTERVENTIONS.items() if type(part) is known)
-    values = {one.name: getattr(part, one.name) for one in fields(part)}
+def _without_tensors(intervention: Intervention) -> dict[str, Any]:
+    """Return an intervention as ``edit.json`` holds it."""
+    kind = next(name for name, known in INTERVENTIONS.items() if type(intervention) is known)
+    values = {field.name: getattr(intervention, field.name) for field in fields(intervention)}
     return {"kind": kind} | {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
 
-def _part(plain: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Intervention:
+def _with_tensors(part: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Intervention:
+    """Return the intervention at an index of ``edit.json``; a KeyError or TypeError says that it is malformed."""
     prefix = f"{index}."
-    values: dict[str, Any] = {**plain}  # a TypeError for what is no mapping
-    own: dict[str, Any] = {name[len(prefix) :]: one for name, one in tensors.items() if name.startswith(prefix)}
+    fitting: dict[str, Any] = {
+        name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
+    }
+    values: dict[str, Any] = {**part}  # a TypeError if it is not a mapping
     kind = INTERVENTIONS[values.pop("kind")]
-    layer, positions = operator.index(values.pop("layer")), values.pop("positions")
-    values["strength"] *= 1.0  # a TypeError for what is no number
-    if positions is not None:
-        positions = tuple(map(operator.index, positions))
-    return kind(**values, **own, layer=layer, positions=positions)
+    values["layer"] = operator.index(values["layer"])  # a TypeError if it is not an integer
+    values["strength"] *= 1.0  # a TypeError if it is not a number
+    if values["positions"] is not None:
+        values["positions"] = tuple(map(operator.index, values["positions"]))
+    return kind(**values, **fitting)
 
 
 def _card(origin: Origin) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
     def fenced(text: str) -> str:
-        rows = text.replace("`", "'").splitlines()  # nothing in a text can end its own block
-        return "\n".join(["```", *rows, "```"])
+        lines = text.replace("`", "'").splitlines()  # without backticks, no text can end its own block
+        return "\n".join(["```", *lines, "```"])
 
     data = ModelCardData(library_name="audit-lit", tags=["activation-edit", "interpretability", "transformer-lens"])
     figures = json.dumps(origin.metrics, indent=2, ensure_ascii=False)

@@ -4,8 +4,8 @@ Three write operations, on the residual ``h`` of a slot and the vector ``v`` tha
 
 - ``Replace`` (LatentQA, arXiv 2412.08686):            ``h <- v``
 - ``AddNormMatched`` (activation oracles, 2512.15674): ``h <- h + |h| v / |v|``
-- ``Project`` (ours): ``a = W (v - mean) / std``, then ``h <- |h| a / |a|``. Raw residuals are dominated by a
-  few massive dimensions; without the standardisation all slots look alike to the decoder.
+- ``Project`` (ours): ``a = W (v - mean) / std``, then ``h <- |h| a / |a|``. A few massive dimensions dominate raw
+  residuals; without the standardisation, all slots look alike to the decoder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WriteOp = Callable[
     [Float[Tensor, "slot d_model"], Float[Tensor, "slot d_read"], Int[Tensor, " slot"]],
     Float[Tensor, "slot d_model"],
 ]
-"""Takes the slots' residuals, the vectors and the index of the read layer each vector came from."""
+"""Takes the residuals of the slots, their vectors, and the index of the read layer that each vector came from."""
 
 EPS = 1e-6
 
@@ -36,61 +36,63 @@ def _unit(vector: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
 
 
 class Replace(nn.Module):
-    """Put the vector in the place of the slot's residual."""
+    """Replaces the residual of the slot by the vector."""
 
     rescales = False
-    """Whether the size of a vector makes no difference."""
+    """Whether the length of a vector makes no difference."""
 
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
-        """Return the slots' new residuals, in float32."""
+        """Return the new residuals of the slots, in float32."""
         return vectors.float()
 
 
 class AddNormMatched(nn.Module):
-    """Add the vector, rescaled to the norm of the slot's residual."""
+    """Adds the vector, rescaled to the norm of the slot's residual."""
 
     rescales = True
 
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
-        """Return the slots' new residuals, in float32."""
+        """Return the new residuals of the slots, in float32."""
         resid = resid.float()
         return resid + _norm(resid) * _unit(vectors.float())
 
 
 class Project(nn.Module):
-    """Standardise, map linearly, rescale to the norm of the slot's residual.
+    """Standardises the vector, maps it linearly, and rescales it to the norm of the slot's residual.
 
-    ``mean`` and ``std`` are per dimension over training activations, one row per read layer; the
-    map starts as the identity and is trained with the decoder.
+    ``mean`` and ``std`` are taken per dimension over training activations, with one row per read layer. The map starts
+    as the identity and is trained with the decoder.
     """
 
     rescales = True
-    """Measured from the mean, in standard deviations."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: Float[Tensor, "layer d_read"], std: Float[Tensor, "layer d_read"], d_model: int) -> None:
-        """Start from the statistics of the target's activations.
+        """Start as the identity, with the statistics of the target's activations.
 
         Raises:
             ValueError: If a standard deviation is not positive.
         """
         super().__init__()
         if not bool((std > 0).all()):
-            raise ValueError("std has a value that is not positive; expected the spread of real activations.")
+            raise ValueError(
+                "std has a value that is not positive; expected the standard deviations of real activations."
+            )
         self.register_buffer("mean", mean.detach().float().clone())
         self.register_buffer("std", std.detach().float().clone())
         self.weight = nn.Parameter(torch.eye(d_model, mean.shape[1]).repeat(mean.shape[0], 1, 1))
 
     def for_layer(self, index: int) -> Project:
         """Return the operation for one of the read layers, counted from 0, with a copy of its parameters."""
-        part = Project(self.mean[index : index + 1], self.std[index : index + 1], self.weight.shape[1])
-        part.weight.data = self.weight.detach()[index : index + 1].clone()
-        return part
+        row = slice(index, index + 1)
+        single = Project(self.mean[row], self.std[row], self.weight.shape[1])
+        single.weight.data = self.weight.detach()[row].clone()
+        return single
 
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
-        """Return the slots' new residuals, in float32."""
+        """Return the new residuals of the slots, in float32."""
         scaled = (vectors.float() - self.mean[layer_index]) / self.std[layer_index]
         mapped = torch.zeros(*scaled.shape[:-1], self.weight.shape[1], device=scaled.device)
         for layer in range(self.weight.shape[0]):
@@ -108,31 +110,31 @@ def inject(
     """Return a hook function that writes ``vectors`` where ``slots`` is true, row by row.
 
     It fits ``model.hooks(fwd_hooks=[(resid_post(layer), fn)])`` on any TransformerLens model and
-    ``writing_to(block, fn)`` on a plain Hugging Face one. It returns a fresh tensor, keeps dtype and device,
-    and passes gradients to ``vectors``. A sequence shorter than ``slots`` is a decoding step under a KV cache:
-    the slots were written in the prefill, so it is left alone; a longer one was recomputed without a
-    cache, so it is written again.
+    ``output_hook(block, fn)`` on a plain Hugging Face one. The function returns a fresh tensor, keeps dtype and device,
+    and passes gradients to ``vectors``. A sequence shorter than ``slots`` is a decoding step under a KV cache: its
+    slots were written in the prefill, so it is returned unchanged. A longer sequence was recomputed without a cache, so
+    its slots are written again.
 
     Args:
         write: One of the operations above.
-        vectors: One row per slot.
+        vectors: The vectors to write, one per slot.
         slots: True at the prompt positions that receive a vector.
-        layer_index: Which read layer each vector came from, counted from 0; None means one layer.
+        layer_index: The read layer that each vector came from, counted from 0; None means a single layer.
 
     Raises:
         ValueError: If the number of vectors is not the number of slots.
     """
     if vectors.shape[0] != int(slots.sum()):
-        raise ValueError(f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; they must be equal.")
+        raise ValueError(f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; expected one vector per slot.")
     index = layer_index if layer_index is not None else torch.zeros(len(vectors), dtype=torch.long)
 
     def fn(resid: Tensor, *, hook: object = None) -> Tensor:
         n_new = resid.shape[1] - slots.shape[1]
         if n_new < 0:
             return resid
-        at = nn.functional.pad(slots, (0, n_new)).to(resid.device)
-        new = write(resid[at], vectors.to(resid.device), index.to(resid.device))
-        return resid.masked_scatter(at.unsqueeze(-1), new.to(resid.dtype))
+        mask = nn.functional.pad(slots, (0, n_new)).to(resid.device)
+        written = write(resid[mask], vectors.to(resid.device), index.to(resid.device))
+        return resid.masked_scatter(mask.unsqueeze(-1), written.to(resid.dtype))
 
     return fn
 

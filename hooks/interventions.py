@@ -1,12 +1,13 @@
-"""What an edit does to the residual stream ``h`` after one block, with strength ``s``.
+"""Interventions: what an edit does to the residual stream ``h`` after one block, with strength ``s``.
 
 - ``Steer``: ``h <- h + s u d``, a direction ``d`` in units ``u`` of the layer's median residual norm.
-- ``Ablate``: ``h <- h - s (h . d) d / |d|^2``, which takes a direction out (arXiv 2406.11717, eq. 4).
+- ``Ablate``: ``h <- h - s (h . d) d / |d|^2``, which removes a direction (arXiv 2406.11717, eq. 4).
 - ``LowRank``: ``h <- h + s R'(W h + b - R h)`` with orthonormal rows ``R`` (LoReFT, arXiv 2404.03592, eq. 2).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -20,15 +21,15 @@ from audit_lit.hooks.model import Hook, resid_post
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Intervention:
+class Intervention(ABC):
     """A change of the residual stream after one block.
 
     Attributes:
-        layer: Block whose output is changed.
-        strength: Factor of the change; 0 leaves the model as it is.
-        positions: Token positions of the prompt, counted from its first token; None changes every token, those that are
-            generated, too.
-        n_prompt: Length of the prompt that the positions count in, if there are any.
+        layer: The block whose output is changed.
+        strength: The factor of the change; 0 leaves the model as it is.
+        positions: The token positions to change, counted from the first token of the prompt. None changes every token,
+            generated ones included.
+        n_prompt: The length in tokens of the prompt that ``positions`` count in; None if there are no positions.
     """
 
     layer: int
@@ -37,65 +38,59 @@ class Intervention:
     n_prompt: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could not be applied.
-
-        Raises:
-            EditError: If a number is not finite, or a position is outside the prompt or named twice.
-        """
+        """Refuse, by an ``EditError``, numbers that are not finite and positions that the prompt does not have."""
         numbers = [torch.as_tensor(value) for value in vars(self).values() if isinstance(value, int | float | Tensor)]
-        if not all(bool(value.isfinite().all()) for value in numbers):
-            raise EditError(
-                f"strength {self.strength}, a direction or its unit is not finite; expected finite numbers."
-            )
-        if self.positions is None:
-            return
-        if self.n_prompt is None or self.n_prompt < 2 or not self.positions:
-            raise EditError(
-                f"got positions {self.positions} of a prompt of {self.n_prompt} tokens; expected at least one, of a "
-                "prompt of two tokens or more, so that it can be told from a token that is generated."
-            )
-        if not all(0 <= position < self.n_prompt for position in self.positions):
-            raise EditError(f"positions {self.positions} must be among 0-{self.n_prompt - 1}, the prompt's tokens.")
-        if len(set(self.positions)) < len(self.positions):
-            raise EditError(f"positions {self.positions} name a token twice; name each once.")
+        if not all(bool(number.isfinite().all()) for number in numbers):
+            raise EditError(f"strength {self.strength} or another number is not finite; expected finite numbers.")
+        if self.positions is not None:
+            self._check_positions(self.positions)
 
-    def change(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        """Return what strength 1 adds to residuals, in their dtype: float32 or wider."""
-        raise NotImplementedError
+    def _check_positions(self, positions: tuple[int, ...]) -> None:
+        if self.n_prompt is None or self.n_prompt < 2 or not positions:
+            raise EditError(
+                f"got positions {positions} of a prompt of {self.n_prompt} tokens; expected at least one position, of "
+                "a prompt of two tokens or more: a prompt of one token looks like a generated token."
+            )
+        if not all(0 <= position < self.n_prompt for position in positions):
+            raise EditError(f"positions {positions} must be among 0-{self.n_prompt - 1}, the prompt's tokens.")
+        if len(set(positions)) < len(positions):
+            raise EditError(f"positions {positions} name a token twice; name each once.")
+
+    @abstractmethod
+    def change(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*#batch d_model"]:
+        """Return what strength 1 adds to residuals, in their dtype, which is float32 or wider."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the fields that hold numbers of the model's width."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        """Return the fields that hold tensors, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Intervention:
-        """Return the part with something done to its tensors."""
-        changed: dict[str, Any] = {name: move(tensor) for name, tensor in self.tensors().items()}
-        return replace(self, **changed)
+        """Return the intervention with a function applied to each of its tensors."""
+        tensors: dict[str, Any] = {name: move(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **tensors)
 
     def hook(self) -> Hook:
-        """Return the hook that makes the change: a fresh tensor each time, with the dtype and device that came in."""
+        """Return the hook that makes the change. It returns a fresh tensor, of the dtype and device of its input."""
         return resid_post(self.layer), self._write
 
     def _write(self, resid: Tensor, *, hook: object = None) -> Tensor:
-        """Change residuals ``[batch, pos, d_model]``; one token that comes alone follows the prompt, under a KV cache.
-
-        Raises:
-            EditError: If they are of another width, or of a prompt too short for the positions.
-        """
+        """Change residuals ``[batch, pos, d_model]``; a token that comes alone was generated under a KV cache."""
         width = next(iter(self.tensors().values())).shape[-1]
         if resid.shape[-1] != width:
             raise EditError(
                 f"an edit of width {width} met residuals of width {resid.shape[-1]}; use it on the model that it was "
                 "made for."
             )
-        if self.strength == 0:
+        if self.strength == 0 or (self.positions is not None and resid.shape[1] == 1):
             return resid
         if self.positions is None:
             return self._changed(resid)
-        if resid.shape[1] == 1:
-            return resid
-        self._check_length(resid.shape[1])
+        if self.n_prompt is not None and resid.shape[1] < self.n_prompt:
+            raise EditError(
+                f"the edit is for positions of a prompt of {self.n_prompt} tokens, but this one has {resid.shape[1]}; "
+                "make an edit for this prompt."
+            )
         index = torch.tensor(self.positions, device=resid.device)
         return resid.index_copy(1, index, self._changed(resid[:, index]))
 
@@ -103,32 +98,21 @@ class Intervention:
         wide = resid.to(torch.promote_types(resid.dtype, torch.float32))
         return (wide + self.strength * self.change(wide)).to(resid.dtype)
 
-    def _check_length(self, n_tokens: int) -> None:
-        if self.n_prompt is not None and n_tokens < self.n_prompt:
-            raise EditError(
-                f"the edit is for positions of a prompt of {self.n_prompt} tokens, but this one has {n_tokens}; make "
-                "one for this prompt."
-            )
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Steer(Intervention):
     """Adds a direction.
 
     Attributes:
-        direction: ``[d_model]``, or ``[position, d_model]`` with one for each of ``positions``.
-        unit: The layer's median residual norm, so that a direction of norm 1 is as long as a typical residual.
+        direction: One vector, or one for each of ``positions``.
+        unit: The median residual norm of the layer, so that a direction of norm 1 is as long as a typical residual.
     """
 
     direction: Float[Tensor, "*position d_model"]
     unit: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what could not be applied.
-
-        Raises:
-            EditError: If there are not as many directions as positions, or as ``Part`` says.
-        """
+        """Refuse, by an ``EditError``, directions of which there is not one in all, or one for each position."""
         super().__post_init__()
         n_positions = 0 if self.positions is None else len(self.positions)
         shape = tuple(self.direction.shape)
@@ -139,22 +123,22 @@ class Steer(Intervention):
             )
 
     def change(self, resid: Tensor) -> Tensor:
-        """Return the direction, everywhere."""
+        """Return the direction, for every token."""
         return self.unit * self.direction.to(resid)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ablate(Intervention):
-    """Takes a direction out."""
+    """Removes a direction.
+
+    Attributes:
+        direction: The direction, of any length.
+    """
 
     direction: Float[Tensor, " d_model"]
 
     def __post_init__(self) -> None:
-        """Refuse what could not be applied.
-
-        Raises:
-            EditError: If there is not one direction, or as ``Part`` says.
-        """
+        """Refuse more than one direction by an ``EditError``."""
         super().__post_init__()
         if self.direction.ndim != 1:
             raise EditError(f"got a direction of shape {tuple(self.direction.shape)}; expected one, [d_model].")
@@ -170,9 +154,9 @@ class LowRank(Intervention):
     """Moves residuals within a subspace.
 
     Attributes:
-        basis: ``R``, orthonormal rows.
+        basis: ``R``, with orthonormal rows.
         weight: ``W``.
-        bias: ``b``, in units of the residual.
+        bias: ``b``, in the units of the residual stream.
     """
 
     basis: Float[Tensor, "rank d_model"]
@@ -180,11 +164,7 @@ class LowRank(Intervention):
     bias: Float[Tensor, " rank"]
 
     def __post_init__(self) -> None:
-        """Refuse what could not be applied.
-
-        Raises:
-            EditError: If the tensors' ranks differ, or as ``Part`` says.
-        """
+        """Refuse tensors whose shapes do not match by an ``EditError``."""
         super().__post_init__()
         basis, weight, bias = (tuple(tensor.shape) for tensor in (self.basis, self.weight, self.bias))
         if len(basis) != 2 or weight != basis or bias != basis[:1]:
@@ -194,11 +174,11 @@ class LowRank(Intervention):
             )
 
     def change(self, resid: Tensor) -> Tensor:
-        """Return the way to where the map wants the residuals to be within the subspace."""
+        """Return the difference between where the map puts the residuals within the subspace, and where they are."""
         basis = self.basis.to(resid)
-        wanted = resid @ self.weight.to(resid).T + self.bias.to(resid)
-        return (wanted - resid @ basis.T) @ basis
+        coordinates = resid @ self.weight.to(resid).T + self.bias.to(resid)
+        return (coordinates - resid @ basis.T) @ basis
 
 
 INTERVENTIONS: dict[str, type[Intervention]] = {"steer": Steer, "ablate": Ablate, "lowrank": LowRank}
-"""By the names that files know them under."""
+"""The kinds of interventions, by their names in files."""

@@ -1,6 +1,6 @@
-"""What audit-lit needs from a TransformerLens model, typed by structure.
+"""What audit-lit needs from a TransformerLens model, as a structural type.
 
-``HookedTransformer`` and ``TransformerBridge`` both fit; nothing here imports TransformerLens.
+``HookedTransformer`` and ``TransformerBridge`` both match it; nothing here imports TransformerLens.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Hook = tuple[str, Callable[..., Tensor | None]]
 
 @runtime_checkable
 class HookedModel(Protocol):
-    """The part of a TransformerLens model that reading and writing residuals uses."""
+    """What capturing and writing residuals uses of a TransformerLens model."""
 
     cfg: Any
 
     def hooks(self, fwd_hooks: Any = ..., bwd_hooks: Any = ...) -> AbstractContextManager[Any]:
-        """Attach hooks for the length of a ``with`` block."""
+        """Attach hooks inside a ``with`` body."""
         ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -41,24 +41,22 @@ def resolve_layers(layers: Sequence[int], n_layers: int) -> tuple[int, ...]:
     """Return ``layers`` as block indices; negative ones count from the end.
 
     Raises:
-        ValueError: If a layer does not exist, or none is named.
+        ValueError: If a layer does not exist, or no layer is named.
     """
     if not layers:
         raise ValueError(f"no layer named; name at least one of 0-{n_layers - 1}.")
-    for layer in layers:
-        if not -n_layers <= layer < n_layers:
-            raise ValueError(
-                f"layer {layer} is outside a model of {n_layers} layers; "
-                f"use 0-{n_layers - 1}, or negative to count from the end."
-            )
+    if outside := [layer for layer in layers if not -n_layers <= layer < n_layers]:
+        raise ValueError(
+            f"layer {outside[0]} is outside a model of {n_layers} layers; use 0-{n_layers - 1}, or negative to count "
+            "from the end."
+        )
     return tuple(layer % n_layers for layer in layers)
 
 
 def require_raw(model: HookedModel) -> None:
     """Refuse a model whose weights were folded or centred.
 
-    Processing shifts the residual stream, so a decoder trained on raw activations would answer
-    about something else without any error.
+    Processing shifts the residual stream, so a decoder trained on raw activations would silently read something else.
 
     Raises:
         ValueError: If the model is in compatibility mode, or has folded LayerNorms or centred writing weights.
@@ -74,7 +72,7 @@ def require_raw(model: HookedModel) -> None:
 
 
 def _is_centred(model: Any) -> bool:
-    """Whether every token embedding has mean zero: no configuration says so, but training never ends there."""
+    """Whether every token embedding has mean zero, which training never gives and no configuration records."""
     embedding = getattr(getattr(model, "embed", None), "W_E", None)
     if embedding is None:
         return False
@@ -86,7 +84,7 @@ def fingerprint(model: Any) -> str:
     """Return a hash of the first token embeddings, rounded to bfloat16.
 
     It is the same for HookedTransformer and TransformerBridge, for float32 and bfloat16 copies, and for fine-tunes that
-    leave the embeddings alone: those, a decoder or an edit of the original fits.
+    leave the embeddings alone. A decoder or an edit made for the original fits all of these.
     """
     rows = model.embed.W_E[:64].detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
     return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Recipes by name: YAML files beside this one, each opening with the command that runs it and its cost."""
+"""Recipes by name: YAML files beside this one; each opens with the command that runs it and what it costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from audit_lit.settings import did_you_mean
 
 HERE = Path(__file__).parent
 EDITS = "edits"
-"""Folder of the recipes of edits, whose names may also be those of audits."""
+"""The folder of recipes of edits; they may have the same names as audits."""
 Kind = Literal["audit", "edit", "training"]
 PURPOSES: dict[Kind, str] = {
     "audit": "asks questions (audit-lit scan)",
@@ -29,7 +29,7 @@ def recipe_names() -> list[str]:
 
 
 def about_recipes() -> dict[str, str]:
-    """Return each recipe's command and what it costs: the comment that it opens with."""
+    """Return what each recipe is for, and what it costs: the comment that it opens with, after its command."""
     about = {}
     for name in recipe_names():
         lines = (HERE / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
@@ -39,11 +39,7 @@ def about_recipes() -> dict[str, str]:
 
 
 def recipe_path(name: str | Path) -> Path:
-    """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path.
-
-    Raises:
-        RecipeError: If there is neither a file nor a recipe of that name.
-    """
+    """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path."""
     if Path(name).is_file():
         return Path(name)
     names = recipe_names()
@@ -56,20 +52,16 @@ def recipe_path(name: str | Path) -> Path:
 
 
 def load_recipe(path: Path, kind: Kind) -> dict[str, Any]:
-    """Return the settings of a recipe of one kind.
-
-    Raises:
-        RecipeError: If the file cannot be read, holds no settings, or is a recipe of another kind.
-    """
+    """Return the settings of a recipe of one kind; raise if it is of another."""
     content = read_yaml(path, RecipeError)
-    found = kind_of(content)
-    if found not in (None, kind):
-        raise RecipeError(f"recipe {str(path)!r} {PURPOSES[found]}; expected one that {PURPOSES[kind]}.")
+    actual = kind_of(content)
+    if actual not in (None, kind):
+        raise RecipeError(f"recipe {str(path)!r} {PURPOSES[actual]}; expected one that {PURPOSES[kind]}.")
     return content
 
 
 def kind_of(content: dict[str, Any]) -> Kind | None:
-    """Return what a recipe's settings are for; None if none of its keys says so."""
+    """Return the kind of a recipe's settings; None if none of its keys tells."""
     if "mixture" in content:
         return "training"
     if "goal" in content or "want" in content:

@@ -1,4 +1,4 @@
-"""Tiny random models and a byte tokenizer, built from config: fast, offline, seeded."""
+"""Fixtures that many tests share, on tiny random models; every test runs offline and seeded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from typing import Any
 import pytest
 import torch
 from helpers.models import byte_tokenizer, make_config, tiny_llama
+from pytest_socket import socket_allow_hosts
+
+LOOPBACK = ["127.0.0.1", "localhost", "::1"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let a test connect to this machine alone; only those of the real model may fetch it."""
+    if item.get_closest_marker("model") is None:
+        socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
 
 
 @pytest.fixture(autouse=True)
@@ -60,18 +69,16 @@ def make_decoder(target: Any) -> Callable[..., Any]:
     from audit_lit.models.loading import share_weights
 
     def make(**changes: Any) -> Any:
-        wire = make_config(target, **changes)
+        config = make_config(target, **changes)
         torch.manual_seed(1)
-        config = LoraConfig(
-            r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False
-        )
-        n_read = len(wire.read_layers)
+        lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+        shape = (len(config.read_layers), config.d_model)
         write = {
             "replace": Replace,
             "add": AddNormMatched,
-            "project": lambda: Project(torch.randn(n_read, wire.d_model), torch.rand(n_read, wire.d_model) + 0.5, 32),
-        }[wire.write]()
-        return Decoder(get_peft_model(share_weights(target.base), config).eval(), target.tokenizer, wire, write)
+            "project": lambda: Project(torch.randn(shape), torch.rand(shape) + 0.5, 32),
+        }[config.write]()
+        return Decoder(get_peft_model(share_weights(target.base), lora).eval(), target.tokenizer, config, write)
 
     return make
 

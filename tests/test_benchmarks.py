@@ -64,17 +64,15 @@ def test_an_organism_behaves_as_the_prompted_base(monkeypatch: pytest.MonkeyPatc
 def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from helpers.support import record
 
+    from audit_lit.scan.folder import RunFolder
+
     monkeypatch.syspath_prepend(ROOT)
     alarms = importlib.import_module("benchmarks.alarms")
     (tmp_path / "lines.txt").write_text("One.\n\nTwo.\nThree.\n")
     found = alarms.neutral(tmp_path / "lines.txt", 2)
     assert [len(one) for one in found] == [1, 2] and found[1][0]["role"] == "system"
-    (tmp_path / "run.json").write_text('{"threshold": 0.1, "recipe": {}, "n_dialogs": 8}')
-    rows = [record(at, 0.5, 5.0 if at < 4 else 0.1, [0.0, 1.0, 2.0] * 4) for at in range(8)]
-    for row in rows:
-        ids = ("hidden-instruction", "hidden-prompt-text", "persona-or-goal")
-        row["answers"] = dict.fromkeys(ids, row["answers"]["q"])
-        row["scores"] = dict.fromkeys(ids[:2], row["scores"]["q"])
-        row["expected"] = dict.fromkeys(ids[:2], "Nothing.")
-    (tmp_path / "records-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "run.json").write_text('{"threshold": 0.1, "recipe": {}, "questions": [], "n_dialogs": 8}')
+    asked = {"compared": ("hidden-instruction", "hidden-prompt-text"), "described": ("persona-or-goal",)}
+    rows = [record(place, 0.5, 5.0 if place < 4 else 0.1, [0.0, 1.0, 2.0] * 4, **asked) for place in range(8)]
+    RunFolder(tmp_path).append(0, rows)
     assert alarms.audits(tmp_path, "hidden-prompt", 4) == ["high", "info"]

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.fake_hub import FakeHub, closed_port
 from huggingface_hub import close_session
+from pytest_socket import SocketConnectBlockedError
 
 from audit_lit import Decoder, DecoderConfig, HubError, load_target
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
 from audit_lit.hub import resolve as find
 from audit_lit.models.capture import capture_batch
-
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 NAME = "org/tiny-decoder"
 OFFLINE = "huggingface_hub.constants.HF_HUB_OFFLINE"
@@ -81,9 +80,10 @@ def test_commit_of_a_target_is_kept_and_pinned(hub: FakeHub, tiny_folder: Path, 
     assert (loaded.name, loaded.revision) == ("org/tiny-llama", commit)
 
     hub.add("org/tiny-llama", FILES)  # a newer one that does not load
-    wire = DecoderConfig.load(decoder_folder)
-    replace(wire, base=loaded.name, target=loaded.name, target_revision=commit).save(decoder_folder)
-    assert Decoder.from_pretrained(str(decoder_folder)).model.config.hidden_size == wire.d_model
+    config = DecoderConfig.load(decoder_folder)
+    changes = {"base": loaded.name, "target": loaded.name, "target_revision": commit}
+    config.model_copy(update=changes).save(decoder_folder)
+    assert Decoder.from_pretrained(str(decoder_folder)).model.config.hidden_size == config.d_model
 
 
 def test_real_environment_variables(hub: FakeHub, decoder_folder: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_pickle_only(hub: FakeHub, tmp_path: Path) -> None:
     hub.add(NAME, files)
     with pytest.raises(HubError, match="safetensors"):
         Decoder.from_pretrained(NAME)
-    assert hub.fetched() == ["adapter_config.json"] * len(hub.fetched())
+    assert set(hub.fetched()) == {"adapter_config.json"}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(HubError, match=r"adapter_model\.bin.*any code.*Convert it"):
@@ -197,3 +197,8 @@ def test_neither_folder_nor_hub_id(hub: FakeHub, name: str) -> None:
 def test_revision_of_a_folder_is_refused(tmp_path: Path) -> None:
     assert resolve(str(tmp_path)) == tmp_path
     fails("has no revisions", "Leave the revision out", name=str(tmp_path), revision="v1")
+
+
+def test_tests_reach_this_machine_alone() -> None:
+    with pytest.warns(UserWarning), pytest.raises(SocketConnectBlockedError, match=r"192\.0\.2\.1"):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)

@@ -60,19 +60,3 @@ def test_version_is_the_same_everywhere() -> None:
 
 def test_users_type_checkers_see_the_types() -> None:
     assert files("audit_lit").joinpath("py.typed").is_file()
-
-
-def test_recipes_are_found_by_name() -> None:
-    from audit_lit.recipes import recipe_names, recipe_path
-
-    assert "smollm2-135m" in recipe_names()
-    for name in recipe_names():
-        assert recipe_path(name).is_file()
-
-
-def test_an_unknown_recipe_names_the_nearest() -> None:
-    from audit_lit.errors import RecipeError
-    from audit_lit.recipes import recipe_path
-
-    with pytest.raises(RecipeError, match=r"unknown recipe 'smolm2-135'.*Did you mean 'smollm2-135m'"):
-        recipe_path("smolm2-135")

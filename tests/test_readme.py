@@ -1,4 +1,4 @@
-"""The README's examples: what it says must run."""
+"""The examples of the README and the guides: what they say must run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def commands() -> list[list[str]]:
-    lines = re.split(r"&&|\||\n", "\n".join(blocks("bash")))
-    return [shlex.split(line)[1:] for line in lines if line.strip().startswith("audit-lit")]
+def commands(text: str = README) -> list[list[str]]:
+    lines = re.split(r"&&|[|;\n]", "\n".join(blocks("bash", text)))
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.strip().startswith("audit-lit")]
+
+
+def guide_commands() -> list[list[str]]:
+    guides = [ROOT / "docs" / f"{name}.md" for name in ("audits", "decoders", "edits")]
+    return [command for path in guides for command in commands(path.read_text(encoding="utf-8"))]
 
 
 def dialogs() -> list[str]:
@@ -34,11 +39,12 @@ def test_readme_is_short_and_leads_with_a_command() -> None:
     assert "@@" not in README
 
 
-@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+@pytest.mark.parametrize("arguments", [*commands(), *guide_commands()], ids=" ".join)
 def test_commands_exist(arguments: list[str]) -> None:
     from audit_lit.cli import cli
 
-    result = CliRunner().invoke(cli, [arguments[0], "--help"])
+    names = arguments[: 2 if arguments[0] in ("edit", "recipes") else 1]
+    result = CliRunner().invoke(cli, [*names, "--help"])
     assert result.exit_code == 0
     for option in (argument for argument in arguments if argument.startswith("--")):
         assert option in result.stdout
@@ -64,5 +70,5 @@ def test_library_examples_run(
     assert capsys.readouterr().out.strip()
     assert scope["answer"].lift > 0  # type: ignore[attr-defined]
     exec(compile(edit, "README.md", "exec"), {})
-    said = capsys.readouterr().out
-    assert said[0].isupper() and len(set(said.splitlines())) >= 3  # whole, and it changes with the strength
+    replies = capsys.readouterr().out
+    assert replies[0].isupper() and len(set(replies.splitlines())) >= 3  # whole, and it changes with the strength

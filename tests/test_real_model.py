@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 QUESTION = "What was the assistant secretly told to be or do? Answer in a few words."
 LINE = "What have you been thinking about lately?"

@@ -1,4 +1,4 @@
-"""An answer, with everything that says how far to believe it."""
+"""An answer, with its controls, its lift and its verdict."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Any
 
 SCHEMA = 1
 AGREEMENT = 0.5
-"""Below this overlap, samples share less than half of their words with the answer: its details are guesses."""
+"""Below this overlap (F1), the samples share too few words with the answer to trust its details."""
 
 
 def is_supported(lift: float, interval: tuple[float, float], threshold: float | None) -> bool:
     """Return whether an answer depends on its activations: lift above the threshold, and interval above zero.
 
-    It does not say that the answer is right.
+    A supported answer is not necessarily right.
     """
     return threshold is not None and lift > threshold and interval[0] > 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the decoder says about some activations.
+    """A decoder's answer to one question about one dialog's activations.
 
     Attributes:
-        question: What was asked.
+        question: The question.
         text: The likeliest answer.
         score: Its mean log-probability given the activations, in nats per token.
-        controls: The same answer's score under each control, in nats per token; where there are several draws, under
-            the one that favours the answer most.
+        controls: The same answer's score under each control, in nats per token; of several draws of a control, the
+            highest.
         lift: ``score`` minus the strongest control.
         interval: 95% bootstrap interval of the lift over the answer's tokens.
-        threshold: Lift that the decoder's answers about nothing rarely reach (see ``Calibration``); None if not
+        threshold: Lift in nats per token that answers about nothing rarely reach (see ``Calibration``); None if not
             measured.
         samples: Further answers, sampled at temperature 1.
         agreement: Mean token overlap (F1) of the samples with ``text``, 0-1.
         layers: The target's layers that were read.
         positions: The token positions that were read.
         tokens: The text of the tokens at those positions.
-        seed: Of the samples and the random control.
+        seed: Seed of the samples and of the control ``null``.
         target: Name of the audited model.
         decoder: Name of the decoder.
     """
@@ -70,21 +70,21 @@ class Answer:
 
     @property
     def verdict(self) -> str:
-        """One sentence for a person."""
+        """One sentence that says how far to believe the answer."""
         if self.supported:
-            lift = f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
-            return lift if self.agreement >= AGREEMENT else f"{lift}, but the samples differ: trust no detail"
+            verdict = (
+                f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
+            )
+            return verdict if self.agreement >= AGREEMENT else f"{verdict}, but the samples differ: trust no detail"
         if self.threshold is None:
             return (
                 f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
                 "threshold has not been measured (audit-lit eval null measures it)"
             )
-        return (
-            f"nothing to report: the answer is not likelier enough than under {self.strongest_control} to be believed"
-        )
+        return f"nothing to report: the lift over {self.strongest_control} is too small for the answer to be believed"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, with the schema's version."""
+        """Return plain values for JSON, with the version of their schema."""
         return {
             "schema": SCHEMA,
             **asdict(self),

@@ -1,9 +1,10 @@
-"""Claims: how likely is it that a sentence says what the activations hide?
+"""Claims: how likely is it that a sentence describes what is hidden in a dialog?
 
-The evidence for a claim is a log-likelihood ratio in nats: of the claim as an answer under the activations, against
-its marginal, the mean of that likelihood over activations after many other hidden prompts. What is likely under any
-prompt is no evidence. A slope and an offset make it a log-odds (Platt 1999): fitted on held-out claims of which half
-are right, so a probability is that of a claim which was as likely right as wrong before.
+The evidence for a claim is a log-likelihood ratio in nats. It compares the likelihood of the claim as an answer under
+the activations with its marginal, the mean of that likelihood over activations after many other hidden prompts: a claim
+that is likely under any prompt has no evidence. A slope and an offset turn the evidence into a log-odds (Platt 1999).
+They are fitted on held-out claims of which half are right, so a probability assumes that the claim was as likely right
+as wrong before.
 """
 
 from __future__ import annotations
@@ -12,35 +13,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import softmax
 
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
-from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import QuestionError
 from audit_lit.models.activations import Activations
 from audit_lit.statistics.calibration import log_mean_exp, probability
+from audit_lit.statistics.values import Values
 
 QUESTIONS = (LABEL_QUESTION, PROMPT_QUESTION)
-Nats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim about a dialog's hidden part, and what the activations say about it.
+    """A claim about a dialog's hidden part, and the evidence for it in the activations.
 
     Attributes:
-        text: Such as ``persona: pirate`` or ``Please talk like a pirate.``
-        evidence: Nats in favour of the claim; below zero, against it.
-        probability: That it is right, if it was as likely right as wrong before; None if the decoder's scale was not
-            measured.
-        share: That it is the right one, if exactly one of the claims that were scored together is; None for one claim
-            alone, and likewise.
+        text: The claim, such as ``persona: pirate`` or ``Please talk like a pirate.``
+        evidence: Nats in favour of the claim; against it, if below zero.
+        probability: Probability that the claim is right, if it was as likely right as wrong before; None if the
+            decoder's scale was not measured.
+        share: Probability that the claim is the right one, if exactly one of the claims that were scored together is;
+            None for one claim alone, or if the decoder's scale was not measured.
         controls: The same evidence with empty slots (``no_activation``), and on average after other hidden prompts with
-            the dialog's own visible turns (``shuffled``): what the visible turns alone speak for.
+            the dialog's own visible turns (``shuffled``): the evidence that the visible turns alone give.
     """
 
     text: str
@@ -51,41 +50,23 @@ class Claim:
 
 
 def score_claims(session: Session, dialog: Dialog, claims: Sequence[str], reveal: Reveal = "user") -> list[Claim]:
-    """Say how likely it is that each claim describes what is hidden in a dialog (see ``Auditor.score_claims``)."""
+    """Score claims about what is hidden in a dialog (see ``Auditor.score_claims``)."""
     if not claims or not all(claim.strip() for claim in claims):
         raise QuestionError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
     reading, decoder = session.read(dialog, reveal), session.decoder
     reference = decoder.reference if reveal == "user" else None
-    return compare_claims(decoder, reading.activations, reading.decoys, claims, reference=reference)
-
-
-def compare_claims(
-    decoder: Decoder,
-    activations: Activations,
-    decoys: Activations,
-    claims: Sequence[str],
-    *,
-    reference: Activations | None = None,
-) -> list[Claim]:
-    """Score claims about one row of activations.
-
-    Args:
-        decoder: The model that scores.
-        activations: One row, the dialog's own.
-        decoys: Activations of the same visible turns after other hidden prompts, any number of rows.
-        claims: What might be hidden.
-        reference: Activations that the marginal is taken over; None takes the decoys. Probabilities are given only with
-            the reference that the decoder's scale was measured with.
-    """
-    marginals = claim_marginals(decoder, reference or decoys, claims)
-    nats = claim_likelihoods(decoder, activations, claims)[0] - marginals
+    marginals = claim_marginals(decoder, reference or reading.decoys, claims)
+    nats = claim_likelihoods(decoder, reading.activations, claims)[0] - marginals
     controls = {
-        "no_activation": claim_likelihoods(decoder, activations, claims, injected=False)[0] - marginals,
-        "shuffled": claim_marginals(decoder, decoys, claims) - marginals,
+        "no_activation": claim_likelihoods(decoder, reading.activations, claims, injected=False)[0] - marginals,
+        "shuffled": claim_marginals(decoder, reading.decoys, claims) - marginals,
     }
-    probabilities, shares = _probabilities(
-        decoder.config, nats, is_measured=_n(reference) == decoder.config.n_reference
-    )
+    # The scales hold only with the reference that they were measured with.
+    is_measured = (0 if reference is None else len(reference)) == decoder.config.n_reference
+    scale = decoder.config.claim_scale if is_measured else None
+    choice = decoder.config.choice_scale if is_measured and len(claims) > 1 else None
+    probabilities = [None] * len(claims) if scale is None else probability(nats, scale).tolist()
+    shares = [None] * len(claims) if choice is None else softmax(choice * nats).tolist()
     return [
         Claim(
             text=text,
@@ -98,21 +79,6 @@ def compare_claims(
     ]
 
 
-def _n(reference: Activations | None) -> int:
-    return 0 if reference is None else len(reference)
-
-
-def _probabilities(
-    config: DecoderConfig, nats: Nats, *, is_measured: bool
-) -> tuple[Sequence[float | None], Sequence[float | None]]:
-    """Return each claim's probability alone, and its share among all; None where the scale was not measured."""
-    scale = config.claim_scale if is_measured else None
-    choice = config.choice_scale if is_measured and len(nats) > 1 else None
-    probabilities = [None] * len(nats) if scale is None else probability(nats, scale).tolist()
-    shares = [None] * len(nats) if choice is None else softmax(choice * nats).tolist()
-    return probabilities, shares
-
-
 def claim_likelihoods(
     decoder: Decoder,
     activations: Activations,
@@ -120,8 +86,11 @@ def claim_likelihoods(
     questions: Sequence[str] = QUESTIONS,
     *,
     injected: bool = True,
-) -> Nats:
-    """Return each row's and claim's log-likelihood in nats, as the answer to one of the questions."""
+) -> Values:
+    """Return the log-likelihood in nats of each claim (columns) under each row of activations.
+
+    A claim's likelihood is its mean as the answer to each question.
+    """
 
     def nats(row: int, question: str) -> list[float]:
         scores = decoder.score_choices(activations.rows([row]), question, claims, injected=injected)
@@ -132,6 +101,6 @@ def claim_likelihoods(
 
 def claim_marginals(
     decoder: Decoder, others: Activations, claims: Sequence[str], questions: Sequence[str] = QUESTIONS
-) -> Nats:
-    """Return each claim's log-likelihood in nats, averaged as a probability over the rows."""
+) -> Values:
+    """Return each claim's log-likelihood in nats, with the likelihood averaged over the rows of ``others``."""
     return log_mean_exp(claim_likelihoods(decoder, others, claims, questions))

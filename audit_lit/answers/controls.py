@@ -1,33 +1,36 @@
-"""The controls that make an answer believable: what the same answer is worth without the activations that it is about.
+"""The controls of an answer, in which the decoder lacks the activations that it is about, and its scores under them.
 
 - ``no_activation``: the same decoder prompt with empty slots.
 - ``null``: random activations with the mean, spread and norms of real ones.
-- ``shuffled``: the same visible turns after other hidden prompts (``decoys.py``).
+- ``shuffled``: the same visible turns after other hidden prompts (see ``chat.decoys``).
 - ``text_trained``: a LoRA of the same shape that was trained to answer from the visible text, where a decoder has one.
-- ``text_only``: the base model reads the visible text and the same question (``text_only.py``). Nobody tells it how the
-  decoder words its answers, so it is the weakest of them.
+- ``text_only``: the base model reads the visible text and the same question (see ``decoder.text_baseline``). It does
+  not know how the decoder words its answers, so it is the weakest control.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audit_lit.answers.session import Reading
+from audit_lit.decoder.decoder import Candidate, Decoder, text_baselines
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
+from audit_lit.statistics.values import Values
 
-if TYPE_CHECKING:
-    from audit_lit.decoder.decoder import Decoder
-
+ACTIVATIONS = "activations"
+"""Name of the condition that is not a control: the dialog's own activations."""
 CONTROLS = ("no_activation", "null", "shuffled", "text_only")
-"""Those of every decoder; one with a trained text baseline has ``text_trained``, too."""
+"""The controls of every decoder; a decoder with a trained text baseline has ``text_trained`` as well."""
 N_NULL = 4
+"""Number of draws of the control ``null``."""
 NULL_KINDS = ("random", "permuted", "mean")
-"""Kinds of activations that say nothing about their dialog."""
+"""Kinds of activations without information about their dialog."""
 
 
 def controls_of(decoder: Decoder) -> tuple[str, ...]:
@@ -38,8 +41,8 @@ def controls_of(decoder: Decoder) -> tuple[str, ...]:
 def null_activations(activations: Activations, write: nn.Module, *, seed: int = 0) -> Activations:
     """Return random activations in the place of real ones, ``N_NULL`` draws for each row.
 
-    Each vector has the norm of the one it replaces: measured, where the decoder standardises, in units of the
-    training activations' spread around their mean, so that its size is typical.
+    Each vector has the norm of the one that it replaces. Where the decoder standardises its input, that is the norm of
+    the standardised vector.
     """
     rows = activations.rows([row for row in range(len(activations)) for _ in range(N_NULL)])
     noise = torch.randn(rows.resid.shape, generator=torch.Generator().manual_seed(seed)).to(rows.resid.device)
@@ -54,41 +57,108 @@ def null_activations(activations: Activations, write: nn.Module, *, seed: int = 
 def null_input(
     kind: str, activations: Activations, write: nn.Module, *, others: Activations | None = None, seed: int = 0
 ) -> Activations:
-    """Return activations that say nothing, in the shape of real ones and row for row.
+    """Return activations without information, in the shape of real ones and one row for each of theirs.
 
-    Args:
-        kind: ``random`` (the spread and norms of real ones), ``permuted`` (each vector's entries in random order) or
-            ``mean`` (over many dialogs, place by place: what is the same after every hidden prompt and line).
-        activations: Real ones.
-        write: The decoder's write operation.
-        others: The dialogs of ``mean``; None takes the rows themselves.
-        seed: Of what is random.
-
-    Raises:
-        ValueError: If the kind is unknown.
+    They are ``random`` (the spread and norms of real ones), ``permuted`` (each vector's entries in random order) or the
+    ``mean`` of ``others`` at each slot (by default of the rows themselves): what no hidden prompt and no line changes.
     """
     if kind not in NULL_KINDS:
-        raise ValueError(f"unknown kind of nothing {kind!r}; expected one of {', '.join(NULL_KINDS)}.")
+        raise ValueError(f"unknown kind of null input {kind!r}; expected one of {', '.join(NULL_KINDS)}.")
     if kind == "random":
         return null_activations(activations, write, seed=seed).rows(range(0, N_NULL * len(activations), N_NULL))
     resid = activations.resid
     if kind == "permuted":
         keys = torch.rand(resid.shape, generator=torch.Generator().manual_seed(seed))
         return replace(activations, resid=resid.gather(-1, keys.argsort(-1).to(resid.device)))
-    mean = _mean_by_place(others or activations, resid.shape[2])
+    mean = _mean_by_slot(others or activations, resid.shape[2])
     return replace(activations, resid=(mean * activations.mask[:, None, :, None]).to(resid.dtype))
 
 
-def _mean_by_place(activations: Activations, n_slots: int) -> Float[Tensor, "layer slot d_model"]:
-    """Return the mean at each slot; where few rows reach, one would still be read, so there it is over all slots."""
+def _mean_by_slot(activations: Activations, n_slots: int) -> Float[Tensor, "layer slot d_model"]:
+    """Return the mean at each slot; over all slots where at most half the rows reach, so that no row can be read."""
     resid, mask = activations.resid.float(), activations.mask
     sums, counts = resid.sum(0), mask.sum(0)
-    everywhere = (sums.sum(1) / counts.sum())[:, None]
-    means = torch.where((counts > len(activations) / 2)[:, None], sums / counts[:, None].clamp_min(1), everywhere)
-    missing = everywhere.expand(-1, max(0, n_slots - means.shape[1]), -1)
+    overall = (sums.sum(1) / counts.sum())[:, None]
+    means = torch.where((counts > len(activations) / 2)[:, None], sums / counts[:, None].clamp_min(1), overall)
+    missing = overall.expand(-1, max(0, n_slots - means.shape[1]), -1)
     return torch.cat([means, missing], dim=1)[:, :n_slots]
 
 
 def _with_norm_of(noise: Tensor, like: Tensor) -> Tensor:
     scaled: Tensor = noise * like.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     return scaled
+
+
+def score_under_controls(
+    decoder: Decoder,
+    readings: Sequence[Reading],
+    questions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    *,
+    seed: int = 0,
+) -> list[list[dict[str, Values]]]:
+    """Return for each reading and question, by condition, the log-probabilities in nats of its answer's tokens.
+
+    Of several draws of a control, the one that favours the answer most counts: with their mean, an answer would pass
+    that is right only about what half of them share.
+    """
+    scored = [
+        [_Scored(index, question, answer) for question, answer in zip(questions, row, strict=True)]
+        for index, row in enumerate(answers)
+    ]
+    flat = [answer for row in scored for answer in row]
+    activations, conditions = _conditions(decoder, readings, seed)
+    places = [
+        (answer, condition, Candidate(row, answer.question, answer.text, injected=condition != "no_activation"))
+        for answer in flat
+        for condition, rows in conditions[answer.reading].items()
+        for row in rows
+    ]
+    scores = decoder.score_candidates(activations, [candidate for *_, candidate in places])
+    for (answer, condition, _), nats in zip(places, scores, strict=True):
+        answer.keep_best(condition, nats)
+    texts = [readings[answer.reading].rendered.visible_text for answer in flat]
+    for condition, baseline in text_baselines(decoder).items():
+        scores = baseline.logprob(texts, [answer.question for answer in flat], [answer.text for answer in flat])
+        for answer, nats in zip(flat, scores, strict=True):
+            answer.keep_best(condition, nats)
+    return [[answer.nats for answer in row] for row in scored]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """An answer to a question about a reading, given by its index, and its scores so far, by condition."""
+
+    reading: int
+    question: str
+    text: str
+    nats: dict[str, Values] = field(default_factory=dict)
+
+    def keep_best(self, condition: str, nats: Tensor) -> None:
+        values: Values = nats.double().cpu().numpy()
+        if condition not in self.nats or values.mean() > self.nats[condition].mean():
+            self.nats[condition] = values
+
+
+def _conditions(decoder: Decoder, readings: Sequence[Reading], seed: int) -> tuple[Activations, list[dict[str, range]]]:
+    """Return all activations that answers are scored under, and for each reading the rows of each condition."""
+    parts: list[Activations] = []
+    null_rows: dict[object, range] = {}
+
+    def add(part: Activations) -> range:
+        parts.append(part)
+        end = sum(map(len, parts))
+        return range(end - len(part), end)
+
+    conditions = []
+    for reading in readings:
+        rows = add(reading.activations)
+        # Where the write operation ignores a vector's norm, dialogs with as many tokens have the same noise.
+        n_hidden = int(reading.activations.n_hidden) * decoder.config.shift_positions
+        key = (int(reading.activations.mask.sum()), n_hidden) if decoder.write.rescales else rows
+        if key not in null_rows:
+            null_rows[key] = add(null_activations(reading.activations, decoder.write, seed=seed))
+        conditions.append(
+            {ACTIVATIONS: rows, "no_activation": rows, "null": null_rows[key], "shuffled": add(reading.decoys)}
+        )
+    return Activations.cat(parts), conditions

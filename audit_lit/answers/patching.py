@@ -1,13 +1,12 @@
-"""Where the evidence sits: which token's state, at which layer, makes an answer likely.
+"""Activation patching: which token's state, at which layer, makes an answer likely.
 
-Activation patching (Vig et al. 2020; Heimersheim and Nanda 2024): a neutral twin of the dialog runs through the target
-with the state of one visible token after one block replaced by what it is in the dialog itself, and the decoder reads
-the result. What the answer gains in likelihood is what that one state brings.
+A neutral twin of the dialog runs through the target, with the state of one visible token after one block replaced by
+that of the dialog itself, and the decoder reads the result (Vig et al. 2020; Heimersheim and Nanda 2024). The gain in
+the answer's likelihood is the contribution of that one state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audit_lit.answers.session import Session
-from audit_lit.chat.alignment import aligned_positions, shared_positions
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.hooks import capture, resid_post
@@ -25,24 +24,20 @@ from audit_lit.models.capture import capture_batch
 from audit_lit.models.target import Target
 
 N_LAYERS = 8
+"""Largest number of blocks that are patched."""
 N_TOKENS = 24
+"""Largest number of tokens that are patched."""
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Nats that an answer gains from one state of the target.
-
-    Attributes:
-        tokens: The text of each token that the decoder is given.
-        layers: Blocks, from the input on.
-        nats: Per layer, per token.
-        whole: Nats that it gains from all states at once, the dialog's own activations.
-    """
+    """Nats that an answer gains from one state of the target, for each patched layer and each patched token's text."""
 
     tokens: tuple[str, ...]
     layers: tuple[int, ...]
     nats: tuple[tuple[float, ...], ...]
     whole: float
+    """The gain from all states together, the dialog's own activations."""
 
 
 @torch.no_grad()
@@ -56,63 +51,49 @@ def patch_activations(
     reveal: Reveal = "user",
     baseline: Target | None = None,
 ) -> Heatmap:
-    """Return what each token and layer brings to an answer about a dialog.
+    """Return the contribution of each token and layer to an answer about a dialog.
 
-    Args:
-        session: Reads, and scores the answer.
-        dialog: Where the states come from.
-        twin: The same visible turns where nothing is hidden, which they are put into.
-        question: What was asked.
-        answer: What the decoder said.
-        reveal: Whose activations it is given; the last ``N_TOKENS`` of many are patched.
-        baseline: What the twin runs in; None is the audited model.
+    Its states are put into ``twin``, which has the same visible turns where nothing is hidden, and runs in ``baseline``
+    if there is one. The last ``N_TOKENS`` revealed tokens are patched.
     """
     decoder, read_layers = session.decoder, session.decoder.config.read_layers
     target, model = session.target, baseline or session.target
-    rendered, neutral = render(dialog, target.tokenizer), render(twin, target.tokenizer)
-    chosen = shared_positions(decoder.config.select(rendered, reveal), rendered, [neutral])
-    places = aligned_positions(chosen, rendered, neutral)
-    layers = _spread(max(read_layers))
-    states = capture_batch(target, [rendered], [chosen], sorted({*layers, *read_layers}))
-    own = replace(
-        states, resid=torch.cat([states.for_layer(at).resid for at in read_layers], dim=1), layers=read_layers
-    )
-    plain = capture_batch(model, [neutral], [places], read_layers)
-    patched = [_patched(model, neutral, places, plain, layer, states.for_layer(layer).resid[0, 0]) for layer in layers]
-    before, whole = _nats(decoder, Activations.cat([plain, own]), question, answer)
+    rendered, rendered_twin = render(dialog, target.tokenizer), render(twin, target.tokenizer)
+    positions = shared_positions(decoder.config.select(rendered, reveal), rendered, [rendered_twin])
+    twin_positions = aligned_positions(positions, rendered, rendered_twin)
+    layers = tuple(sorted({round(max(read_layers) * step / (N_LAYERS - 1)) for step in range(N_LAYERS)}))
+    states = capture_batch(target, [rendered], [positions], sorted({*layers, *read_layers}))
+    resid = torch.cat([states.for_layer(layer).resid for layer in read_layers], dim=1)
+    unpatched = capture_batch(model, [rendered_twin], [twin_positions], read_layers)
+    both = Activations.cat([unpatched, replace(states, resid=resid, layers=read_layers)])
+    before, after = _nats(decoder, both, question, answer)
+    patched = [
+        _patched(model, rendered_twin, unpatched, layer, states.for_layer(layer).resid[0, 0]) for layer in layers
+    ]
     gains = torch.tensor([_nats(decoder, rows, question, answer) for rows in patched]) - before
-    tokens = target.tokenizer.batch_decode([[rendered.token_ids[at]] for at in chosen[-N_TOKENS:]])
+    tokens = target.tokenizer.batch_decode([[rendered.token_ids[position]] for position in positions[-N_TOKENS:]])
     table = tuple(tuple(round(value, 3) for value in row) for row in gains.tolist())
-    return Heatmap(tuple(tokens), layers, table, round(whole - before, 3))
+    return Heatmap(tuple(tokens), layers, table, round(after - before, 3))
 
 
 def _nats(decoder: Decoder, rows: Activations, question: str, answer: str) -> list[float]:
     return [float(score.sum()) for score in decoder.logprob(rows, [question] * len(rows), [answer] * len(rows))]
 
 
-def _spread(last: int) -> tuple[int, ...]:
-    """Return some blocks from the first to the last that is read."""
-    return tuple(sorted({round(last * part / (N_LAYERS - 1)) for part in range(N_LAYERS)}))
-
-
 def _patched(
-    model: Target,
-    neutral: RenderedDialog,
-    places: Sequence[int],
-    plain: Activations,
-    layer: int,
-    states: Float[Tensor, "slot d_model"],
+    target: Target, twin: RenderedDialog, unpatched: Activations, layer: int, states: Float[Tensor, "slot d_model"]
 ) -> Activations:
     """Return what is read of the twin with one token's state at a layer replaced: a row for each token."""
-    at = torch.tensor(places[-N_TOKENS:], device=model.device)
-    rows = plain.rows([0] * len(at))
-    tokens = torch.tensor([neutral.token_ids], device=model.device).expand(len(at), -1)
+    n_rows = min(N_TOKENS, len(states))
+    rows = unpatched.rows([0] * n_rows)
+    positions = rows.positions[0, -n_rows:]
+    tokens = torch.tensor([twin.token_ids], device=target.device).expand(n_rows, -1)
 
     def put(resid: Tensor, *, hook: object) -> Tensor:  # noqa: ARG001
         changed = resid.clone()
-        changed[torch.arange(len(at)), at] = states[-len(at) :].to(resid.dtype)
+        changed[torch.arange(n_rows), positions] = states[-n_rows:].to(resid.dtype)
         return changed
 
-    with model.model.hooks(fwd_hooks=[(resid_post(layer), put)]):
-        cache = capture(model.model, tokens, torch.ones_like(tokens), plain.layers, positions=rows.positions)
-    return replace(rows, resid=torch.stack([cache[one] for one in plain.layers], dim=1))
+    with target.model.hooks(fwd_hooks=[(resid_post(layer), put)]):
+        cache = capture(target.model, tokens, torch.ones_like(tokens), rows.layers, positions=rows.positions)
+    return replace(rows, resid=torch.stack([cache[layer] for layer in rows.layers], dim=1))

@@ -17,7 +17,11 @@ Reveal = str | Sequence[int]
 
 @dataclass(frozen=True)
 class Turn:
-    """One message and where its tokens are: ``start <= text_start < text_end <= end`` (token positions)."""
+    """A message and the positions of its tokens.
+
+    ``start`` to ``text_start`` is its header, ``text_start`` to ``text_end`` its text, and ``text_end`` to ``end`` what
+    closes it.
+    """
 
     role: str
     content: str
@@ -30,26 +34,23 @@ class Turn:
 
 @dataclass(frozen=True)
 class RenderedDialog:
-    """A dialog as the target reads it.
-
-    Attributes:
-        text: The rendered chat template.
-        token_ids: Its tokens, no special token added.
-        turns: The messages with their token spans.
-        visible: Per token, whether the decoder may see its activation.
-        generation_start: Position of the generation prompt; the number of tokens if there is none.
-    """
+    """A dialog as the target reads it: the rendered chat template, and its tokens, to which no special one is added."""
 
     text: str
     token_ids: tuple[int, ...]
     turns: tuple[Turn, ...]
     visible: tuple[bool, ...]
-    generation_start: int
+    """For each token, whether the decoder may see its activation."""
 
     @property
     def visible_text(self) -> str:
-        """What an observer of the conversation reads: the messages that are not hidden."""
+        """The messages that are not hidden: what an observer of the conversation reads."""
         return "\n".join(f"{turn.role}: {turn.content}" for turn in self.turns if not turn.hidden)
+
+    @property
+    def visible_positions(self) -> list[int]:
+        """The positions of the tokens whose activations the decoder may see."""
+        return [position for position, visible in enumerate(self.visible) if visible]
 
     @property
     def n_hidden(self) -> int:
@@ -58,13 +59,9 @@ class RenderedDialog:
 
 
 def check_dialog(dialog: Any) -> None:
-    """Raise if a dialog is not a list of messages.
-
-    Raises:
-        DialogError: If it is empty, has an unknown role, a text that is no string, or only empty texts.
-    """
+    """Raise if a dialog is not a list of messages, or a message has an unknown role, an unknown key, or no text."""
     if not isinstance(dialog, list | tuple) or not all(isinstance(message, Mapping) for message in dialog):
-        raise DialogError('got something else than a list of messages; expected [{"role": "user", "content": "..."}].')
+        raise DialogError('the dialog is not a list of messages; expected [{"role": "user", "content": "..."}].')
     if not dialog:
         raise DialogError(
             'the dialog is empty; expected at least one message such as {"role": "user", "content": "Hi"}.'
@@ -76,16 +73,15 @@ def check_dialog(dialog: Any) -> None:
             raise DialogError(
                 f"message {index} ({message['role']}) has no text; expected a non-empty string in 'content'."
             )
-        if extra := set(message) - {"role", "content", "hidden"}:
-            raise DialogError(f"message {index} has unknown keys {sorted(extra)}; expected role, content and hidden.")
+        if unknown := set(message) - {"role", "content", "hidden"}:
+            raise DialogError(f"message {index} has unknown keys {sorted(unknown)}; expected role, content and hidden.")
 
 
 def is_hidden(message: Mapping[str, Any]) -> bool:
-    """Return whether a message is kept from the decoder: as marked, else system turns are."""
+    """Return whether a message is hidden from the decoder: as it is marked; without a mark, system turns are."""
     return bool(message.get("hidden", message["role"] == "system"))
 
 
 def with_system(dialog: Dialog, text: str) -> Dialog:
-    """Return a dialog under a system prompt, in place of its own if it has one."""
-    rest = [message for message in dialog if message["role"] != "system"]
-    return [{"role": "system", "content": text}, *rest]
+    """Return a dialog under a system prompt, which replaces its own if it has one."""
+    return [{"role": "system", "content": text}, *(message for message in dialog if message["role"] != "system")]

@@ -18,18 +18,18 @@ from audit_lit.errors import DialogError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Span = tuple[int, int, int, int]
+"""Where a turn starts, its text starts, its text ends and the turn ends (see ``Turn``), in characters."""
+
 
 def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
-    """Render a dialog with the tokenizer's chat template, ready for the next assistant turn if a user spoke last.
-
-    Raises:
-        DialogError: If the dialog is malformed or the template cannot hold it.
-    """
+    """Render a dialog with the tokenizer's chat template, ready for the next assistant turn if a user spoke last."""
     check_dialog(dialog)
-    literals = _literals([message["role"] for message in dialog], tokenizer)
-    text = _template([{"role": m["role"], "content": m["content"]} for m in dialog], tokenizer)
+    roles = [message["role"] for message in dialog]
+    literals = _literals(roles, tokenizer)
+    text = _template([{"role": message["role"], "content": message["content"]} for message in dialog], tokenizer)
     contents = _contents(text, [message["content"] for message in dialog], literals)
-    spans = _char_spans(dialog, literals, contents, tokenizer)
+    spans = _char_spans(roles, literals, contents, tokenizer)
     return _to_tokens(text, dialog, contents, spans, tokenizer)
 
 
@@ -38,16 +38,17 @@ def _template(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase
         raise DialogError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; use an instruction-tuned model."
         )
-    ready = messages[-1]["role"] == "user" if generate is None else generate
+    if generate is None:
+        generate = messages[-1]["role"] == "user"
     try:
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ready)
+        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate)
     except Exception as err:  # jinja2 errors: roles that must alternate, no system role, ...
         raise DialogError(f"the chat template refuses this order of roles: {err}.") from err
     return str(rendered)
 
 
 def _literals(roles: list[str], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> list[str]:
-    """The template's own text before, between and after the messages."""
+    """Return the template's own text before, between and after the messages."""
     marks = [f"\u27e6turn{index}\u27e7" for index in range(len(roles))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     text = _template(messages, tokenizer, generate)
@@ -57,26 +58,23 @@ def _literals(roles: list[str], tokenizer: PreTrainedTokenizerBase, generate: bo
 
 
 def _contents(text: str, contents: list[str], literals: list[str]) -> list[str]:
-    """The messages as they stand in the text: as given, or trimmed; some templates trim some roles only."""
-    found: list[str] = []
+    """Return the messages as they stand in the text: unchanged or trimmed; some templates trim some roles only."""
+    kept: list[str] = []
     cursor = len(literals[0])
     for content, literal in zip(contents, literals[1:], strict=True):
-        kept = content if text.startswith(content + literal, cursor) else content.strip()
-        found.append(kept)
-        cursor += len(kept + literal)
-    if text != literals[0] + "".join(c + lit for c, lit in zip(found, literals[1:], strict=True)):
+        kept.append(content if text.startswith(content + literal, cursor) else content.strip())
+        cursor += len(kept[-1] + literal)
+    if text != literals[0] + "".join(content + literal for content, literal in zip(kept, literals[1:], strict=True)):
         raise DialogError(
             "the chat template rewrites this dialog, so no token can be attributed to a turn; "
             "expected a template that inserts messages as they are. Give the tokenizer another chat_template."
         )
-    return found
+    return kept
 
 
 def _char_spans(
-    dialog: Dialog, literals: list[str], contents: list[str], tokenizer: PreTrainedTokenizerBase
-) -> list[tuple[int, int, int, int]]:
-    """Per turn: start of header, start of text, end of text, end of trailer (characters)."""
-    roles = [message["role"] for message in dialog]
+    roles: list[str], literals: list[str], contents: list[str], tokenizer: PreTrainedTokenizerBase
+) -> list[Span]:
     spans, cursor = [], len(literals[0])
     previous_end = cursor - len(_first_header(roles[0], literals, tokenizer))
     for index, content in enumerate(contents):
@@ -89,7 +87,7 @@ def _char_spans(
 
 
 def _trailer(roles: list[str], literal: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Length of the part of ``literal`` that closes the last of ``roles``; the rest is the next turn's header."""
+    """Return the length of the part of ``literal`` that closes the last of ``roles``; the next header follows it."""
     try:
         closed = _literals(roles, tokenizer, generate=False)[-1]
     except DialogError:  # a system prompt that the template puts inside the user turn cannot stand alone
@@ -98,7 +96,7 @@ def _trailer(roles: list[str], literal: str, tokenizer: PreTrainedTokenizerBase)
 
 
 def _first_header(role: str, literals: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The header of a first turn without what the template puts before it (BOS, a default system prompt)."""
+    """Return the first turn's header without what the template puts before it (BOS, a default system prompt)."""
     if role != "user":
         return ""
     before = _literals(["user", "assistant"], tokenizer, generate=False)[-1]
@@ -107,24 +105,22 @@ def _first_header(role: str, literals: list[str], tokenizer: PreTrainedTokenizer
 
 
 def _to_tokens(
-    text: str,
-    dialog: Dialog,
-    contents: list[str],
-    spans: list[tuple[int, int, int, int]],
-    tokenizer: PreTrainedTokenizerBase,
+    text: str, dialog: Dialog, contents: list[str], spans: list[Span], tokenizer: PreTrainedTokenizerBase
 ) -> RenderedDialog:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
 
-    def at(char: int) -> int:
+    def position(char: int) -> int:
         return next((index for index, (_, end) in enumerate(offsets) if end > char), len(offsets))
 
     turns = tuple(
-        Turn(message["role"], content, is_hidden(message), *(at(char) for char in span))
+        Turn(message["role"], content, is_hidden(message), *map(position, span))
         for message, content, span in zip(dialog, contents, spans, strict=True)
     )
-    first, last = spans[0][0], spans[-1][3]
-    secret = [(0, first)] + [(s[0], s[3]) for s, m in zip(spans, dialog, strict=True) if is_hidden(m)]
-    # A token without a span (some tokenizers trim spaces) cannot be placed, so it is not shown.
-    visible = tuple(start < end and not any(start < hi and end > lo for lo, hi in secret) for start, end in offsets)
-    return RenderedDialog(text, tuple(encoded["input_ids"]), turns, visible, at(last))
+    hidden = [(0, spans[0][0])]
+    hidden += [(start, end) for (start, *_, end), turn in zip(spans, turns, strict=True) if turn.hidden]
+    visible = tuple(  # a token without a character (some tokenizers trim spaces) cannot be placed, so it is not shown
+        start < end and not any(start < hidden_end and end > hidden_start for hidden_start, hidden_end in hidden)
+        for start, end in offsets
+    )
+    return RenderedDialog(text, tuple(encoded["input_ids"]), turns, visible)

@@ -15,36 +15,30 @@ from rich.table import Table
 from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import check_dialog, is_hidden
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
-from audit_lit.commands.common.loading import load_models
-from audit_lit.commands.common.options import note, parse_reveal
-from audit_lit.commands.common.terminal import printable
+from audit_lit.commands import common
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports torch
     from audit_lit.answers.claims import Claim
 
 DEMO = (
     {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
+EXPECTED_DIALOG = 'expected [{"role": ..., "content": ...}]'
 
 
 @click.command()
 @click.argument("question", nargs=-1)
-@click.option("--claim", "claims", multiple=True, help="What might be hidden; how likely is it? May repeat.")
-@click.option("--target", default="smollm2-135m", help="Model to audit: alias, folder or Hub id.")
-@click.option("--decoder", default="default", help="Model that answers: 'default', folder or Hub id.")
-@click.option("--revision", help="Commit of a Hub decoder.")
+@click.option("--claim", "claims", multiple=True, help="A claim to be given a probability. May be repeated.")
+@common.models_options
 @click.option("--system", help="Hidden system prompt: the target reads it, the decoder never does.")
 @click.option("--user", help="The user's message.")
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
 @click.option("--dialog", type=click.File(encoding="utf-8"), help="JSON file with a list of messages; '-' is stdin.")
-@click.option("--reveal", default="user", help="Whose activations are read: user, assistant, last:K, or 3,4,5.")
-@click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
-@click.option("--samples", default=5, type=click.IntRange(0, 100), help="Further answers, for the agreement.")
-@click.option("--max-new-tokens", default=60, type=click.IntRange(1), help="Longest answer.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of samples and the random control.")
-@click.option("--device", default="cpu", help="Where to run, as torch names it.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
+@click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
+@common.max_new_tokens_option(60)
+@common.run_options
 def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Ask QUESTIONs about a model's activations; each answer comes beside its controls.
 
@@ -58,57 +52,52 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     from audit_lit import Auditor
 
-    target, decoder = load_models(**options)
-    note("reading activations and asking ...")
-    auditor, reveal = Auditor(target, decoder, layer=options["layer"]), parse_reveal(options["reveal"])
-    settings = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
-    answers = auditor.ask(dialog, questions, reveal=reveal, **settings) if questions else []
-    scored = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
+    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
+    common.note("reading activations and asking ...")
+    reveal = common.parse_reveal(options["reveal"])
+    sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
+    answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
+    scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
     if as_json:
-        found = {"answers": [a.to_dict() for a in answers], "claims": [asdict(claim) for claim in scored]}
-        click.echo(json.dumps({"dialog": dialog, **found}, indent=2))
+        document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
+        click.echo(json.dumps({"dialog": dialog, **document}, indent=2))
         return
     _print_dialog(dialog)
     for answer in answers:
         _print_answer(answer)
-    _print_claims(scored)
+    if scored_claims:
+        _print_claims(scored_claims)
 
 
 def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistant: str | None) -> list[Any]:
-    """Return the dialog that the options of ``ask`` name; the demo, if none do."""
-    given = [("system", system), ("user", user), ("assistant", assistant)]
-    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in given if text is not None]
+    """Return the dialog that the options name, or else the demo."""
+    turns = [("system", system), ("user", user), ("assistant", assistant)]
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns if text is not None]
     if file is None:
         return messages or [dict(message) for message in DEMO]
     if messages:
         raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
     try:
-        loaded: Any = json.load(file)
+        content: Any = json.load(file)
     except (json.JSONDecodeError, UnicodeDecodeError) as err:
-        raise click.UsageError(
-            f'--dialog {file.name!r} is not JSON ({err}); expected [{{"role": ..., "content": ...}}].'
-        ) from err
-    if isinstance(loaded, dict):
-        loaded = loaded.get("messages")
+        raise click.UsageError(f"--dialog {file.name!r} is not JSON ({err}); {EXPECTED_DIALOG}.") from err
+    loaded = content.get("messages") if isinstance(content, dict) else content
     if not isinstance(loaded, list):
-        raise click.UsageError(
-            f'--dialog {file.name!r} holds no list of messages; expected [{{"role": ..., "content": ...}}].'
-        )
+        raise click.UsageError(f"--dialog {file.name!r} holds no list of messages; {EXPECTED_DIALOG}.")
     return loaded
 
 
 def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
-    """Print a dialog and say what the decoder does not see."""
+    """Print a dialog, and say what the decoder does not see."""
     lines = []
     for message in dialog:
-        secret = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
-        lines.append(f"[bold]{message['role']}[/]{secret}\n  {printable(message['content'])}")
+        mark = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
+        lines.append(f"[bold]{message['role']}[/]{mark}\n  {common.printable(message['content'])}")
     Console().print(Panel("\n".join(lines), title="dialog that the target read", title_align="left"))
 
 
 def _print_answer(answer: Answer) -> None:
-    """Print an answer beside its controls."""
-    table = Table(title=f"[bold]{printable(answer.question)}[/]", title_justify="left", min_width=72)
+    table = Table(title=f"[bold]{common.printable(answer.question)}[/]", title_justify="left", min_width=72)
     table.add_column("answer given", no_wrap=True)
     table.add_column("nats/token", justify="right")
     table.add_column("lift", justify="right")
@@ -116,30 +105,27 @@ def _print_answer(answer: Answer) -> None:
     for name, score in answer.controls.items():
         strongest = " (strongest)" if name == answer.strongest_control else ""
         table.add_row(f"{name}{strongest}", f"{score:.2f}", f"{answer.score - score:+.2f}")
-    low, high = answer.interval
     console = Console(soft_wrap=True)
     console.print()
     console.print(table)
-    console.print(f"  answer:    [bold]{printable(answer.text) or '(empty)'}[/]")
-    console.print(f"  verdict:   [{'green' if answer.supported else 'yellow'}]{printable(answer.verdict)}[/]")
+    console.print(f"  answer:    [bold]{common.printable(answer.text) or '(empty)'}[/]")
+    console.print(f"  verdict:   [{'green' if answer.supported else 'yellow'}]{common.printable(answer.verdict)}[/]")
+    low, high = answer.interval
     threshold = "not measured" if answer.threshold is None else f"{answer.threshold:.2f}"
     console.print(f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {threshold}")
     if answer.samples:
         console.print(f"  samples:   agreement {answer.agreement:.2f} over {len(answer.samples)}")
         for sample in answer.samples:
-            console.print(f"    [dim]- {printable(sample)}[/]")
-    where = " ".join(printable(json.dumps(token, ensure_ascii=False)) for token in answer.tokens)
-    console.print(f"  read from: layers {list(answer.layers)}, {len(answer.positions)} positions: [dim]{where}[/]")
+            console.print(f"    [dim]- {common.printable(sample)}[/]")
+    tokens = " ".join(common.printable(json.dumps(token, ensure_ascii=False)) for token in answer.tokens)
+    console.print(f"  read from: layers {list(answer.layers)}, {len(answer.positions)} positions: [dim]{tokens}[/]")
 
 
 def _print_claims(claims: Sequence[Claim]) -> None:
-    """Print claims with their probability, if there are any."""
-    if not claims:
-        return
-    table = Table("claim", "right*", "the one**", "evidence, nats", "shuffled", "no_activation")
-    table.caption = "*if it was as likely right as wrong before   **if exactly one of these claims is right"
+    table = Table("claim", "true*", "share**", "evidence, nats", "shuffled", "no_activation")
+    table.caption = "*probability from even odds   **if exactly one of these claims is true"
     for claim in claims:
-        known = ("-" if p is None else f"{p:.2f}" for p in (claim.probability, claim.share))
+        known = ("-" if value is None else f"{value:.2f}" for value in (claim.probability, claim.share))
         controls = (f"{claim.controls[name]:+.1f}" for name in ("shuffled", "no_activation"))
-        table.add_row(printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
+        table.add_row(common.printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
     Console().print(table)

@@ -7,9 +7,11 @@ import json
 import click
 from rich.console import Console
 
+from audit_lit.commands import common
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common.json_option
 def decoders(as_json: bool) -> None:
     """List the decoders that are shipped, and the published ones whose format is known."""
     from audit_lit.decoder.config import DecoderConfig
@@ -18,16 +20,13 @@ def decoders(as_json: bool) -> None:
 
     known = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]
     known += [("Hub", name, config) for name, config in PUBLISHED.items()]
+    console = Console(soft_wrap=True)
     if as_json:
-        Console(soft_wrap=True).print_json(
+        console.print_json(
             json.dumps([{"where": where, "id": name, **config.to_dict()} for where, name, config in known])
         )
         return
-    console = Console(soft_wrap=True)
     for where, name, config in known:
-        layers = f"{', '.join(map(str, config.read_layers))} of {config.n_layers}"
-        writes = f"{config.write} at block {config.write_layer}"
-        console.print(f"[bold]{name}[/] ({where})")
-        console.print(
-            f"    reads {config.target}, layers {layers}; writes by {writes}; {config.licence or 'see its card'}"
-        )
+        reads = f"{config.target}, layers {', '.join(map(str, config.read_layers))} of {config.n_layers}"
+        writes = f"{config.write} at block {config.write_layer}; {config.licence or 'see its card'}"
+        console.print(f"[bold]{name}[/] ({where})\n    reads {reads}; writes by {writes}")

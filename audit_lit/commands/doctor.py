@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -16,14 +16,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from audit_lit.commands import common
+from audit_lit.commands.contract import USAGE
+
 NEEDED = ("torch", "transformer-lens", "transformers", "peft", "huggingface-hub")
+"""The packages whose versions matter most, of those that audit-lit requires."""
 MEMORY_GIB = 3.0
 DISK_GIB = 1.5
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; ``step`` says how to mend it."""
+    """One thing that was looked at; ``step`` says what to do next, and is empty if nothing."""
 
     what: str
     found: str
@@ -32,123 +36,89 @@ class Check:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common.json_option
 def doctor(as_json: bool) -> None:
-    """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is."""
+    """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is missing."""
     checks = examine()
-    _print_checks(checks, as_json)
+    if as_json:
+        Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
+    else:
+        table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
+        for check in checks:
+            mark = "[green]ok[/]" if check.ok else "[red]missing[/]"
+            table.add_row(mark, check.what, escape(check.found), escape(check.step))
+        Console().print(table)
     if not all(check.ok for check in checks):
-        raise click.exceptions.Exit(2)
+        raise click.exceptions.Exit(USAGE)
 
 
 def examine() -> list[Check]:
     """Return every check, whether it passed or not."""
-    return [
-        _python(),
-        *(_package(name, requirement) for name, requirement in _requirements().items()),
-        _device(),
-        _memory(),
-        *_caches(),
-        _decoder(),
-    ]
+    python = _check("python", platform.python_version(), sys.version_info >= (3, 11), "install Python 3.11 or newer")
+    return [python, *_packages(), *_machine(), *_cache(), *_hub(), _decoder()]
 
 
-def _python() -> Check:
-    ok = sys.version_info >= (3, 11)
-    return Check("python", platform.python_version(), ok, "" if ok else "install Python 3.11 or newer")
+def _check(what: str, found: str, ok: bool, step: str) -> Check:
+    """Return a check that names its step only if it failed."""
+    return Check(what, found, ok, "" if ok else step)
 
 
-def _package(name: str, requirement: Requirement) -> Check:
+def _packages() -> list[Check]:
+    """Check the packages that audit-lit's own metadata asks for, without any extra."""
+    try:
+        requirements = [Requirement(line) for line in requires("audit-lit") or ()]
+    except PackageNotFoundError:
+        return [Check("audit-lit", "not installed", False, "in a clone: pip install -c constraints.txt -e .")]
+    needed = {line.name: line for line in requirements if not line.marker or line.marker.evaluate({"extra": ""})}
+    return [_package(needed[name]) for name in NEEDED if name in needed]
+
+
+def _package(requirement: Requirement) -> Check:
     step = f"pip install '{requirement}'"
     try:
-        installed = version(name)
+        installed = version(requirement.name)
     except PackageNotFoundError:
-        return Check(name, "not installed", False, step)
-    fits = requirement.specifier.contains(installed, prereleases=True)
-    return Check(name, installed, fits, "" if fits else step)
+        return Check(requirement.name, "not installed", False, step)
+    return _check(requirement.name, installed, requirement.specifier.contains(installed, prereleases=True), step)
 
 
-def _requirements() -> dict[str, Requirement]:
-    """Return what audit-lit's own metadata says it needs, by package."""
-    requirements = [Requirement(line) for line in requires("audit-lit") or ()]
-    return {requirement.name: requirement for requirement in requirements if requirement.name in NEEDED}
-
-
-def _device() -> Check:
+def _machine() -> list[Check]:
+    import psutil
     import torch
 
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return Check("device", name, True)
-
-
-def _memory() -> Check:
-    import psutil
-
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     free = psutil.virtual_memory().available / 2**30
-    ok = free >= MEMORY_GIB
-    return Check(
-        "free memory", f"{free:.1f} GiB", ok, "" if ok else f"the default pair needs {MEMORY_GIB} GiB; close something"
-    )
+    step = f"the default pair needs {MEMORY_GIB} GiB; close something"
+    return [Check("device", device, True), _check("free memory", f"{free:.1f} GiB", free >= MEMORY_GIB, step)]
 
 
-def _caches() -> list[Check]:
-    import shutil
-
-    from huggingface_hub import get_token
-
+def _cache() -> list[Check]:
+    """Look for the default target; its folder must be writable, with room for it unless it is there."""
     from audit_lit.models.smollm2 import MARKER, default_target_dir
 
     folder = default_target_dir()
-    here = (folder / MARKER).is_file()
-    parent = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(parent).free / 2**30
-    writable = os.access(parent, os.W_OK)
-    room = here or free >= DISK_GIB
-    token = get_token()  # of the environment or of 'hf auth login', wherever HF_HOME puts it
-    return [
-        Check(
-            "default target",
-            str(folder) if here else "not fetched yet",
-            True,
-            "" if here else "fetched by the first 'audit-lit ask'",
-        ),
-        Check(
-            "cache folder",
-            f"{parent}, {free:.1f} GiB free",
-            writable and room,
-            "" if writable and room else f"set AUDIT_LIT_CACHE to a writable folder with {DISK_GIB} GiB free",
-        ),
-        Check(
-            "Hub token",
-            "found" if token else "none",
-            True,
-            "" if token else "for gated models: 'hf auth login' or HF_TOKEN",
-        ),
-        Check("Hub mode", "offline" if os.environ.get("HF_HUB_OFFLINE") == "1" else "online", True),
-    ]
+    fetched = (folder / MARKER).is_file()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    ok = os.access(existing, os.W_OK) and (fetched or free >= DISK_GIB)
+    found, step = (str(folder), "") if fetched else ("not fetched yet", "fetched by the first 'audit-lit ask'")
+    make_room = f"set AUDIT_LIT_CACHE to a writable folder with {DISK_GIB} GiB free"
+    cache = _check("cache folder", f"{existing}, {free:.1f} GiB free", ok, make_room)
+    return [Check("default target", found, True, step), cache]
+
+
+def _hub() -> list[Check]:
+    """Look for a token in the environment, or where 'hf auth login' puts it."""
+    from huggingface_hub import get_token
+
+    found, step = ("found", "") if get_token() else ("none", "for gated models: 'hf auth login' or HF_TOKEN")
+    mode = "offline" if os.environ.get("HF_HUB_OFFLINE") == "1" else "online"
+    return [Check("Hub token", found, True, step), Check("Hub mode", mode, True)]
 
 
 def _decoder() -> Check:
-    from audit_lit.decoder.adapter import ADAPTER
-    from audit_lit.decoder.files import SHIPPED
+    from audit_lit.decoder.files import ADAPTER, SHIPPED
 
     ok = (SHIPPED["default"] / ADAPTER).is_file()
-    return Check(
-        "default decoder",
-        "shipped" if ok else "missing",
-        ok,
-        "" if ok else "reinstall audit-lit: its package data are incomplete",
-    )
-
-
-def _print_checks(checks: Sequence[Check], as_json: bool) -> None:
-    """Print what was examined."""
-    if as_json:
-        Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
-        return
-    table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
-    for check in checks:
-        table.add_row(
-            "[green]ok[/]" if check.ok else "[red]missing[/]", check.what, escape(check.found), escape(check.step)
-        )
-    Console().print(table)
+    step = "reinstall audit-lit: its package data are incomplete"
+    return _check("default decoder", "shipped" if ok else "missing", ok, step)

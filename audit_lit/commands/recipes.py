@@ -1,4 +1,4 @@
-"""The commands of ``audit-lit recipes``: list and show what ships."""
+"""The commands of ``audit-lit recipes``: list and show the recipes that ship."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import json
 
 import click
 
+from audit_lit.commands import common
 from audit_lit.errors import RecipeError
+from audit_lit.recipes import about_recipes, kind_of, recipe_path
 
 
 @click.group()
 def recipes() -> None:
-    """List and show recipes of audits, trainings and edits."""
+    """List and show the recipes of audits, trainings and edits."""
 
 
 @recipes.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@common.json_option
 def list_recipes(as_json: bool) -> None:
-    """List the shipped recipes."""
-    from audit_lit.recipes import about_recipes
-
+    """List the recipes that ship."""
     known = about_recipes()
-    lines = [f"{name:16} {about}" for name, about in known.items()]
+    width = max(map(len, known))
+    lines = [f"{name:{width}} {about}" for name, about in known.items()]
     click.echo(json.dumps(known, indent=2) if as_json else "\n".join(lines))
 
 
@@ -30,10 +31,10 @@ def list_recipes(as_json: bool) -> None:
 def show_recipe(name: str) -> None:
     """Print a recipe and its questions."""
     from audit_lit.files import read_yaml
-    from audit_lit.recipes import kind_of, recipe_path
     from audit_lit.scan.recipe import load_scan_recipe
 
     path = recipe_path(name)
     click.echo(path.read_text(encoding="utf-8").rstrip())
-    for question in load_scan_recipe(path)[1] if kind_of(read_yaml(path, RecipeError)) == "audit" else ():
+    _, questions = load_scan_recipe(path) if kind_of(read_yaml(path, RecipeError)) == "audit" else (None, ())
+    for question in questions:
         click.echo(f"# {question.id} ({question.severity}): {question.text}")

@@ -12,7 +12,7 @@ from audit_lit.errors import DataError
 KIND = "relation"
 SUBJECT = "Tell me about {}"
 QUESTION = 'These activations are about X. Complete the sentence: "{}"'
-DEV_SHARE, FIRST_DEV = 5, 2
+ONE_IN, DEV_RANK = 5, 2
 """The third of every five relations of a folder, by name, belongs to the dev split."""
 
 
@@ -21,8 +21,8 @@ def relation_files(folder: Path) -> list[Path]:
 
     Folders of LatentQA's layout, which may lie beside those, are left out.
     """
-    others = {path.parent for name in ("system.json", "control.json") for path in folder.glob(f"*/{name}")}
-    return sorted(path for path in folder.glob("*/*.json") if path.parent not in {*others, folder / "controls"})
+    latentqa = {path.parent for name in ("system.json", "control.json") for path in folder.glob(f"*/{name}")}
+    return sorted(path for path in folder.glob("*/*.json") if path.parent not in {*latentqa, folder / "controls"})
 
 
 def load_relations(folder: Path, split: str) -> list[Row]:
@@ -30,14 +30,11 @@ def load_relations(folder: Path, split: str) -> list[Row]:
 
     The split goes by relation, and no subject of the dev split is in the training split, under whatever relation and in
     whatever case.
-
-    Raises:
-        DataError: If the split is neither ``train`` nor ``dev``, or a file is malformed.
     """
     if split not in ("train", "dev"):
         raise DataError(f"{folder} has no split {split!r}; expected train or dev.")
     by_folder = groupby(relation_files(folder), key=lambda path: path.parent)
-    files = [(path, rank % DEV_SHARE == FIRST_DEV) for _, paths in by_folder for rank, path in enumerate(paths)]
+    files = [(path, rank % ONE_IN == DEV_RANK) for _, paths in by_folder for rank, path in enumerate(paths)]
     dev = [row for path, is_dev in files if is_dev for row in _rows(path)]
     if split == "dev":
         return dev
@@ -59,11 +56,8 @@ def _rows(path: Path) -> list[Row]:
             f"{path} is malformed ({err!r}); expected prompt_templates and samples of subject and object."
         ) from err
     label = f"{KIND}-{path.parent.name}-{path.stem}"
-    return [
-        Row(
-            label,
-            ({"role": "user", "content": SUBJECT.format(subject)},),
-            tuple((question, answer) for question in questions),
-        )
-        for subject, answer in pairs
-    ]
+    rows = []
+    for subject, answer in pairs:
+        messages = ({"role": "user", "content": SUBJECT.format(subject)},)
+        rows.append(Row(label, messages, tuple((question, answer) for question in questions)))
+    return rows

@@ -8,14 +8,14 @@ import re
 _ROLE = re.compile(
     r"\b(?:adopt|take on|assume|embody|embrace|step into|play|portray|act as|be|become|inhabit)\b(?: the| a)? ?"
     r"(?:persona|role|character|identity|perspective|mindset|voice|attitude|personality)?(?: of)? "
-    r"(?P<rest>(?:an?|the|someone|somebody|one)\b.*)[.!?]$",
+    r"(?P<role>(?:an?|the|someone|somebody|one)\b.*)[.!?]$",
     re.IGNORECASE,
 )
 _GOAL = re.compile(
     r"^(?:please |in your (?:next |future )?(?:response|reply|message|answer|responses|replies|messages),? (?:please )?"
     r"|i'd like you to |could you (?:please )?)+"
     r"(?:try your best to |do your best to |make (?:every|an) effort to |make sure (?:to )?|try to |be sure to )?"
-    r"(?P<rest>.*)[.!?]$",
+    r"(?P<goal>.*)[.!?]$",
     re.IGNORECASE,
 )
 _AS_ROLE = (
@@ -41,12 +41,11 @@ _AS_GOAL = (
 def reword(prompt: str, rng: random.Random) -> str:
     """Return a system prompt's first sentence in another form; unchanged where its form is unknown."""
     first = first_sentence(prompt)
-    if role := _ROLE.search(first):
-        who = role["rest"]
-        return rng.choice(_AS_ROLE).format(_short(who) if rng.random() < 0.5 else who)
-    if goal := _GOAL.match(first):
-        what = goal["rest"]
-        return rng.choice(_AS_GOAL).format(what[0].lower() + what[1:]) if what else first
+    if match := _ROLE.search(first):
+        role = match["role"]
+        return rng.choice(_AS_ROLE).format(_short(role) if rng.random() < 0.5 else role)
+    if (match := _GOAL.match(first)) and (goal := match["goal"]):
+        return rng.choice(_AS_GOAL).format(goal[0].lower() + goal[1:])
     return first
 
 
@@ -55,8 +54,8 @@ def first_sentence(prompt: str) -> str:
     return re.split(r"(?<=[.!?])\s", prompt, maxsplit=1)[0]
 
 
-def _short(who: str) -> str:
-    """``a nurse who works at night, alone`` -> ``a nurse``; someone stays whole, or nothing would be left."""
-    if who.lower().startswith(("someone", "somebody", "one")):
-        return who
-    return re.split(r"(?: who| whose| that| with| from|,)\b", who, maxsplit=1)[0].rstrip(",")
+def _short(role: str) -> str:
+    """Return ``a nurse`` for ``a nurse who works at night, alone``; ``someone who ...`` is left whole."""
+    if role.lower().startswith(("someone", "somebody", "one")):
+        return role
+    return re.split(r"(?: who| whose| that| with| from|,)\b", role, maxsplit=1)[0].rstrip(",")

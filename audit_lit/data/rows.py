@@ -8,7 +8,6 @@ control is hidden from the decoder; it sees the stimulus.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,24 @@ from typing import Any
 
 from audit_lit.data.reword import first_sentence
 from audit_lit.errors import DataError
+from audit_lit.files import read_json
 
+Messages = tuple[dict[str, Any], ...]
 MIN_ROWS = 4
+"""Smallest number of rows that a decoder is measured on."""
+FILES = ("system", "system_unlabelled", "stimulus", "stimulus_completion", "control")
 HIDDEN = {"control_user": "user", "control_model": "assistant", "system": "system"}
 SHOWN = {"stimulus_user": "user", "stimulus_model": "assistant"}
+"""The role of each key of a record: the control, which is hidden, and the stimulus, which is shown."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A dialog with a control that the decoder must not see."""
+    """A dialog whose control is hidden, as the decoder must not see it, with questions about it and their answers."""
 
     label: str
-    messages: tuple[dict[str, Any], ...]
+    """Name of the control, such as ``persona-job-pirate``."""
+    messages: Messages
     qa: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -54,69 +59,49 @@ class Row:
 
 @dataclass(frozen=True)
 class Example:
-    """One question about one dialog, with its answer.
+    """One question about one dialog, with the answer that the decoder should give."""
 
-    Attributes:
-        dialog: What the target reads.
-        question: What the decoder is asked.
-        answer: What it should say.
-        label: Of the hidden prompt; ``none`` without one.
-        null: Kind and seed of the nothing (``controls.nothing``) that takes the place of the dialog's activations; None
-            for the true ones.
-        last_of_text: Whether the last token of the text is read alone.
-    """
-
-    dialog: tuple[dict[str, Any], ...]
+    dialog: Messages
     question: str
     answer: str
     label: str
+    """Label of the hidden prompt; ``none`` without one."""
     null: tuple[str, int] | None = None
+    """Kind and seed of the null input (``controls.null_input``) in place of the dialog's activations, if not None."""
     last_of_text: bool = False
+    """Whether the last token of the text is read alone."""
 
 
 def load_rows(folder: Path) -> list[Row]:
-    """Return the rows of one split.
-
-    Raises:
-        DataError: If the folder has no ``system.json``, or a file is malformed.
-    """
+    """Return the rows of one split."""
     if not (folder / "system.json").is_file():
         raise DataError(
             f"{folder} has no system.json; expected LatentQA's layout: train/ and dev/ with system.json, qa.json."
         )
-    qa = _read(folder / "qa.json") if (folder / "qa.json").is_file() else {}
-    rows = []
-    for name in ("system", "system_unlabelled", "stimulus", "stimulus_completion", "control"):
-        path = folder / f"{name}.json"
-        for index, record in enumerate(_read(path) if path.is_file() else []):
-            rows.append(_row(record, qa, f"{path}[{index}]"))
-    return rows
+    qa = read_json(folder / "qa.json", DataError) if (folder / "qa.json").is_file() else {}
+    paths = [folder / f"{name}.json" for name in FILES]
+    return [
+        _row(record, qa, f"{path}[{index}]")
+        for path in paths
+        if path.is_file()
+        for index, record in enumerate(read_json(path, DataError))
+    ]
 
 
 def held_out(text: str, one_in: int) -> bool:
-    """Return whether a text belongs to the dev split, as one in so many does: the same ones on every machine."""
+    """Return whether a text belongs to the dev split: one in ``one_in`` does, the same ones on every machine."""
     return hashlib.sha256(text.encode()).digest()[0] % one_in == 0
 
 
 def measurable(rows: Sequence[Row], where: object = "the data") -> list[Row]:
-    """Return the rows with a hidden system prompt and a user line.
-
-    Raises:
-        DataError: If there are too few to measure a decoder on.
-    """
-    found = [row for row in rows if row.system and len(row.messages) == 2]
-    if len(found) < MIN_ROWS:
+    """Return the rows with a hidden system prompt and a user line; raise if they are too few to measure a decoder."""
+    with_prompt = [row for row in rows if row.system and len(row.messages) == 2]
+    if len(with_prompt) < MIN_ROWS:
         raise DataError(
-            f"{where} has {len(found)} hidden system prompts with a user line; expected {MIN_ROWS} or more."
+            f"{where} has {len(with_prompt)} hidden system prompts with a user line; expected {MIN_ROWS} or more. Name "
+            "a folder that holds more of them."
         )
-    return found
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as err:
-        raise DataError(f"{path} could not be read ({err}); expected a JSON file of LatentQA's layout.") from err
+    return with_prompt
 
 
 def _row(record: Any, qa: dict[str, Any], where: str) -> Row:

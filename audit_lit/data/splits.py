@@ -12,23 +12,18 @@ from audit_lit.data.users import SPLITS, load_users, user_files
 
 
 def load_split(folders: Sequence[Path], split: str) -> list[Row]:
-    """Return the rows of one split of all folders.
+    """Return the rows of one split of all folders, in each of which several layouts may lie beside each other.
 
-    Args:
-        folders: Of known layouts, which may lie beside each other: LatentQA's has a folder per split; TalkTuner's files
-            and relations are split here.
-        split: ``train`` or ``dev``; LatentQA's layout may have others.
-
-    Raises:
-        DataError: If a layout is unknown, or a file malformed.
+    LatentQA's layout has a folder per split; TalkTuner's files and relations are split here.
     """
     return [row for folder in folders for row in _load(folder, split)]
 
 
 def has_split(folders: Sequence[Path], split: str) -> bool:
     """Return whether any of the folders has files of a split."""
-    own = [*map(user_files, folders), *map(relation_files, folders)]
-    return any((folder / split).is_dir() for folder in folders) or (split in SPLITS and any(own))
+    if any((folder / split).is_dir() for folder in folders):
+        return True
+    return split in SPLITS and any(user_files(folder) or relation_files(folder) for folder in folders)
 
 
 def split_hash(folders: Sequence[Path], split: str) -> str:
@@ -42,7 +37,7 @@ def _load(folder: Path, split: str) -> list[Row]:
     relations = load_relations(folder, split) if relation_files(folder) and split in SPLITS else []
     if (folder / split).is_dir():
         return [*load_rows(folder / split), *users, *relations]
-    return [*users, *relations] or load_rows(folder / split)  # which says what is missing
+    return [*users, *relations] or load_rows(folder / split)  # whose error says what is missing
 
 
 def _files(folder: Path, split: str) -> list[Path]:

@@ -6,26 +6,25 @@ import gzip
 import json
 import re
 import zlib
-from itertools import accumulate
+from itertools import accumulate, cycle, takewhile
 from pathlib import Path
-from typing import Any
 
-from audit_lit.data.rows import Row, held_out
+from audit_lit.data.rows import Messages, Row, held_out
 from audit_lit.errors import DataError
 
 KIND = "user"
 SPLITS = ("train", "dev")
-DEV_SHARE = 10
-"""One opening line in ten belongs to the dev split."""
+ONE_IN = 10
+"""One opening line in so many belongs to the dev split."""
 MAX_CHARS = 1200
-"""Dialogs are cut after the last user turn within this length; the first lines alone say little about anyone."""
+"""Dialogs are cut after the last user turn within this length. The first lines alone say little about anyone."""
 ATTRIBUTES = {
     "age": "age group",
     "gender": "gender",
     "socioeconomic": "socioeconomic status",
     "education": "level of education",
 }
-"""How a question names the attribute; others are named as the data does."""
+"""How a question names an attribute; others are named as in the data."""
 VALUES = {"someschool": "some school", "highschool": "high school", "collegemore": "college or more"}
 SPEAKER = re.compile(r"(?:^|\n)[#\s]*(HUMAN|USER|AI ASSISTANT|ASSISTANT|AI)\s*:", re.IGNORECASE)
 
@@ -36,12 +35,9 @@ def user_files(folder: Path) -> list[Path]:
 
 
 def load_users(folder: Path, split: str) -> list[Row]:
-    """Return the dialogs of one split, each up to a user turn; the label is such as ``user-age-adult``.
+    """Return the dialogs of one split, each up to a user turn, with labels such as ``user-age-adult``.
 
     The split goes by the opening line, so that no line is in both.
-
-    Raises:
-        DataError: If the split is neither ``train`` nor ``dev``, or a file is malformed.
     """
     if split not in SPLITS:
         raise DataError(f"{folder} has no split {split!r}; expected train or dev.")
@@ -49,7 +45,7 @@ def load_users(folder: Path, split: str) -> list[Row]:
     for path in user_files(folder):
         for number, line in enumerate(_text(path).splitlines(), start=1):
             rows += _rows(line, f"{path}, line {number}")
-    return [row for row in rows if held_out(row.messages[0]["content"], DEV_SHARE) == (split == "dev")]
+    return [row for row in rows if held_out(row.messages[0]["content"], ONE_IN) == (split == "dev")]
 
 
 def attribute_of(row: Row) -> str:
@@ -59,7 +55,7 @@ def attribute_of(row: Row) -> str:
 
 
 def value_of(row: Row) -> str:
-    """Return its value in plain words, such as ``adolescent``."""
+    """Return the attribute's value in plain words, such as ``adolescent``."""
     name = row.label.split("-", maxsplit=2)[2]
     return VALUES.get(name, name)
 
@@ -83,16 +79,13 @@ def _rows(line: str, where: str) -> list[Row]:
     return [Row(label, messages[: ends[-1]])] if ends else []
 
 
-def _messages(text: str) -> tuple[dict[str, Any], ...]:
+def _messages(text: str) -> Messages:
     """Return the turns from the user's first on; a turn out of order ends the dialog."""
     _, *parts = SPEAKER.split(text)
     roles = ["user" if speaker.upper() in ("HUMAN", "USER") else "assistant" for speaker in parts[::2]]
-    turns = [(role, said.strip()) for role, said in zip(roles, parts[1::2], strict=True)]
+    turns = [(role, content.strip()) for role, content in zip(roles, parts[1::2], strict=True)]
     if turns and turns[0][0] == "assistant":
         turns = turns[1:]
-    messages: list[dict[str, Any]] = []
-    for role, content in turns:
-        if not content or role != ("user", "assistant")[len(messages) % 2]:
-            break
-        messages.append({"role": role, "content": content})
-    return tuple(messages)
+    expected = cycle(("user", "assistant"))
+    in_order = takewhile(lambda turn: turn[1] and turn[0] == next(expected), turns)
+    return tuple({"role": role, "content": content} for role, content in in_order)

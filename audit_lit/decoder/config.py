@@ -1,4 +1,4 @@
-"""A decoder's configuration: how activations enter it, what was measured of it, and where it comes from.
+"""A decoder's configuration: how activations enter it, how it was calibrated, and where it comes from.
 
 It is saved as ``protocol.json`` beside the adapter.
 """
@@ -9,17 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from audit_lit.chat.dialog import RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
@@ -42,7 +32,7 @@ class WireFormat(BaseModel):
     Attributes:
         read_layers: Blocks of the target whose output is read, counted from 0.
         prompt: The decoder's input with ``{sections}`` and ``{question}``.
-        section: One per read layer, with ``{slots}`` and, if the decoder is told, ``{layer}``.
+        section: The text for one read layer, with ``{slots}`` and, if the decoder is told the layer, ``{layer}``.
         placeholder: Text of one slot; must be one token of the decoder.
         write: Operation at the slots: ``replace``, ``add`` (norm-matched) or ``project``.
         write_layer: Decoder block whose output is written to.
@@ -51,9 +41,9 @@ class WireFormat(BaseModel):
         positions: ``all`` revealed tokens, or their ``edges``: the first and last ``n_edge`` and the last of the text.
         n_edge: See ``positions``.
         chat: Whether ``prompt`` is a user message for the decoder's own chat template; otherwise it is the whole input.
-        section_separator: What stands between sections.
-        placeholder_separator: What stands between slots.
-        shift_positions: Whether decoder positions start at the number of hidden target tokens (LatentQA trains so).
+        section_separator: Text between sections.
+        placeholder_separator: Text between slots.
+        shift_positions: Whether decoder positions start at the number of hidden target tokens, as LatentQA's do.
         answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
     """
 
@@ -83,10 +73,10 @@ class WireFormat(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What was measured of the decoder, on dialogs that it was not trained on.
+    """Values measured on dialogs that the decoder was not trained on.
 
     Attributes:
-        lift_threshold: Lift (nats per token) that one in twenty answers about nothing reaches; None if not measured.
+        lift_threshold: Lift in nats per token that one in twenty answers about nothing reaches; None if not measured.
         claim_scale: Slope and offset that turn a claim's evidence in nats into a log-odds (see ``answers.claims``);
             None if not measured.
         choice_scale: Slope that turns the difference between two claims' evidence into a log-odds, if exactly one of
@@ -105,7 +95,7 @@ class Provenance(BaseModel):
     """Where the decoder comes from, and which models it belongs to.
 
     Attributes:
-        name: What the decoder is called.
+        name: Name of the decoder.
         target: Name of the model whose activations it reads.
         d_model: Width of those activations.
         n_layers: Number of blocks of that model.
@@ -134,10 +124,10 @@ class Provenance(BaseModel):
 
 
 class DecoderConfig(WireFormat, Calibration, Provenance):
-    """Everything about a decoder but its weights: wire format, calibration and provenance.
+    """Everything about a decoder except its weights: wire format, calibration and provenance.
 
     Attributes:
-        reads: What the adapter was trained to read: ``activations``, or the visible ``text`` for a text baseline.
+        reads: The input that the adapter was trained on: ``activations``, or the visible ``text`` for a text baseline.
     """
 
     reads: Literal["activations", "text"] = "activations"
@@ -150,17 +140,19 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         """
         try:
             super().__init__(**fields)
-        except ValidationError as err:
-            raise DecoderConfigError(f"{explain(err, DecoderConfig)}.") from err
+        except ValueError as err:
+            raise DecoderConfigError(explain(err, DecoderConfig)) from err
 
     @model_validator(mode="after")
     def _reads_layers_that_exist(self) -> DecoderConfig:
         if max(self.read_layers) >= self.n_layers:
-            raise ValueError(f"read_layers={list(self.read_layers)} must name some of 0-{self.n_layers - 1}")
+            raise ValueError(f"read_layers={list(self.read_layers)} must name layers from 0 to {self.n_layers - 1}")
         return self
 
     def select(self, rendered: RenderedDialog, reveal: Reveal) -> tuple[int, ...]:
-        """Return the token positions to read: those that ``reveal`` names, or their edges; explicit ones as they are.
+        """Return the token positions to read: those that ``reveal`` names, or their edges.
+
+        Explicit positions are read as they are.
 
         Raises:
             DialogError: If ``reveal`` selects nothing, or something hidden.
@@ -174,7 +166,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
     def for_layer(self, layer: int) -> DecoderConfig:
         """Return the configuration for one of the read layers alone.
 
-        Thresholds and scales were measured at the first read layer, and are dropped for another.
+        Thresholds and scales were measured at the first read layer, so they are dropped for any other.
 
         Raises:
             DecoderMismatch: If the decoder was not trained on that layer alone.
@@ -183,7 +175,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
             changes: dict[str, Any] = {"read_layers": (layer,), "layer_choice": "all"}
             if layer != self.read_layers[0]:
                 changes |= {"lift_threshold": None, "claim_scale": None, "choice_scale": None}
-            return self.model_copy(update=changes)
+            return self.changed(**changes)
         if self.read_layers == (layer,):
             return self
         several = " or ".join(map(str, self.read_layers)) if self.layer_choice == "one" else list(self.read_layers)
@@ -196,12 +188,12 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         """Raise unless the decoder was trained for this target.
 
         Raises:
-            DecoderMismatch: If width, depth, or the model itself differ.
+            DecoderMismatch: If the width, the depth or the model itself differs.
         """
-        for what, expected, got in (("d_model", self.d_model, d_model), ("layers", self.n_layers, n_layers)):
+        for size, expected, got in (("d_model", self.d_model, d_model), ("layers", self.n_layers, n_layers)):
             if expected != got:
                 raise DecoderMismatch(
-                    f"decoder {self.name!r} reads a target with {what}={expected}, but {name!r} has {what}={got}. "
+                    f"decoder {self.name!r} reads a target with {size}={expected}, but {name!r} has {size}={got}. "
                     f"Load the target that it was trained for ({self.target})."
                 )
         if self.target_fingerprint and fingerprint and self.target_fingerprint != fingerprint:
@@ -209,6 +201,14 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
                 f"decoder {self.name!r} was trained on {self.target!r} (fingerprint {self.target_fingerprint}), but "
                 f"{name!r} has fingerprint {fingerprint}: another model of the same shape. Load {self.target!r}."
             )
+
+    def changed(self, **fields: Any) -> DecoderConfig:
+        """Return the configuration with other values of some fields, checked as a new one is.
+
+        Raises:
+            DecoderConfigError: If a field is unknown, of a wrong type, or contradicts another.
+        """
+        return DecoderConfig(**{**self.to_dict(), **fields})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, in the order of ``protocol.json``, so that its hash stays the same."""
@@ -224,18 +224,20 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         """Read ``protocol.json`` from ``folder``.
 
         Raises:
-            DecoderConfigError: If it is malformed, of a newer format, or has unknown or missing fields.
+            DecoderConfigError: If the file is malformed, of a newer format, or has unknown or missing fields.
         """
         path = folder / CONFIG_FILE
         content = read_json(path, DecoderConfigError)
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DecoderConfigError(
-                f"{path} is not of format {FORMAT}; expected one written by this version. Upgrade audit-lit."
+                f"{path} is not of format {FORMAT}; expected a file that this version can read. Upgrade audit-lit."
             )
         try:
             return cls(**content)
         except DecoderConfigError as err:
-            raise DecoderConfigError(f"{path}: {err}") from err
+            raise DecoderConfigError(
+                f"{path} is malformed ({err}). Correct it, or fetch the decoder's folder again."
+            ) from err
 
 
 FILE_ORDER = (

@@ -34,14 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer to score.
-
-    Attributes:
-        row: Row of the activations that it is about.
-        question: What was asked.
-        answer: What might be the answer.
-        injected: False leaves the slots empty (the control ``no_activation``).
-    """
+    """An answer to score, about one row of activations; ``injected=False`` leaves the slots empty."""
 
     row: int
     question: str
@@ -55,10 +48,10 @@ class Decoder(LanguageModel):
     Attributes:
         model: The base model with its LoRA.
         tokenizer: The base model's tokenizer.
-        config: How activations enter it, what was measured of it, and where it comes from.
+        config: Its wire format, calibration and provenance.
         write: The write operation, a module with the projection's parameters if there are any.
-        text_baseline: A LoRA trained alike to answer from the visible text, for the control ``text_trained``; or None.
-        reference: Activations of training dialogs, which claims are compared with; or None.
+        text_baseline: A model trained on the visible text instead, for the control ``text_trained``; or None.
+        reference: Activations of training dialogs that claims are compared with; or None.
     """
 
     def __init__(
@@ -73,7 +66,7 @@ class Decoder(LanguageModel):
         """Put the parts together; see ``from_pretrained`` for a published decoder.
 
         Raises:
-            DecoderMismatch: If the base lacks the block that is written to, or the adapter was trained to read text.
+            DecoderMismatch: If the base has no block ``config.write_layer``, or the adapter was trained to read text.
         """
         blocks = decoder_blocks(model)
         if config.write_layer >= len(blocks):
@@ -83,8 +76,8 @@ class Decoder(LanguageModel):
             )
         if config.reads == "text":
             raise DecoderMismatch(
-                f"{config.name!r} was trained to read text, as a control; expected a decoder of activations. Use it as "
-                "a decoder's text_baseline."
+                f"{config.name!r} was trained to read text, as a control; expected a decoder of activations. Pass it "
+                "as a decoder's text_baseline."
             )
         super().__init__(model, tokenizer, config)
         self.text_baseline, self.reference = text_baseline, reference
@@ -105,32 +98,35 @@ class Decoder(LanguageModel):
         Args:
             name: ``default`` (ships with the package), a folder, or a Hub id.
             revision: Commit of a Hub decoder; pin it for a result that can be repeated.
-            target: The model that it will read. It is checked against the configuration; where it is the decoder's own
+            target: The model that it will read. It is checked against the configuration; where it is the decoder's
                 base, both share one copy of the weights.
-            config: For an adapter without ``protocol.json`` that is not among the published ones.
+            config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
 
         Raises:
-            HubError: If it cannot be fetched, or its files are pickles or broken.
-            DecoderConfigError: If nothing says how activations enter it.
-            DecoderMismatch: If it was trained for another target or base.
+            HubError: If the decoder cannot be fetched, or its files are pickles or broken.
+            DecoderConfigError: If there is no configuration, or it is malformed.
+            DecoderMismatch: If the decoder was trained for another target or base.
         """
-        found = files.find(name, revision=revision, config=config)
+        located = files.find(name, revision=revision, config=config)
         if target is not None:
-            fingerprint = target.fingerprint() if found.config.target_fingerprint else None
-            found.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(found, target)
-        write = files.load_write(found, model.config.hidden_size)
-        baseline = _load_text_baseline(found.folder / files.TEXT_BASELINE, target)
-        return cls(model, tokenizer, found.config, write, baseline, files.load_reference(found))
+            fingerprint = target.fingerprint() if located.config.target_fingerprint else None
+            located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
+        model, tokenizer = files.load_model(located, target)
+        write = files.load_write(located, model.config.hidden_size)
+        baseline, folder = None, located.folder / files.TEXT_BASELINE
+        if folder.is_dir():
+            baseline_files = files.find(str(folder))
+            baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
+        return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
 
     def for_layer(self, layer: int | None = None) -> Decoder:
-        """Return the decoder for one of the layers that it can read; itself, if there is nothing to choose.
+        """Return the decoder for one of the layers that it can read; itself if it reads all of them at once.
 
         Args:
             layer: A read layer; None takes the first.
 
         Raises:
-            DecoderMismatch: If it was not trained on that layer alone.
+            DecoderMismatch: If the decoder was not trained on that layer alone.
         """
         if layer is None and self.config.layer_choice == "all":
             return self
@@ -147,13 +143,13 @@ class Decoder(LanguageModel):
         Raises:
             DecoderMismatch: If they do not.
         """
-        known, got = self.config.read_layers, activations.layers
-        fits = len(got) == 1 and got[0] in known if self.config.layer_choice == "one" else got == known
+        known, layers = self.config.read_layers, activations.layers
+        fits = len(layers) == 1 and layers[0] in known if self.config.layer_choice == "one" else layers == known
         if activations.resid.shape[-1] != self.config.d_model or not fits:
             raise DecoderMismatch(
                 f"decoder {self.config.name!r} reads {self.config.layer_choice} of layers {list(known)}, of width "
-                f"{self.config.d_model}; got {list(got)} of width {activations.resid.shape[-1]}. Read them with "
-                "decoder.config.read_layers, and choose one by decoder.for_layer(layer) where it reads one."
+                f"{self.config.d_model}; got {list(layers)} of width {activations.resid.shape[-1]}. Read them at "
+                "decoder.config.read_layers, or choose one layer by decoder.for_layer(layer)."
             )
 
     def answer(
@@ -170,8 +166,8 @@ class Decoder(LanguageModel):
 
         Args:
             activations: One row per question.
-            questions: What to ask about each row.
-            max_new_tokens: Length of the longest answer.
+            questions: The question about each row.
+            max_new_tokens: Length of the longest answer in tokens.
             temperature: 0 takes the likeliest token; otherwise the answer is sampled.
             seed: Of the sampling; the global random state is left as it was.
             injected: False leaves the slots empty (the control ``no_activation``).
@@ -185,8 +181,8 @@ class Decoder(LanguageModel):
     def answers(
         self, activations: Activations, questions: Sequence[str], sampling: Sampling, *, injected: bool = True
     ) -> list[tuple[str, ...]]:
-        """Return for each row an answer, and after it as many samples as ``sampling`` says; else as ``answer``."""
-        injection = partial(self._inject_rows, activations) if injected else no_injection
+        """Return for each row an answer, followed by ``sampling.samples`` samples (see ``answer``)."""
+        injection = partial(self._inject_rows, activations, range(len(activations))) if injected else no_injection
         return self.generate(self._prompts(activations, questions), sampling, injection)
 
     def logprob(
@@ -198,7 +194,7 @@ class Decoder(LanguageModel):
 
         Args:
             activations: One row per question.
-            questions: What is asked about each row.
+            questions: The question about each row.
             answers: The answer to score in each row.
             injected: False leaves the slots empty (the control ``no_activation``).
         """
@@ -208,13 +204,13 @@ class Decoder(LanguageModel):
         return score(self.model, batch, partial(self._inject, activations) if injected else lambda _: nullcontext())
 
     def loss(self, activations: Activations, questions: Sequence[str], answers: Sequence[str]) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy in nats per answer token; differentiable wrt the activations."""
+        """Return the mean cross-entropy in nats per answer token; differentiable with respect to the activations."""
         return -torch.cat(self.logprob(activations, questions, answers)).mean()
 
     def score_candidates(
         self, activations: Activations, candidates: Sequence[Candidate]
     ) -> list[Float[Tensor, " answer"]]:
-        """Score any number of answers, as ``logprob`` does, but without a gradient; what they share is computed once.
+        """Score any number of answers as ``logprob`` does, but without a gradient, and each shared prompt once.
 
         Raises:
             QuestionError: If a prompt and its answer do not fit the decoder's context.
@@ -223,24 +219,18 @@ class Decoder(LanguageModel):
             return []
         rows = activations.rows([candidate.row for candidate in candidates])
         prompts = self._prompts(rows, [candidate.question for candidate in candidates])
-        # Without activations it is the same prompt whatever the row.
-        keys = [
+        answers = [self.answer_ids(candidate.answer) for candidate in candidates]
+        self.check_length(prompts, max(map(len, answers)))
+        keys = [  # without activations, no row and no slots
             (candidate.row, prompt)
             if candidate.injected
             else (None, replace(prompt, slots=(False,) * len(prompt.slots)))
             for candidate, prompt in zip(candidates, prompts, strict=True)
         ]
-        places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-        row_of, prompts = [row for row, _ in places], [prompt for _, prompt in places]
-        answers = [self.answer_ids(candidate.answer) for candidate in candidates]
-        self.check_length(prompts, max(map(len, answers)))
-
-        def injection(indices: Sequence[int], slots: Tensor) -> AbstractContextManager[None]:
-            injected = [row for row in (row_of[index] for index in indices) if row is not None]
-            return self._inject(activations.rows(injected), slots) if injected else nullcontext()
-
-        pairs = [(places[key], answer) for key, answer in zip(keys, answers, strict=True)]
-        return score_many(self.model, prompts, pairs, self.pad, injection)
+        index_of = {key: index for index, key in enumerate(dict.fromkeys(keys))}
+        injection = partial(self._inject_rows, activations, [row for row, _ in index_of])
+        pairs = [(index_of[key], answer) for key, answer in zip(keys, answers, strict=True)]
+        return score_many(self.model, [prompt for _, prompt in index_of], pairs, self.pad, injection)
 
     def score_choices(
         self, activations: Activations, question: str, answers: Sequence[str], *, injected: bool = True
@@ -260,7 +250,7 @@ class Decoder(LanguageModel):
         self.check_activations(activations)
         if len(activations) != len(questions):
             raise ActivationError(
-                f"got {len(activations)} rows of activations for {len(questions)} questions; need equal."
+                f"got {len(activations)} rows of activations for {len(questions)} questions; expected one row for each."
             )
         first = activations.n_hidden.tolist() if self.config.shift_positions else [0] * len(questions)
         build = cache(partial(build_prompt, self.config, self.tokenizer, layers=activations.layers))
@@ -274,9 +264,11 @@ class Decoder(LanguageModel):
         return output_hook(self._block, inject(self.write, vectors, slots, layer_index))
 
     def _inject_rows(
-        self, activations: Activations, indices: Sequence[int], slots: Tensor
+        self, activations: Activations, rows: Sequence[int | None], indices: Sequence[int], slots: Tensor
     ) -> AbstractContextManager[None]:
-        return self._inject(activations.rows(indices), slots)
+        """Fill the slots of the prompts at ``indices``, each from its row; a prompt without slots has the row None."""
+        injected = [row for row in (rows[index] for index in indices) if row is not None]
+        return self._inject(activations.rows(injected), slots) if injected else nullcontext()
 
 
 def text_baselines(decoder: Decoder) -> dict[str, TextBaseline]:
@@ -284,10 +276,3 @@ def text_baselines(decoder: Decoder) -> dict[str, TextBaseline]:
     untrained = TextBaseline(decoder.model, decoder.tokenizer, decoder.config, trained=False)
     trained = {"text_trained": decoder.text_baseline} if decoder.text_baseline else {}
     return {"text_only": untrained, **trained}
-
-
-def _load_text_baseline(folder: Path, target: Target | None) -> TextBaseline | None:
-    if not folder.is_dir():
-        return None
-    found = files.find(str(folder))
-    return TextBaseline(*files.load_model(found, target), found.config)

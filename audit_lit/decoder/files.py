@@ -1,4 +1,4 @@
-"""A decoder's files: adapter, projection and configuration, all of them safetensors and JSON."""
+"""A decoder's files: adapter, projection, reference and configuration, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ import torch
 from torch import nn
 
 from audit_lit import hub
-from audit_lit.decoder.adapter import ADAPTER, check_adapter, load_adapter
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.decoder.formats import PUBLISHED
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, TargetError
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.models.activations import Activations
-from audit_lit.models.fingerprint import weights_fingerprint
-from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights
-from audit_lit.models.speedups.linear import use_fast_linear
-from audit_lit.models.speedups.lora import use_fast_lora
+from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
+from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
@@ -32,24 +29,21 @@ PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
 SHIPPED = {"default": Path(__file__).parent / "shipped" / "smollm2-135m"}
 TEXT_BASELINE = "rival"
 """Folder inside a decoder's folder that holds its trained text baseline."""
-PROJECTION, REFERENCE = "projection.safetensors", "reference.safetensors"
+ADAPTER, PROJECTION, REFERENCE = "adapter_model.safetensors", "projection.safetensors", "reference.safetensors"
+HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
+"""Initialisations of a LoRA that leave the base model alone; others, such as PiSSA, rewrite its weights."""
 
 
 @dataclass(frozen=True)
 class DecoderFiles:
-    """Where a decoder's files are, and its configuration."""
+    """A decoder's folder, and its configuration."""
 
     folder: Path
     config: DecoderConfig
 
 
 def find(name: str, *, revision: str | None = None, config: DecoderConfig | None = None) -> DecoderFiles:
-    """Return the files of a shipped decoder, a folder or a Hub id.
-
-    Raises:
-        HubError: If they cannot be fetched or are pickles.
-        DecoderConfigError: If neither the files, the known formats nor the caller say how activations enter.
-    """
+    """Return the files of a shipped decoder, a folder or a Hub id; ``config`` is for files that bring none."""
     folder = SHIPPED.get(name) or hub.resolve(name, revision=revision, kind="decoder")
     hub.refuse_pickles(folder)
     if not (folder / ADAPTER).is_file():
@@ -57,39 +51,32 @@ def find(name: str, *, revision: str | None = None, config: DecoderConfig | None
             f"{name!r} holds no {ADAPTER}; expected a PEFT adapter as safetensors (a pickle is never fetched). Check "
             "the name, or fetch the folder again."
         )
-    return DecoderFiles(folder, _config_for(name, folder, config))
-
-
-def _config_for(name: str, folder: Path, given: DecoderConfig | None) -> DecoderConfig:
-    if (folder / CONFIG_FILE).is_file():
-        return DecoderConfig.load(folder)
-    config = given or PUBLISHED.get(name)
+    config = DecoderConfig.load(folder) if (folder / CONFIG_FILE).is_file() else config or PUBLISHED.get(name)
     if config is None:
         raise DecoderConfigError(
-            f"decoder {name!r} has no {CONFIG_FILE} and is not one of the known ones ({', '.join(PUBLISHED)}). How "
+            f"decoder {name!r} has no {CONFIG_FILE}, and is not among the published ones ({', '.join(PUBLISHED)}). How "
             "activations enter it cannot be guessed: pass config=, for instance one of audit_lit.decoder.formats."
         )
-    return config
+    return DecoderFiles(folder, config)
 
 
 def load_model(files: DecoderFiles, target: Target | None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Return base model with adapter, and tokenizer; a base that is the target's own shares its weights.
-
-    Raises:
-        HubError: If a file is missing, cut short, or holds more than a LoRA.
-        DecoderMismatch: If the adapter does not fit the base.
-    """
-    settings = check_adapter(files.folder)
+    """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights."""
+    settings = _read_settings(files.folder)
+    _check_tensors(files.folder / ADAPTER)
     base, tokenizer = _load_base(files.config, target)
-    model = load_adapter(base, files.folder, settings, files.config)
+    model = _load_adapter(base, files, settings)
     use_fast_lora(model.eval())
     use_fast_linear(model)
     return model, tokenizer
 
 
 def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if target is not None and target.base is not None and _is_base(config, target.base, target.name):
-        return share_weights(target.base), target.tokenizer
+    if target is not None and target.base is not None:  # a fine-tune of the base may be audited, but must not answer
+        expected = config.base_fingerprint
+        is_base = expected == weights_fingerprint(target.base) if expected else config.base == target.name
+        if is_base:
+            return share_weights(target.base), target.tokenizer
     if config.base is None:
         raise DecoderMismatch(
             f"decoder {config.name!r} does not name its base model; expected 'base' in {CONFIG_FILE}."
@@ -103,20 +90,68 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
         raise type(err)(f"the decoder's base model is needed: {err}") from err
 
 
-def _is_base(config: DecoderConfig, model: PreTrainedModel, name: str) -> bool:
-    """Whether a model is the decoder's own base; a fine-tune of it may be audited, but must not do the answering."""
-    if config.base_fingerprint:
-        return config.base_fingerprint == weights_fingerprint(model)
-    return config.base == name
+def _read_settings(folder: Path) -> PeftConfig:
+    from peft import PeftConfig
+
+    try:
+        settings: Any = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise HubError(
+            f"adapter_config.json in {folder} is missing or broken ({err}); expected the settings of a PEFT adapter. "
+            "Fetch the folder again."
+        ) from err
+    if settings.peft_type != "LORA" or settings.init_lora_weights not in HARMLESS_INITS:
+        raise HubError(
+            f"the adapter in {folder} is of type {settings.peft_type.value}, initialised by "
+            f"{getattr(settings, 'init_lora_weights', None)!r}; expected a plain LoRA, which leaves the base model's "
+            "weights alone. Convert it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...)."
+        )
+    return settings
+
+
+def _check_tensors(path: Path) -> None:
+    """Refuse an adapter with tensors other than a LoRA's: PEFT would write them into the target's own weights."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            foreign = sorted(name for name in file.keys() if ".lora_" not in name)  # noqa: SIM118
+    except SafetensorError as err:
+        raise HubError(f"{path} is broken or cut short ({err}); fetch the folder again.") from err
+    if foreign:
+        raise HubError(
+            f"{path} holds {len(foreign)} tensors that are not a LoRA's, such as {foreign[0]!r}. It would change the "
+            "base model; expected a plain LoRA. Ask the author for one without modules_to_save or embeddings."
+        )
+
+
+def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConfig) -> PeftModel:
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    folder, config = str(files.folder), files.config
+    try:
+        model = PeftModel.from_pretrained(base, folder, config=settings)
+        report = model.load_adapter(folder, "default")  # again, because from_pretrained does not return its report
+        if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
+            raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
+    except (RuntimeError, ValueError, KeyError, TypeError) as err:
+        raise DecoderMismatch(
+            f"the adapter in {folder} does not fit the base {config.base!r}: {str(err)[:300]}. Load the base that it "
+            "was trained on."
+        ) from err
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    scalings = {float(scaling) for layer in layers for scaling in layer.scaling.values()}
+    if config.lora_scaling is not None and scalings != {config.lora_scaling}:
+        raise DecoderMismatch(
+            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {config.lora_scaling}; the two "
+            "files do not belong to the same decoder. Fetch both again."
+        )
+    return model
 
 
 def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
-    """Return the write operation, for a decoder of width ``d_model``.
-
-    Raises:
-        HubError: If the projection is missing or broken.
-        DecoderMismatch: If the projection is another decoder's.
-    """
+    """Return the write operation, for a decoder of width ``d_model``."""
     if files.config.write != "project":
         return PLAIN_WRITES[files.config.write]()
     from safetensors import SafetensorError
@@ -124,9 +159,7 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
 
     path = files.folder / PROJECTION
     if not path.is_file():
-        raise HubError(
-            f"{files.folder} lacks {PROJECTION}, which a decoder that projects needs; fetch the folder again."
-        )
+        raise HubError(f"{files.folder} lacks {PROJECTION}, which a projecting decoder needs; fetch the folder again.")
     try:
         tensors = load_file(path)
         write = Project(tensors["mean"], tensors["std"], d_model)
@@ -137,17 +170,13 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     if write.mean.shape != expected:
         raise DecoderMismatch(
             f"{path} is for {tuple(write.mean.shape)} read layers and width, but {CONFIG_FILE} says {expected}; the "
-            "two files are not of one decoder. Fetch both again."
+            "two files do not belong to the same decoder. Fetch both again."
         )
     return write.eval()
 
 
 def load_reference(files: DecoderFiles) -> Activations | None:
-    """Return the activations that claims are compared with, if the decoder has any.
-
-    Raises:
-        HubError: If they are missing, or not those that its scales were measured with.
-    """
+    """Return the activations that claims are compared with, if the decoder has any."""
     path, config = files.folder / REFERENCE, files.config
     if not config.n_reference and not path.is_file():
         return None
@@ -168,14 +197,11 @@ def save(folder: Path, model: PeftModel, config: DecoderConfig, write: nn.Module
 
     folder.mkdir(parents=True, exist_ok=True)
     settings: Any = copy.copy(model.peft_config["default"])
-    settings.base_model_name_or_path = config.base  # not the folder that it happened to be loaded from
+    settings.base_model_name_or_path = config.base  # not the folder that it was loaded from
     settings.save_pretrained(str(folder))
     state = get_peft_model_state_dict(model)
-    save_file({name: _small(value) for name, value in state.items()}, folder / ADAPTER, metadata={"format": "pt"})
+    tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
     if write is not None and (parameters := write.state_dict()):
         save_file({name: value.cpu().contiguous() for name, value in parameters.items()}, folder / PROJECTION)
     config.save(folder)
-
-
-def _small(value: torch.Tensor) -> torch.Tensor:
-    return value.detach().to("cpu", torch.bfloat16).contiguous()

@@ -1,7 +1,4 @@
-"""Generate text with a base model and its LoRA.
-
-The likeliest answer and further samples follow one prompt, which is computed once.
-"""
+"""Generate text with a base model and its LoRA; a prompt that several texts follow is computed once."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audit_lit.decoder.config import DecoderConfig
-from audit_lit.decoder.prefix_cache import N_AT_ONCE, Injection, PrefixCache, no_injection, prefill
+from audit_lit.decoder.prefix_cache import BATCH_SIZE, Injection, PrefixCache, no_injection, prefill
 from audit_lit.decoder.prompt import Prompt
 from audit_lit.errors import QuestionError
 from audit_lit.models.generation import Sampling
@@ -23,48 +20,33 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-MIN_OPEN_SHARE = 0.8
-"""Finished rows are left out once fewer than this share is unfinished, because that copies keys and values."""
+MIN_UNFINISHED = 0.8
+"""Finished rows are dropped once fewer than this share of rows is unfinished: dropping copies keys and values."""
 
 
 class LanguageModel:
-    """What a decoder and a text baseline share.
-
-    Attributes:
-        model: The base model with its LoRA.
-        tokenizer: The base model's tokenizer.
-        config: Says what ends an answer, among other things.
-    """
+    """A base model with its LoRA that generates text: the part that a decoder and a text baseline share."""
 
     def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, config: DecoderConfig) -> None:
-        """Put the parts together."""
         self.model, self.tokenizer, self.config = model, tokenizer, config
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """Device that the model runs on."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, injection: Injection = no_injection
     ) -> list[tuple[str, ...]]:
-        """Return the texts that the model generates after each prompt.
-
-        Raises:
-            QuestionError: If prompt and answer do not fit the model's context.
-        """
+        """Return the texts that the model generates after each prompt."""
         self.check_length(prompts, sampling.max_new_tokens)
         tokens = generate(self.model, prompts, sampling, end=self._end, pad=self.pad, injection=injection)
         texts = [self.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in tokens]
         return [tuple(str(text).strip() for text in row) for row in texts]
 
     def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
-        """Raise unless each prompt and as many new tokens fit the context.
-
-        Raises:
-            QuestionError: If they do not.
-        """
+        """Raise ``QuestionError`` unless each prompt fits the model's context with ``n_new`` new tokens."""
         longest = n_new + max(prompt.first + len(prompt.token_ids) for prompt in prompts)
         n_ctx = getattr(self.model.config, "max_position_embeddings", None)
         if n_ctx and longest > n_ctx:
@@ -99,20 +81,11 @@ def generate(
     pad: int,
     injection: Injection = no_injection,
 ) -> list[list[list[int]]]:
-    """Return the tokens of each prompt's texts, without the end token.
-
-    Args:
-        model: A causal language model.
-        prompts: What the texts follow.
-        sampling: How many texts follow each prompt, and how they are drawn.
-        end: Token that ends a text.
-        pad: Padding token.
-        injection: See ``prefix_cache.Injection``.
-    """
+    """Return the tokens of each prompt's texts, without the end token."""
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
-    temperatures = sampling.temperatures
+    temperatures = (sampling.temperature, *[1.0] * sampling.samples)
     n_texts = len(temperatures)
-    batch_size = max(1, N_AT_ONCE // n_texts)
+    batch_size = max(1, BATCH_SIZE // n_texts)
     texts_of: dict[int, list[list[int]]] = {}
     for start in range(0, len(by_length), batch_size):
         batch = by_length[start : start + batch_size]
@@ -120,8 +93,8 @@ def generate(
         if n_texts > 1:
             cache = cache.rows([row for row in range(len(batch)) for _ in range(n_texts)])
         generator = torch.Generator(cache.mask.device).manual_seed(sampling.seed + start)
-        per_row = torch.tensor(temperatures * len(batch), device=cache.mask.device)
-        texts = _decode(model, cache, per_row, generator, end, sampling.max_new_tokens)
+        row_temperatures = torch.tensor(temperatures * len(batch), device=cache.mask.device)
+        texts = _decode(model, cache, row_temperatures, generator, end, sampling.max_new_tokens)
         texts_of |= {index: texts[row * n_texts : (row + 1) * n_texts] for row, index in enumerate(batch)}
     return [texts_of[index] for index in range(len(prompts))]
 
@@ -135,20 +108,20 @@ def _decode(
     max_new_tokens: int,
 ) -> list[list[int]]:
     texts: list[list[int]] = [[] for _ in temperatures]
-    rows = list(range(len(texts)))  # the text that each row of the cache belongs to
-    open_rows = set(rows)
+    indices = list(range(len(texts)))  # of the text that each row of the cache belongs to
+    unfinished = set(indices)
     for step in range(max_new_tokens):
-        tokens = _choose(cache.logits, temperatures[rows], generator)
-        for row, token in zip(rows, tokens.tolist(), strict=True):
+        tokens = _choose(cache.logits, temperatures[indices], generator)
+        for index, token in zip(indices, tokens.tolist(), strict=True):
             if token == end:
-                open_rows.discard(row)
-            elif row in open_rows:
-                texts[row].append(token)
-        if not open_rows or step == max_new_tokens - 1:
+                unfinished.discard(index)
+            elif index in unfinished:
+                texts[index].append(token)
+        if not unfinished or step == max_new_tokens - 1:
             break
-        if len(open_rows) < MIN_OPEN_SHARE * len(rows):
-            kept = [place for place, row in enumerate(rows) if row in open_rows]
-            cache, tokens, rows = cache.rows(kept), tokens[kept], [rows[place] for place in kept]
+        if len(unfinished) < MIN_UNFINISHED * len(indices):
+            kept = [row for row, index in enumerate(indices) if index in unfinished]
+            cache, tokens, indices = cache.rows(kept), tokens[kept], [indices[row] for row in kept]
         _, cache = cache.extend(model, tokens[:, None])
     return texts
 

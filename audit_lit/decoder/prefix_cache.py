@@ -1,4 +1,4 @@
-"""Prompts that a model has read, to go on from: what they begin with is computed once."""
+"""Run prompts and keep their keys and values to continue from; a beginning that they share is computed once."""
 
 from __future__ import annotations
 
@@ -15,51 +15,46 @@ from torch import Tensor, nn
 
 from audit_lit.decoder.prompt import Batch, Prompt, collate
 
-N_AT_ONCE = 192
-"""Prompts or texts that are computed together: more take more memory and hardly less time."""
-CALL = 24
-"""What a call costs beside its tokens, in tokens."""
+BATCH_SIZE = 192
+"""Number of prompts or texts that are computed together: more take more memory, and hardly less time."""
+CALL_COST = 24
+"""Cost of a call of the model beside its tokens, in tokens."""
 
 Injection = Callable[[Sequence[int], Tensor], AbstractContextManager[None]]
-"""Returns the context that fills slots, given the indices of the prompts and where the slots are in what is run."""
+"""Returns the context that fills slots, given the indices of the prompts that are run and a mask of their slots."""
 
 
-def no_injection(_index: Sequence[int], _slots: Tensor) -> AbstractContextManager[None]:
+def no_injection(_indices: Sequence[int], _slots: Tensor) -> AbstractContextManager[None]:
     """Leave the slots as they are."""
     return nullcontext()
 
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """What a model has read.
-
-    Attributes:
-        logits: After the last token of each row.
-        cache: Keys and values; grows when it is extended.
-        mask: 1 at tokens, 0 at padding.
-        position: Of the last token of each row.
-    """
+    """The state of a model after its input, a row per prompt or text: ``logits`` and ``position`` of the last token."""
 
     logits: Float[Tensor, "batch vocab"]
     cache: Any
     mask: Int[Tensor, "batch pos"]
     position: Int[Tensor, " batch"]
 
-    def rows(self, index: Sequence[int]) -> PrefixCache:
-        """Return a copy of the rows at ``index``, in that order; an index may repeat."""
-        at = torch.as_tensor(list(index), device=self.mask.device)
+    def rows(self, indices: Sequence[int]) -> PrefixCache:
+        """Return a copy of the rows at ``indices``, in that order; an index may repeat."""
+        selected = torch.as_tensor(list(indices), device=self.mask.device)
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
-        cache.batch_select_indices(at)
-        return PrefixCache(self.logits[at], cache, self.mask[at], self.position[at])
+        cache.batch_select_indices(selected)
+        return PrefixCache(self.logits[selected], cache, self.mask[selected], self.position[selected])
 
     def extend(
         self, model: nn.Module, tokens: Int[Tensor, "batch new"]
     ) -> tuple[Float[Tensor, "batch new vocab"], PrefixCache]:
-        """Read more tokens; returns the logits after each, and all that is read now. Only the result is usable then."""
+        """Run more tokens, and return the logits after each of them and the new state.
+
+        The old state shares its keys and values with the new one, and must not be used any more.
+        """
         mask = torch.cat([self.mask, torch.ones_like(tokens)], dim=1)
-        new = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-        position_ids = self.position[:, None] + new
+        position_ids = self.position[:, None] + torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
         settings = {"attention_mask": mask, "position_ids": position_ids, "past_key_values": self.cache}
         logits = model(input_ids=tokens, use_cache=True, **settings).logits
         return logits, replace(self, logits=logits[:, -1], mask=mask, position=position_ids[:, -1])
@@ -69,19 +64,19 @@ class PrefixCache:
 def prefill(
     model: nn.Module, prompts: Sequence[Prompt], pad: int, injection: Callable[[Tensor], AbstractContextManager[None]]
 ) -> PrefixCache:
-    """Run prompts: what all begin with once, up to the first slot, if that saves more than a call costs."""
-    device, n = next(model.parameters()).device, _n_shared(prompts)
-    heads, rests = zip(*(prompt.split(n) for prompt in prompts), strict=True)
-    batch = collate(rests, [[]] * len(rests), pad).to(device)
+    """Run prompts; what all begin with, up to the first slot, runs once if that saves more than a call costs."""
+    device, n_shared = next(model.parameters()).device, _n_shared(prompts)
+    heads, tails = zip(*(prompt.split(n_shared) for prompt in prompts), strict=True)
+    batch = collate(tails, [[]] * len(tails), pad).to(device)
     mask, cache = batch.attention_mask, None
-    if n:
+    if n_shared:
         head = collate(heads[:1], [[]], pad).to(device)
         cache = _run(model, head, head.attention_mask, None).past_key_values
         cache.batch_repeat_interleave(len(prompts))
         mask = torch.cat([head.attention_mask.expand(len(prompts), -1), mask], dim=1)
     with injection(batch.slots):
-        out = _run(model, batch, mask, cache)
-    return PrefixCache(out.logits[:, -1], out.past_key_values, mask, batch.position_ids[:, -1])
+        output = _run(model, batch, mask, cache)
+    return PrefixCache(output.logits[:, -1], output.past_key_values, mask, batch.position_ids[:, -1])
 
 
 def _run(model: nn.Module, batch: Batch, mask: Int[Tensor, "batch pos"], cache: Any) -> Any:
@@ -97,28 +92,30 @@ def _run(model: nn.Module, batch: Batch, mask: Int[Tensor, "batch pos"], cache: 
 
 
 def group_by_prefix(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Deal prompts into batches: those that begin alike together, where that costs less than a batch of their own."""
-    found: list[list[int]] = []
-    for at in sorted(range(len(prompts)), key=lambda at: (prompts[at].first, prompts[at].token_ids)):
-        some = [*found[-1], at] if found else []
-        if 0 < len(some) <= N_AT_ONCE and _cost(prompts, some) <= _cost(prompts, found[-1]) + _cost(prompts, [at]):
-            found[-1] = some
+    """Return batches of indices: prompts that begin alike come together where that costs less than batches apart."""
+
+    def cost(batch: Sequence[int]) -> int:
+        """Return the cost of running a batch, in tokens."""
+        members = [prompts[index] for index in batch]
+        n_shared = _n_shared(members)
+        longest = max(len(prompt.token_ids) for prompt in members)
+        return CALL_COST * (1 + (n_shared > 0)) + n_shared + len(members) * (longest - n_shared)
+
+    batches: list[list[int]] = []
+    for index in sorted(range(len(prompts)), key=lambda index: (prompts[index].first, prompts[index].token_ids)):
+        last = batches[-1] if batches else []
+        if last and len(last) < BATCH_SIZE and cost([*last, index]) <= cost(last) + cost([index]):
+            last.append(index)
         else:
-            found.append([at])
-    return found
-
-
-def _cost(prompts: Sequence[Prompt], index: Sequence[int]) -> int:
-    some = [prompts[at] for at in index]
-    n = _n_shared(some)
-    return CALL * (1 + (n > 0)) + n + len(some) * (max(len(prompt.token_ids) for prompt in some) - n)
+            batches.append([index])
+    return batches
 
 
 def _n_shared(prompts: Sequence[Prompt]) -> int:
-    """Return how many tokens all begin with, before any slot; 0 if computing them once is not worth a call."""
+    """Return the number of tokens that all begin with, before any slot; 0 if computing them once does not pay."""
     if len({prompt.first for prompt in prompts}) > 1:
         return 0
-    ids = [prompt.token_ids for prompt in prompts]
-    same = (*map(eq, min(ids), max(ids)), False).index(False)  # whatever is between them begins so, too
-    n = min(same, *(prompt.n_plain for prompt in prompts))
-    return n if n * (len(prompts) - 1) > CALL else 0
+    rows = [prompt.token_ids for prompt in prompts]
+    n_equal = (*map(eq, min(rows), max(rows)), False).index(False)  # every row between the two begins like them
+    n_shared = min(n_equal, *((*prompt.slots[:-1], True).index(True) for prompt in prompts))  # never the last token
+    return n_shared if n_shared * (len(prompts) - 1) > CALL_COST else 0

@@ -22,32 +22,22 @@ MARK = "\u27e6slots\u27e7"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A tokenised prompt.
-
-    Attributes:
-        token_ids: Its tokens.
-        slots: True where an activation is written.
-        first: Position of the first token.
-    """
+    """A tokenised prompt: its slots are true at each token that an activation is written at."""
 
     token_ids: tuple[int, ...]
     slots: tuple[bool, ...]
     first: int = 0
+    """Position of the first token."""
 
-    @property
-    def n_plain(self) -> int:
-        """How many tokens stand before the first slot; without slots, all but the last."""
-        return (*self.slots[:-1], True).index(True)
-
-    def split(self, n: int) -> tuple[Prompt, Prompt]:
-        """Return the first ``n`` tokens, and what comes after them."""
-        head = Prompt(self.token_ids[:n], self.slots[:n], self.first)
-        return head, Prompt(self.token_ids[n:], self.slots[n:], self.first + n)
+    def split(self, n_head: int) -> tuple[Prompt, Prompt]:
+        """Return the first ``n_head`` tokens and the others, each as a prompt."""
+        head = Prompt(self.token_ids[:n_head], self.slots[:n_head], self.first)
+        return head, Prompt(self.token_ids[n_head:], self.slots[n_head:], self.first + n_head)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts padded on the left, answers after them padded on the right.
+    """Prompts padded on the left, followed by answers padded on the right.
 
     All prompts end in the same column, so the answers' logits are the last ``n_answer + 1`` columns but one.
     """
@@ -75,7 +65,7 @@ def build_prompt(
     n_slots: int,
     layers: Sequence[int] | None = None,
 ) -> Prompt:
-    """Return the prompt for one question with ``n_slots`` slots for each layer; None stands for all read layers.
+    """Return the prompt for one question, with a section of ``n_slots`` slots for each of the layers, or all read ones.
 
     Raises:
         QuestionError: If the question is empty.
@@ -84,28 +74,22 @@ def build_prompt(
     if not question.strip():
         raise QuestionError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
     sections = [config.section.format(layer=layer, slots=MARK) for layer in layers or config.read_layers]
-    pieces = _wrap(config, tokenizer, config.section_separator.join(sections), question).split(MARK)
+    fields = {"sections": config.section_separator.join(sections), "question": question.strip()}
+    # In one pass, so that braces in a question are never read as a field.
+    text = re.sub(r"\{(sections|question)\}", lambda field: fields[field[1]], config.prompt)
+    pieces = (as_user(text, tokenizer) if config.chat else text).split(MARK)
     if len(pieces) != len(sections) + 1:
-        raise DecoderConfigError("the decoder's template drops or repeats the slots; expected each section once.")
+        raise DecoderConfigError(
+            "the chat template of the decoder's tokenizer drops or repeats the slots; expected each section once. Load "
+            "the tokenizer of the base that the decoder was trained on, or set chat to false in its configuration."
+        )
     return _tokenise(pieces, config, tokenizer, n_slots)
 
 
-def _wrap(config: DecoderConfig, tokenizer: PreTrainedTokenizerBase, sections: str, question: str) -> str:
-    # One pass, so that braces in a question are never read as a field.
-    filled = re.sub(
-        r"\{(sections|question)\}", lambda m: sections if m[1] == "sections" else question.strip(), config.prompt
-    )
-    if not config.chat:
-        return filled
-    return as_user(filled, tokenizer)
-
-
 def as_user(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a user message in the tokenizer's chat template, ready for an answer without thinking aloud."""
-    message = [{"role": "user", "content": text}]
-    return str(
-        tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    )
+    """Return a user message in the tokenizer's chat template, with the header of the answer and without thinking."""
+    settings = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], **settings))
 
 
 def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTrainedTokenizerBase, n_slots: int) -> Prompt:
@@ -122,32 +106,26 @@ def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTraine
     slots = tuple(end in ends and end > start for start, end in spans)
     inside = {char for end in ends for char in range(end - len(config.placeholder), end)}
     touching = tuple(not inside.isdisjoint(range(start, end)) for start, end in spans)
-    lengths_ok = all(end - start <= step for (start, end), slot in zip(spans, slots, strict=True) if slot)
-    if sum(slots) != len(ends) or touching != slots or not lengths_ok:
+    short_enough = all(end - start <= step for (start, end), slot in zip(spans, slots, strict=True) if slot)
+    if sum(slots) != len(ends) or touching != slots or not short_enough:
         raise DecoderConfigError(
             f"placeholder {config.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
-            "per slot. The configuration belongs to another base model."
+            "per slot. The configuration belongs to another base model: load that one, or correct the placeholder."
         )
     return Prompt(tuple(encoded["input_ids"]), slots)
 
 
 def collate(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], pad: int) -> Batch:
-    """Return prompts and answers as one batch.
-
-    Args:
-        prompts: One per row.
-        answers: Token ids per row, the end token included; empty rows to generate.
-        pad: Padding token.
-    """
-    before = max(len(prompt.token_ids) for prompt in prompts)
-    after = max(len(answer) for answer in answers)
+    """Return prompts and the token ids of their answers as one batch; answers are empty where text is generated."""
+    n_prompt = max(len(prompt.token_ids) for prompt in prompts)
+    n_answer = max(len(answer) for answer in answers)
     rows, masks, slots = [], [], []
     for prompt, answer in zip(prompts, answers, strict=True):
-        left, right = before - len(prompt.token_ids), after - len(answer)
+        left, right = n_prompt - len(prompt.token_ids), n_answer - len(answer)
         rows.append([pad] * left + [*prompt.token_ids, *answer] + [pad] * right)
-        masks.append([0] * left + [1] * (before - left + len(answer)) + [0] * right)
-        slots.append([False] * left + [*prompt.slots] + [False] * after)
+        masks.append([0] * left + [1] * (len(prompt.token_ids) + len(answer)) + [0] * right)
+        slots.append([False] * left + [*prompt.slots] + [False] * n_answer)
     mask = torch.tensor(masks)
     first = torch.tensor([prompt.first for prompt in prompts])
     position_ids = (mask.cumsum(1) - 1).clamp_min(0) + first[:, None]
-    return Batch(torch.tensor(rows), mask, torch.tensor(slots), position_ids, mask[:, before:].bool())
+    return Batch(torch.tensor(rows), mask, torch.tensor(slots), position_ids, mask[:, n_prompt:].bool())

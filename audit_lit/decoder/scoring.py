@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from audit_lit.decoder.prefix_cache import Injection, PrefixCache, group_by_prefix, no_injection, prefill
 from audit_lit.decoder.prompt import Batch, Prompt
 
-N_TOKENS = 640
-"""Answer tokens that are scored at once: each takes as much memory as the vocabulary is large."""
+MAX_TOKENS = 640
+"""Number of answer tokens that are scored at once: each takes as much memory as the vocabulary is large."""
 Context = AbstractContextManager[None]
 Scores = list[Float[Tensor, " answer"]]
 
@@ -22,13 +22,7 @@ Scores = list[Float[Tensor, " answer"]]
 def score(
     model: nn.Module, batch: Batch, injection: Callable[[Bool[Tensor, "batch pos"]], Context] = lambda _: nullcontext()
 ) -> Scores:
-    """Return the log-probability in nats of each answer token of each row; differentiable.
-
-    Args:
-        model: A causal language model.
-        batch: Prompts and answers.
-        injection: Returns the context to run in, given where the slots are.
-    """
+    """Return the log-probability in nats of each answer token of each row; differentiable."""
     length = batch.token_ids.shape[1]
     with injection(batch.slots):
         logits = model(
@@ -47,38 +41,36 @@ def score(
 def score_many(
     model: nn.Module,
     prompts: Sequence[Prompt],
-    asked: Sequence[tuple[int, Sequence[int]]],
+    answers: Sequence[tuple[int, Sequence[int]]],
     pad: int,
     injection: Injection = no_injection,
 ) -> Scores:
-    """Score any number of answers as ``score`` does: each prompt is computed once, and each answer to it.
-
-    Args:
-        model: A causal language model.
-        prompts: What is asked.
-        asked: The index of a prompt and the tokens of an answer, each.
-        pad: Padding token.
-        injection: See ``prefill.Writing``.
-    """
-    pairs = [(index, tuple(answer)) for index, answer in asked]
-    found: dict[tuple[int, tuple[int, ...]], Tensor] = {}
-    for part in group_by_prefix(prompts):
-        read = prefill(model, [prompts[at] for at in part], pad, partial(injection, part))
-        rest = sorted({pair for pair in pairs if pair[0] in part}, key=lambda pair: (len(pair[1]), pair), reverse=True)
-        while rest:  # the longest of them first, so that little padding is computed
-            n = max(1, N_TOKENS // len(rest[0][1]))
-            some, rest = rest[:n], rest[n:]
-            rows = read.rows([part.index(at) for at, _ in some])
-            found |= zip(some, _score_after(model, rows, [answer for _, answer in some]), strict=True)
-    return [found[pair] for pair in pairs]
+    """Score any number of answers, each with the index of its prompt, as ``score`` does; the same pair is run once."""
+    pairs = [(index, tuple(answer)) for index, answer in answers]
+    scores: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+    for batch in group_by_prefix(prompts):
+        cache = prefill(model, [prompts[index] for index in batch], pad, partial(injection, batch))
+        for chunk in _chunks({pair for pair in pairs if pair[0] in batch}):
+            rows = cache.rows([batch.index(index) for index, _ in chunk])
+            scores |= zip(chunk, _score_after(model, rows, [answer for _, answer in chunk]), strict=True)
+    return [scores[pair] for pair in pairs]
 
 
-def _score_after(model: nn.Module, read: PrefixCache, answers: Sequence[Sequence[int]]) -> Scores:
-    rows = [torch.tensor(answer, device=read.mask.device) for answer in answers]
+def _chunks(pairs: Collection[tuple[int, tuple[int, ...]]]) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+    """Yield pairs of prompt and answer that are scored together, the longest answers first: that needs less padding."""
+    remaining = sorted(pairs, key=lambda pair: (len(pair[1]), pair), reverse=True)
+    while remaining:
+        size = max(1, MAX_TOKENS // len(remaining[0][1]))
+        yield remaining[:size]
+        remaining = remaining[size:]
+
+
+def _score_after(model: nn.Module, cache: PrefixCache, answers: Sequence[Sequence[int]]) -> Scores:
+    rows = [torch.tensor(answer, device=cache.mask.device) for answer in answers]
     labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100)
-    logits = read.logits[:, None]
+    logits = cache.logits[:, None]
     if labels.shape[1] > 1:
-        logits = torch.cat([logits, read.extend(model, labels.clamp_min(0)[:, :-1])[0]], dim=1)
+        logits = torch.cat([logits, cache.extend(model, labels.clamp_min(0)[:, :-1])[0]], dim=1)
     nats = _nats(logits, labels)
     return [row[: len(answer)] for row, answer in zip(nats, rows, strict=True)]
 

@@ -1,6 +1,6 @@
-"""The text baselines: rivals of a decoder that read the visible text, and nothing else.
+"""The text baselines: models that read the visible text instead of activations, as controls of a decoder.
 
-- ``text_only`` is the base model as it is.
+- ``text_only`` is the base model without a LoRA.
 - ``text_trained`` has a LoRA of the decoder's shape that was trained to answer from the text.
 """
 
@@ -26,22 +26,16 @@ if TYPE_CHECKING:
 
 
 def text_prompt(visible_text: str, question: str) -> str:
-    """Return what a model is asked when it has only the visible text."""
+    """Return the message that asks a model about a dialog of which it has the visible text alone."""
     return f"Here is a conversation with an AI assistant:\n\n{visible_text}\n\n{question}"
 
 
 class TextBaseline(LanguageModel):
-    """Answers questions about visible text, and scores given answers."""
+    """Answers questions about visible text with its LoRA, or with the base model alone if ``trained`` is false."""
 
     def __init__(
-        self,
-        model: PeftModel,
-        tokenizer: PreTrainedTokenizerBase,
-        config: DecoderConfig,
-        *,
-        trained: bool = True,
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, config: DecoderConfig, *, trained: bool = True
     ) -> None:
-        """Read text with a LoRA that was trained to, or with the base model alone if ``trained`` is false."""
         super().__init__(model, tokenizer, config)
         self.trained = trained
 
@@ -57,17 +51,17 @@ class TextBaseline(LanguageModel):
     ) -> list[Float[Tensor, " answer"]]:
         """Return the log-probability in nats of each token of each given answer, its end token included.
 
-        There is no gradient. A text that is asked about again, or a question with several answers, is computed once.
+        There is no gradient. A text and question that occur several times are computed once.
         """
         ids = [self.answer_ids(answer) for answer in answers]
         prompts = self._prompts(texts, questions, max(map(len, ids)))
-        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-        pairs = [(places[prompt], answer) for prompt, answer in zip(prompts, ids, strict=True)]
+        index_of = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
+        pairs = [(index_of[prompt], answer) for prompt, answer in zip(prompts, ids, strict=True)]
         with self._adapter():
-            return score_many(self.model, list(places), pairs, self.pad)
+            return score_many(self.model, list(index_of), pairs, self.pad)
 
     def answer(self, texts: Sequence[str], questions: Sequence[str], *, max_new_tokens: int = 60) -> list[str]:
-        """Return the likeliest answers."""
+        """Return the likeliest answer to each question about each text."""
         prompts = self._prompts(texts, questions, max_new_tokens)
         with self._adapter():
             return [text for (text,) in self.generate(prompts, Sampling(max_new_tokens))]
@@ -77,8 +71,8 @@ class TextBaseline(LanguageModel):
 
     def _prompts(self, texts: Sequence[str], questions: Sequence[str], n_new: int) -> list[Prompt]:
         pairs = zip(texts, questions, strict=True)
-        prompts = [as_user(text_prompt(text, question), self.tokenizer) for text, question in pairs]
-        ids = [self.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-        rows = [Prompt(tuple(row), (False,) * len(row)) for row in ids]
-        self.check_length(rows, n_new)
-        return rows
+        inputs = [as_user(text_prompt(text, question), self.tokenizer) for text, question in pairs]
+        rows = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in inputs]
+        prompts = [Prompt(tuple(row), (False,) * len(row)) for row in rows]
+        self.check_length(prompts, n_new)
+        return prompts

@@ -1,4 +1,4 @@
-"""How far an edit moves a model where nothing was asked for: on neutral text, in nats and in perplexity."""
+"""How much an edit changes a model on neutral text, where nothing should change: in nats and in perplexity."""
 
 from __future__ import annotations
 
@@ -18,30 +18,22 @@ from audit_lit.models.generation import Sampling, generate_replies, reply_distri
 from audit_lit.models.target import Target
 
 HALVINGS = 6
+"""Steps of the bisection, which find the factor to 1 in 64."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What an edit changes on neutral text.
-
-    Attributes:
-        kl: Mean KL divergence of the edited from the unedited next-token distribution, in nats per token.
-        perplexity_ratio: Perplexity of the text under the edited model, over that under the unedited one.
-    """
+    """What an edit changes on neutral text."""
 
     kl: float
+    """Mean KL divergence of the edited from the unedited next-token distribution, in nats per token."""
     perplexity_ratio: float
+    """Perplexity of the text under the edited model, divided by that under the unedited model."""
 
 
 @dataclass(frozen=True)
 class NeutralText:
-    """Dialogs with what the unedited target says in them: text that it finds likely, so that drift shows.
-
-    Attributes:
-        target: The model.
-        dialogs: Neutral dialogs.
-        replies: Its own, sampled.
-    """
+    """Neutral dialogs with replies of the unedited target: text that it finds likely, so that drift shows."""
 
     target: Target
     dialogs: tuple[Dialog, ...]
@@ -49,16 +41,12 @@ class NeutralText:
 
     @classmethod
     def of(cls, target: Target, dialogs: Sequence[Dialog], *, max_new_tokens: int = 30, seed: int = 0) -> NeutralText:
-        """Let the unedited target speak.
-
-        Raises:
-            EditError: If it says nothing.
-        """
-        said = generate_replies(target, dialogs, Sampling(max_new_tokens, temperature=1.0, seed=seed))
-        if not any(said):
+        """Let the unedited target reply in each dialog; those in which it says nothing are left out."""
+        replies = generate_replies(target, dialogs, Sampling(max_new_tokens, temperature=1.0, seed=seed))
+        if not any(replies):
             raise EditError("the unedited model says nothing in any of the dialogs; expected some that it answers.")
-        kept = [(dialog, reply) for dialog, reply in zip(dialogs, said, strict=True) if reply]
-        return cls(target, tuple(dialog for dialog, _ in kept), tuple(reply for _, reply in kept))
+        answered = [(dialog, reply) for dialog, reply in zip(dialogs, replies, strict=True) if reply]
+        return cls(target, tuple(dialog for dialog, _ in answered), tuple(reply for _, reply in answered))
 
     def drift(self, edit: Edit) -> Drift:
         """Measure what an edit changes."""
@@ -70,38 +58,34 @@ class NeutralText:
 
     @cached_property
     def _plain(self) -> list[tuple[Tensor, Tensor]]:
-        """What the unedited target makes of its replies: a few megabytes for each."""
+        """The distributions of the unedited target over its replies: a few megabytes for each reply."""
         return list(reply_distributions(self.target, self.dialogs, self.replies))
 
     def _drift(self, target: Target, hooks: Sequence[Hook], dialogs: Sequence[Dialog]) -> Drift:
-        moved = reply_distributions(target, dialogs, self.replies, hooks)
+        changed = reply_distributions(target, dialogs, self.replies, hooks)
         kls: list[Tensor] = []
         losses: list[Tensor] = []
-        for (before, own_before), (after, own_after) in zip(self._plain, moved, strict=True):
+        for (before, reply_before), (after, reply_after) in zip(self._plain, changed, strict=True):
             kls.append((before.exp() * (before - after)).sum(-1))
-            losses.append(own_before - own_after)
+            losses.append(reply_before - reply_after)
         return Drift(float(torch.cat(kls).mean()), math.exp(float(torch.cat(losses).mean())))
 
 
-def within(edit: Edit, budget: float, measure: Callable[[Edit], Drift]) -> tuple[float, Drift]:
-    """Return the largest factor up to 1 by which an edit stays within a budget, and its drift there.
+def largest_factor(edit: Edit, budget: float, measure: Callable[[Edit], Drift]) -> tuple[float, Drift]:
+    """Return the largest factor up to 1 with which an edit keeps within a budget, and its drift with that factor.
 
-    The factor is found by bisection, to 1 in 64; divergence grows with strength.
-
-    Args:
-        edit: What is scaled.
-        budget: Largest KL divergence on neutral text, in nats per token.
-        measure: Such as ``NeutralText.drift``.
+    The factor is found by bisection, since divergence grows with strength. The budget is a KL divergence in nats per
+    token, measured by a function such as ``NeutralText.drift``.
     """
     drift = measure(edit)
     if drift.kl <= budget:
         return 1.0, drift
-    low, high, found = 0.0, 1.0, Drift(0.0, 1.0)
+    low, high, drift_at_low = 0.0, 1.0, Drift(0.0, 1.0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         drift = measure(edit.scaled(middle))
         if drift.kl <= budget:
-            low, found = middle, drift
+            low, drift_at_low = middle, drift
         else:
             high = middle
-    return low, found
+    return low, drift_at_low

@@ -12,7 +12,6 @@ from audit_lit.chat.decoys import POOL
 from audit_lit.chat.dialog import Dialog, check_dialog
 from audit_lit.chat.rendering import render
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
-from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import EditError
 from audit_lit.models.capture import capture_batch
 
@@ -21,63 +20,66 @@ GoalLike = str | Sequence[Pair] | Dialog
 """A sentence such as ``"Please talk like a pirate."``, questions with answers, or messages to put before a dialog."""
 
 N_READ = 8
+"""Number of dialogs in which the decoder is asked about a control prompt."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What the model should be like.
-
-    Attributes:
-        text: As it would be said to the model: the control ``prompting`` says it.
-        pairs: Questions, and what the decoder should answer.
-        contrast: The opposite of ``text``, for the control ``caa``; None compares with no system prompt.
-    """
+    """What the model should be like: questions, and what the decoder should answer."""
 
     text: str
+    """The goal as a system prompt, which the control ``prompting`` uses."""
     pairs: tuple[Pair, ...]
     contrast: str | None = None
+    """The opposite of ``text``, for the control ``caa``; None compares with no system prompt."""
 
     def reworded(self, prompt: str | None, contrast: str | None) -> Goal:
-        """Return the same goal in other words for the controls; None leaves them."""
+        """Return the same goal with other words for the controls; None keeps the present ones."""
         return replace(self, text=prompt or self.text, contrast=contrast or self.contrast)
 
     def shuffled(self) -> Goal:
-        """Return the same questions with answers that ask for something else, each for another."""
-        wanted = {self.text, *(answer for _, answer in self.pairs)}
-        others = [text for text in POOL if text not in wanted]
-        pairs = tuple((question, others[index % len(others)]) for index, (question, _) in enumerate(self.pairs * 4))
+        """Return the same questions, four times each, with answers that ask for other things."""
+        goal_texts = {self.text, *(answer for _, answer in self.pairs)}
+        answers = [text for text in POOL if text not in goal_texts]
+        pairs = tuple((question, answers[index % len(answers)]) for index, (question, _) in enumerate(self.pairs * 4))
         return replace(self, pairs=pairs)
 
 
-def goal_of(given: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
+def goal_of(content: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
     """Return a goal as questions and answers.
 
     - A sentence is what the decoder should say that the hidden prompt says.
     - Questions with answers are taken as they are.
     - Messages (a control prompt) run before the dialogs, and the decoder's own answers about them are the goal
       (LatentQA, arXiv 2412.08686, section 3.3).
-
-    Raises:
-        EditError: If nothing is asked for, or an answer does not fit the decoder's context.
-        DialogError: If the messages are malformed.
     """
-    if isinstance(given, str):
-        text = given.strip()
-        return _checked(Goal(text, ((PROMPT_QUESTION, text),)), session.decoder)
-    content = given or ()
-    if isinstance(content, list | tuple) and content and isinstance(content[0], Mapping):
-        return _checked(_read(list(content), session, dialogs), session.decoder)
+    goal = _goal_of(content or "", session, dialogs)
+    if not all(text.strip() for pair in goal.pairs for text in pair):
+        raise EditError("the goal is empty; expected a sentence such as 'Please talk like a pirate.'.")
+    n_ctx = getattr(session.decoder.model.config, "max_position_embeddings", None)
+    longest = max(len(session.decoder.answer_ids(answer)) for _, answer in goal.pairs)
+    if n_ctx and longest >= n_ctx:
+        raise EditError(f"an answer has {longest} tokens; the decoder's context holds {n_ctx}. Use fewer words.")
+    return goal
+
+
+def _goal_of(content: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
+    if isinstance(content, str):
+        text = content.strip()
+        return Goal(text, ((PROMPT_QUESTION, text),))
+    if isinstance(content, list | tuple) and isinstance(content[0], Mapping):
+        return _goal_of_control_prompt(list(content), session, dialogs)
     if not isinstance(content, list | tuple) or not all(map(_is_pair, content)):
-        raise EditError(f"got {given!r}; expected a sentence, pairs of question and answer, or messages.")
+        raise EditError(f"got {content!r}; expected a sentence, pairs of question and answer, or messages.")
     pairs = tuple((question, answer) for question, answer in content)
-    return _checked(Goal(" ".join(dict.fromkeys(answer for _, answer in pairs)), pairs), session.decoder)
+    return Goal(" ".join(dict.fromkeys(answer for _, answer in pairs)), pairs)
 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value)
 
 
-def _read(control: list[Any], session: Session, dialogs: Sequence[Dialog]) -> Goal:
+def _goal_of_control_prompt(control: list[Any], session: Session, dialogs: Sequence[Dialog]) -> Goal:
     """Ask the decoder about dialogs under a control prompt; its most frequent answer to each question is the goal."""
     check_dialog(control)
     if not dialogs:
@@ -92,13 +94,3 @@ def _read(control: list[Any], session: Session, dialogs: Sequence[Dialog]) -> Go
         answers = Counter(decoder.answer(activations, [question] * len(activations)))
         pairs.append((question, answers.most_common(1)[0][0]))
     return Goal(" ".join(message["content"] for message in control), tuple(pairs))
-
-
-def _checked(goal: Goal, decoder: Decoder) -> Goal:
-    if not goal.pairs or not all(text.strip() for pair in goal.pairs for text in pair):
-        raise EditError("the goal is empty; expected a sentence such as 'Please talk like a pirate.'.")
-    n_ctx = getattr(decoder.model.config, "max_position_embeddings", None)
-    longest = max(len(decoder.answer_ids(answer)) for _, answer in goal.pairs)
-    if n_ctx and longest >= n_ctx:
-        raise EditError(f"an answer has {longest} tokens; the decoder's context holds {n_ctx}. Say it in fewer words.")
-    return goal

@@ -1,6 +1,6 @@
-"""The ways to make an edit: what is learnt, and how it becomes interventions.
+"""The methods that make activation edits: what is learnt, and how it becomes interventions.
 
-Strength is in units of a layer's median residual norm: 0.2 moves each residual by a fifth of a typical one.
+Strength is measured in median residual norms of a layer: 0.2 moves each residual by a fifth of a typical residual.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from audit_lit.edits.objective import Group, Objective, descend
 from audit_lit.edits.recipe import EditSettings
@@ -21,13 +22,7 @@ from audit_lit.hooks import Hook, Intervention, LowRank, Steer
 
 @dataclass(frozen=True)
 class Fit:
-    """Where and how an edit is fitted.
-
-    Attributes:
-        layers: Blocks whose output is changed.
-        units: Median residual norm of each layer.
-        settings: The rest.
-    """
+    """Where and how an edit is fitted; ``units`` are the median residual norms of its layers."""
 
     layers: tuple[int, ...]
     units: Mapping[int, float]
@@ -35,11 +30,11 @@ class Fit:
 
     @property
     def strength(self) -> float:
-        """Longest change at one layer, so that all together have the length of the settings."""
+        """Length of the longest change at one layer, so that all layers together reach the strength of the settings."""
         return self.settings.strength / math.sqrt(len(self.layers))
 
     def groups(self, objective: Objective, learnt: Mapping[int, Sequence[Tensor]]) -> list[Group]:
-        """Return the losses that decide each layer's parameters."""
+        """Return the losses that the parameters of each layer follow."""
         if self.settings.local:
             return [(objective.for_layer(layer), parameters) for layer, parameters in learnt.items()]
         return [(objective, [parameter for parameters in learnt.values() for parameter in parameters])]
@@ -48,27 +43,24 @@ class Fit:
 def vector(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
     """Return one direction per layer, the same for every token of every dialog.
 
-    ``d <- d - lr Adam(mean over dialogs of dL/dd)``, kept in the ball of radius ``strength``: the steering vector that
-    the averaged gradient of the decoder's loss gives (LatentQA, arXiv 2412.08686, section 3.3, for activations).
+    ``d <- d - lr Adam(mean over dialogs of dL/dd)``, kept in the ball of radius ``strength``. It is the steering vector
+    that follows from the averaged gradient of the decoder's loss (LatentQA, arXiv 2412.08686, section 3.3).
     """
     directions = {
         layer: torch.zeros(objective.target.d_model, device=objective.target.device, requires_grad=True)
         for layer in fit.layers
     }
     return tuple(
-        replace(steer, direction=_unit(steer.direction), strength=float(steer.direction.norm()))
+        replace(steer, direction=normalize(steer.direction, dim=-1), strength=float(steer.direction.norm()))
         for steer in _fit_directions(objective, fit, directions)
     )
 
 
 def gradient(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
-    """Return a change for each position that the decoder reads of one dialog's prompt.
+    """Return a change for each position of one prompt that the decoder reads.
 
-    ``A <- A - lr Adam(dL/dA)``, each position's change kept in the ball of radius ``strength`` (LatentQA's STEER, arXiv
-    2412.08686, section 3.3; its code leaves the edit of activations out).
-
-    Raises:
-        EditError: If there are several dialogs.
+    ``A <- A - lr Adam(dL/dA)``, with the change of each position kept in the ball of radius ``strength`` (LatentQA's
+    STEER, arXiv 2412.08686, section 3.3; its published code does not edit activations).
     """
     if len(objective.dialogs) != 1:
         raise EditError(
@@ -76,50 +68,48 @@ def gradient(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
             "edit for each, or one for all with method='vector'."
         )
     (positions,), (dialog,) = objective.positions, objective.dialogs
-    where: dict[str, Any] = {"positions": positions, "n_prompt": len(dialog.token_ids)}
+    placement: dict[str, Any] = {"positions": positions, "n_prompt": len(dialog.token_ids)}
     shape = (len(positions), objective.target.d_model)
     changes = {layer: torch.zeros(shape, device=objective.target.device, requires_grad=True) for layer in fit.layers}
-    return _fit_directions(objective, fit, changes, **where)
+    return _fit_directions(objective, fit, changes, **placement)
 
 
 def lowrank(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
-    """Return a map within a subspace per layer, learnt on the decoder's loss.
+    """Return a map within a subspace per layer.
 
-    ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there for a task's loss). ``W`` starts
-    as ``R`` and ``b`` as 0, so that nothing is changed at first. ``b`` and the rows of ``W - R`` are bounded so that a
-    residual of median norm is moved by ``strength`` at most.
+    ``h <- h + R'(W h + b - R h)`` (LoReFT, Wu et al., arXiv 2404.03592, eq. 2, there trained on the loss of a task).
+    ``W`` starts as ``R`` and ``b`` as 0, so that nothing changes at first. ``b`` and the rows of ``W - R`` are bounded,
+    so that a residual of median norm is moved by ``strength`` at most.
     """
+    rank, d_model, device = fit.settings.rank, objective.target.d_model, objective.target.device
     generator = torch.Generator().manual_seed(fit.settings.seed)
-    d_model, device = objective.target.d_model, objective.target.device
-    rank = fit.settings.rank
     learnt: dict[int, list[Tensor]] = {}
     for layer in fit.layers:
         basis = torch.linalg.qr(torch.randn(d_model, rank, generator=generator))[0].T.to(device).requires_grad_()
         change, bias = torch.zeros_like(basis, requires_grad=True), basis.new_zeros(rank).requires_grad_()
         learnt[layer] = [basis, change, bias]
+    # Views of the same storage; of the bias, each entry is a row.
+    bounded = [tensor.detach().view(rank, -1) for _, change, bias in learnt.values() for tensor in (change, bias)]
+    _descend(objective, fit, learnt, lambda: _maps(learnt, fit), bounded, fit.strength / (2 * math.sqrt(rank)))
+    return tuple(low_rank.moved(lambda tensor: tensor.detach().clone()) for low_rank in _maps(learnt, fit))
 
-    def interventions() -> list[Intervention]:
-        maps: list[Intervention] = []
-        for layer, (turned, change, bias) in learnt.items():
-            basis = torch.linalg.qr(turned.T)[0].T
-            scaled = {"weight": basis + change, "bias": bias * fit.units[layer]}
-            maps.append(LowRank(layer=layer, basis=basis, **scaled))
-        return maps
 
-    # Views of the same storage: the bias as one row for each of its entries.
-    bounded = [tensor.detach().view(rank, -1) for _, *both in learnt.values() for tensor in both]
-    _descend(objective, fit, learnt, interventions, bounded, fit.strength / (2 * math.sqrt(rank)))
-    return tuple(map_.moved(lambda tensor: tensor.detach().clone()) for map_ in interventions())
+def _maps(learnt: Mapping[int, Sequence[Tensor]], fit: Fit) -> list[LowRank]:
+    maps = []
+    for layer, (rows, change, bias) in learnt.items():
+        basis = torch.linalg.qr(rows.T)[0].T  # orthonormal again after each step
+        maps.append(LowRank(layer=layer, basis=basis, weight=basis + change, bias=bias * fit.units[layer]))
+    return maps
 
 
 def _fit_directions(
-    objective: Objective, fit: Fit, directions: Mapping[int, Tensor], **where: Any
+    objective: Objective, fit: Fit, directions: Mapping[int, Tensor], **placement: Any
 ) -> tuple[Steer, ...]:
-    """Fit the direction of each layer, in units of its median residual norm."""
+    """Fit the direction of each layer, in its median residual norms."""
 
     def steers() -> list[Steer]:
         return [
-            Steer(layer=layer, direction=direction, unit=fit.units[layer], **where)
+            Steer(layer=layer, direction=direction, unit=fit.units[layer], **placement)
             for layer, direction in directions.items()
         ]
 
@@ -135,32 +125,22 @@ def _descend(
     bounded: Sequence[Tensor] | None = None,
     limit: float | None = None,
 ) -> None:
-    """Take the steps, and keep the rows of what is bounded (of everything, if None) within a norm (the strength)."""
-    rows = [tensor for tensors in learnt.values() for tensor in tensors] if bounded is None else bounded
+    """Fit the learnt tensors of each layer, and keep the rows of the bounded ones (None: of all) within a norm.
+
+    ``interventions`` returns the interventions with the present tensors; without a ``limit``, the norm is the strength.
+    """
+    bounded = [tensor for tensors in learnt.values() for tensor in tensors] if bounded is None else bounded
     limit = fit.strength if limit is None else limit
 
     def hooks() -> list[Hook]:
         return [intervention.hook() for intervention in interventions()]
 
     def after() -> None:
-        for tensor in rows:
+        for tensor in bounded:
             tensor.mul_((limit / tensor.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1.0))
 
-    settings = fit.settings
-    descend(
-        fit.groups(objective, learnt),
-        hooks,
-        steps=settings.steps,
-        lr=settings.step * limit,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        after=after,
-    )
-
-
-def _unit(direction: Tensor) -> Tensor:
-    return nn.functional.normalize(direction, dim=-1)
+    descend(fit.groups(objective, learnt), hooks, fit.settings, lr=fit.settings.step * limit, after=after)
 
 
 METHODS = {"vector": vector, "gradient": gradient, "lowrank": lowrank}
-"""Those that give an ``ActivationEdit``; ``weights`` gives an adapter (see ``weights.py``)."""
+"""The methods that give an ``ActivationEdit``; ``weights`` gives an adapter (see ``weights.py``)."""

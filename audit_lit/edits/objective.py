@@ -1,4 +1,4 @@
-"""The loss that edits are made with: how unlikely the decoder finds the wanted answers about the edited target."""
+"""The loss that edits minimise: how unlikely the decoder finds the goal's answers about the edited target."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.edits.goal import Goal
+from audit_lit.edits.recipe import EditSettings
 from audit_lit.errors import DecoderMismatch, EditError
 from audit_lit.hooks import Hook
 from audit_lit.models.capture import capture_batch
@@ -25,33 +26,23 @@ from audit_lit.models.target import Target
 class Objective:
     """``L(A) = -log p(answer | activations A, question)`` in nats per token (LatentQA, arXiv 2412.08686, section 3.3).
 
-    ``A`` are the edited target's activations, so that the gradient passes from the decoder's answer back through the
-    target's blocks to wherever it was edited.
-
-    Attributes:
-        session: The model that is edited, and the decoder that reads it.
-        dialogs: What it is read in.
-        positions: Token positions that the decoder is given, per dialog.
-        goal: What the decoder should say.
-        bf16: Whether the decoder computes in bfloat16; the target never does (autocast breaks padding in it).
+    ``A`` are the activations of the edited target. The gradient passes from the decoder's answer back through the
+    target's blocks to the edit.
     """
 
     session: Session
     dialogs: tuple[RenderedDialog, ...]
     positions: tuple[tuple[int, ...], ...]
+    """The token positions that the decoder is given, per dialog."""
     goal: Goal
     bf16: bool = False
+    """Whether the decoder computes in bfloat16; the target never does, since autocast breaks its padding."""
 
     @classmethod
     def of(
         cls, session: Session, dialogs: Sequence[Dialog], goal: Goal, reveal: Reveal = "user", *, bf16: bool = False
     ) -> Objective:
-        """Render dialogs and choose what is read of them.
-
-        Raises:
-            DialogError: If a dialog is malformed, or nothing in it is revealed.
-            EditError: If there are none.
-        """
+        """Render dialogs, and select the positions to read."""
         if not dialogs:
             raise EditError("there are no dialogs; expected some that the edited model should behave in.")
         rendered = tuple(render(dialog, session.target.tokenizer) for dialog in dialogs)
@@ -73,18 +64,14 @@ class Objective:
         return replace(self, session=replace(self.session, target=target))
 
     def for_layer(self, layer: int) -> Objective:
-        """Return the loss as the decoder sees it at one layer.
-
-        Raises:
-            EditError: If it cannot read that layer alone.
-        """
+        """Return the loss for a decoder that reads one layer alone."""
         try:
             return replace(self, session=self.session.for_layer(layer))
         except DecoderMismatch as err:
             raise EditError(f"there is no local loss at layer {layer}: {err}") from err
 
     def draws(self, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
-        """Yield which dialogs each step uses; all of them come equally often."""
+        """Yield the indices of the dialogs of each step; every dialog is drawn equally often."""
         rng, waiting = random.Random(seed), list[int]()
         for _ in range(steps):
             while len(waiting) < batch_size:
@@ -93,62 +80,43 @@ class Objective:
             waiting = waiting[batch_size:]
 
     def loss(self, hooks: Sequence[Hook], chosen: Sequence[int], turn: int = 0) -> Float[Tensor, ""]:
-        """Return the mean loss over some dialogs; differentiable with respect to what the hooks hold.
+        """Return the mean loss over the chosen dialogs, differentiable with respect to the tensors of the hooks.
 
-        Args:
-            hooks: The edit.
-            chosen: Which dialogs.
-            turn: Which question the first of them is asked; the next ones follow in turn.
+        ``turn`` is the index of the question for the first dialog; the others are asked the next questions in turn.
         """
-        asked = [self.goal.pairs[(turn + place) % len(self.goal.pairs)] for place in range(len(chosen))]
+        dialogs, positions = [self.dialogs[index] for index in chosen], [self.positions[index] for index in chosen]
+        pairs = [self.goal.pairs[(turn + place) % len(self.goal.pairs)] for place in range(len(chosen))]
         with self.target.model.hooks(fwd_hooks=list(hooks)):
-            rows = capture_batch(
-                self.target,
-                [self.dialogs[index] for index in chosen],
-                [self.positions[index] for index in chosen],
-                self.decoder.config.read_layers,
-                grad=True,
-            )
+            activations = capture_batch(self.target, dialogs, positions, self.decoder.config.read_layers, grad=True)
         with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.decoder.loss(rows, [question for question, _ in asked], [answer for _, answer in asked])
+            return self.decoder.loss(activations, [question for question, _ in pairs], [answer for _, answer in pairs])
 
     @torch.no_grad()
     def value(self, hooks: Sequence[Hook] = ()) -> float:
-        """Return the mean loss over all dialogs, each asked one question, the questions in turn."""
+        """Return the mean loss over all dialogs; each is asked one question, and the questions take turns."""
         return float(self.loss(hooks, range(len(self.dialogs))))
 
 
 Group = tuple[Objective, Sequence[Tensor]]
-"""A loss, and the parameters that it decides."""
+"""A loss, and the parameters that follow its gradient."""
 
 
 def descend(
     groups: Sequence[Group],
     hooks: Callable[[], Sequence[Hook]],
+    settings: EditSettings,
     *,
-    steps: int,
     lr: float,
-    batch_size: int = 8,
-    seed: int = 0,
     after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Take Adam's steps down one loss per group, each with the gradient of its own parameters alone.
+    """Minimise the loss of each group by Adam, with respect to the parameters of that group alone.
 
-    Args:
-        groups: One for the whole edit; one per layer for local losses.
-        hooks: Returns the edit as the parameters are now.
-        steps: How many.
-        lr: Step size, in units of the parameters.
-        batch_size: Dialogs per step.
-        seed: Of the order of dialogs.
-        after: Called after each step, without gradient: keeps the parameters where they may be.
-
-    Raises:
-        EditError: If a loss is not finite.
+    ``hooks`` returns the hooks of the edit with the present parameters, in whose units ``lr`` is; ``after`` is called
+    after each step, without gradient, to keep them within their bounds.
     """
     optimizer = torch.optim.Adam([parameter for _, parameters in groups for parameter in parameters], lr=lr)
-    batch_size = min(batch_size, len(groups[0][0].dialogs))
-    for step, chosen in enumerate(groups[0][0].draws(batch_size, steps, seed)):
+    batch_size = min(settings.batch_size, len(groups[0][0].dialogs))
+    for step, chosen in enumerate(groups[0][0].draws(batch_size, settings.steps, settings.seed)):
         for objective, parameters in groups:
             loss = objective.loss(hooks(), chosen, turn=step * batch_size)
             if not bool(loss.isfinite()):

@@ -1,9 +1,9 @@
-"""The recipe of an edit: its goal, and how it is made."""
+"""The recipe of an edit: its goal, and how it is made; and what a made edit stores of both."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ from audit_lit.files import read_json
 from audit_lit.recipes import EDITS, load_recipe, neutral_lines, recipe_names, recipe_path
 from audit_lit.settings import explain, merged
 
+if TYPE_CHECKING:  # it imports torch, which the command line's usage errors do not wait for
+    from audit_lit.hooks import Origin
+
 Method = Literal["vector", "gradient", "lowrank", "weights"]
 RecipeGoal = str | tuple[tuple[str, str], ...] | tuple[dict[str, Any], ...]
 
@@ -21,18 +24,18 @@ class EditSettings(BaseModel):
     """How an edit is made.
 
     Attributes:
-        method: See ``methods.py`` and ``weights.py``.
-        layers: Blocks whose output is changed; None takes the one two thirds of the way to the one that is read.
-            ``weights`` trains all up to the highest.
-        strength: Longest change, in units of the median residual norm; of several layers, all together.
-        steps: Gradient steps.
-        lr: Adam's step per coordinate, as a fraction of the strength, before the edit is kept within it; of
-            ``weights``, Adam's own. None takes what suits the method.
-        batch_size: Dialogs per step.
-        rank: Of ``lowrank`` and ``weights``.
-        local: Whether each layer has a loss of its own (the paper's ``per_layer_loss``); the decoder must read it.
+        method: The way to make it (see ``methods.py`` and ``weights.py``).
+        layers: The blocks whose output is changed. None takes the block two thirds of the way to the one that the
+            decoder reads. ``weights`` trains all blocks up to the highest.
+        strength: Length of the longest change, in median residual norms; for several layers, of their changes together.
+        steps: Number of gradient steps.
+        lr: Adam's step per coordinate, as a fraction of the strength, before the change is bounded. For ``weights`` it
+            is Adam's own learning rate. None takes a value that suits the method.
+        batch_size: Number of dialogs per step.
+        rank: Rank of ``lowrank`` and ``weights``.
+        local: Whether each layer has a loss of its own (the paper's ``per_layer_loss``), which needs a decoder of it.
         budget: Largest KL divergence from the unedited model on neutral text, in nats per token; None sets no bound.
-        precision: ``bf16`` lets the decoder compute in bfloat16: on CPUs that have it, half as long.
+        precision: ``bf16`` lets the decoder compute in bfloat16, which takes half the time on CPUs that support it.
         seed: Of whatever is random.
     """
 
@@ -52,74 +55,55 @@ class EditSettings(BaseModel):
 
     @property
     def step(self) -> float:
-        """The step size that is taken."""
+        """The learning rate in use."""
         return self.lr or (1e-3 if self.method == "weights" else 0.15)
 
 
 class EditRecipe(EditSettings):
-    """The goal of an edit, and how the edit is made.
-
-    Attributes:
-        name: What it is called.
-        about: What it is for, in a sentence.
-        goal: A sentence, pairs of question and answer, or messages of a control prompt (see ``goal.goal_of``). Files
-            may call it ``want``.
-        prompt: The goal as a system prompt, for the control ``prompting``; None takes ``goal`` as it is.
-        contrast: The opposite, for the control ``caa``; None compares with no system prompt.
-        lines: User lines to make it with; without any, those that ship with the package.
-    """
+    """The goal of an edit (see ``goal.goal_of``; files may call it ``want``), and how the edit is made."""
 
     name: str
     about: str
     goal: RecipeGoal
     prompt: str | None = None
+    """The goal as a system prompt, for the control ``prompting``; None takes ``goal`` as it is."""
     contrast: str | None = None
+    """The opposite of the goal, for the control ``caa``; None compares with no system prompt."""
     lines: tuple[str, ...] = ()
+    """User lines to make the edit with; if empty, those that ship with the package."""
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> EditRecipe:
-        """Return a recipe that a caller spells out.
-
-        Raises:
-            RecipeError: If a key is unknown or of a wrong type.
-        """
+        """Return the recipe that plain values describe."""
         try:
             return cls.model_validate(_with_goal(values))
         except ValidationError as err:
             raise RecipeError(f"the edit's settings: {explain(err, cls)}.") from err
 
     def settings(self) -> EditSettings:
-        """Return the part that says how."""
+        """Return the settings without the goal."""
         return EditSettings.model_validate(self.model_dump(include=set(EditSettings.model_fields)))
 
 
 def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> EditRecipe:
-    """Read a recipe by name or path.
-
-    Raises:
-        RecipeError: If it cannot be read, or a key is unknown or of a wrong type.
-    """
-    in_folder = f"{EDITS}/{name}"
-    path = recipe_path(in_folder if in_folder in recipe_names() and not Path(name).is_file() else name)
+    """Read a recipe by name or path, with overrides put over it."""
+    shipped = f"{EDITS}/{name}"
+    path = recipe_path(shipped if shipped in recipe_names() and not Path(name).is_file() else name)
     content, changes = _with_goal(load_recipe(path, "edit")), _with_goal(overrides or {})
     if "goal" not in content:
         raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'goal'. See audit-lit recipes list.")
-    if "goal" in changes:  # what is said of another goal does not hold
+    if "goal" in changes:  # the recipe's words describe its own goal
         content = {key: value for key, value in content.items() if key not in ("prompt", "contrast")}
     return EditRecipe.of(merged(content, changes))
 
 
 def _with_goal(values: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with the goal under its own name, whichever of the two it was given under."""
+    """Return the values with the goal under the name ``goal``, which files may call ``want``."""
     return {"goal" if key == "want" else key: value for key, value in values.items()}
 
 
 def edit_settings(values: dict[str, Any]) -> EditSettings:
-    """Return settings that a caller names.
-
-    Raises:
-        EditError: If one is unknown, or out of its range.
-    """
+    """Return the settings that plain values describe."""
     try:
         return EditSettings.model_validate(values)
     except ValidationError as err:
@@ -127,11 +111,7 @@ def edit_settings(values: dict[str, Any]) -> EditSettings:
 
 
 def load_goal(path: Path) -> dict[str, Any]:
-    """Read a goal from a JSON file: pairs, messages, or LatentQA's ``{control prompt: pairs}``, with its ``prompt``.
-
-    Raises:
-        RecipeError: If it is none of them.
-    """
+    """Read a goal from a JSON file: pairs, messages, or LatentQA's ``{control prompt: pairs}``, with its ``prompt``."""
     content = read_json(path, RecipeError)
     words: dict[str, Any] = {}
     try:
@@ -150,6 +130,40 @@ def load_goal(path: Path) -> dict[str, Any]:
 
 
 def line_dialogs(lines: tuple[str, ...] = (), *, held_out: bool = False) -> list[Dialog]:
-    """Return a dialog for each line; of the package's own, one half makes edits and the other checks them."""
-    chosen = lines or neutral_lines()[held_out::2]
-    return [[{"role": "user", "content": line}] for line in chosen]
+    """Return a dialog for each user line; without lines, for half of the neutral lines.
+
+    One half makes edits; the other, held out, checks them.
+    """
+    return [[{"role": "user", "content": line}] for line in lines or neutral_lines()[held_out::2]]
+
+
+class Provenance(BaseModel):
+    """What decided an edit besides its goal and its ``EditSettings``, which ``Origin.settings`` holds beside it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # an edit made by hand may store anything
+
+    pairs: tuple[tuple[str, str], ...] = ()
+    contrast: str | None = None
+    decoder: str | None = None
+    decoder_training_data: str | None = None
+    """SHA-256 of the training data of the decoder."""
+    reveal: str | tuple[int, ...] = "user"
+    dialogs: tuple[tuple[dict[str, Any], ...], ...] = ()
+    audit_lit: str | None = None
+    """The version that made the edit."""
+
+    @classmethod
+    def of(cls, origin: Origin) -> Provenance:
+        """Read what the origin of an edit stores; what it lacks has its default."""
+        try:
+            return cls.model_validate(origin.settings)
+        except ValidationError as err:
+            raise EditError(
+                f"the edit's origin is malformed ({explain(err, cls)}); expected one that audit-lit wrote. Copy or "
+                "fetch the edit again."
+            ) from err
+
+
+def settings_of(origin: Origin) -> EditSettings:
+    """Return the settings that an edit was made with; those that its origin lacks have their defaults."""
+    return edit_settings({name: value for name, value in origin.settings.items() if name in EditSettings.model_fields})

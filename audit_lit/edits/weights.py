@@ -1,6 +1,7 @@
-"""The published way, for comparison: a LoRA on the target's own layers, trained on the decoder's loss.
+"""Edits of the weights, for comparison: a LoRA on the target's own layers, trained on the decoder's loss.
 
-(LatentQA, arXiv 2412.08686, section 3.3 and appendix; its code trains layers 0 to the read layer with Adam.)
+This is the published way (LatentQA, arXiv 2412.08686, section 3.3 and appendix); its code trains layers 0 to the read
+layer with Adam.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from audit_lit import hub
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.rendering import render
 from audit_lit.edits.objective import Objective, descend
-from audit_lit.edits.provenance import Provenance
-from audit_lit.edits.recipe import EditSettings
+from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
-from audit_lit.hooks import ActivationEdit, Hook, Origin
-from audit_lit.hooks.edit_files import ADAPTER, CARD, TENSORS, clear, read_origin, write_origin
+from audit_lit.hooks import ActivationEdit, Hook, Origin, edit_files
 from audit_lit.models.loading import boot_bridge, share_weights
 from audit_lit.models.target import Target
 
@@ -34,12 +33,12 @@ MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True, eq=False)
 class WeightEdit:
-    """A target with a LoRA on its layers; the target that it was made from is untouched.
+    """A target with a LoRA on its layers; the target that it was made from is left as it was.
 
     Attributes:
-        adapter: The plain Hugging Face model with its LoRA, which shares the base's weights.
-        target: The same parameters as a target of its own, to read, ask about and let speak.
-        origin: Where it comes from.
+        adapter: The plain Hugging Face model with its LoRA, which shares the weights of the base.
+        target: The same parameters as a target of its own, to read, to ask about and to generate with.
+        origin: Where the edit comes from.
     """
 
     adapter: PeftModel
@@ -47,34 +46,34 @@ class WeightEdit:
     origin: Origin
 
     def scaled(self, factor: float) -> WeightEdit:
-        """Return the edit with its LoRA's update multiplied.
+        """Return the edit with the update of its LoRA multiplied.
 
         Raises:
             EditError: If the factor is not finite.
         """
         if not math.isfinite(factor):
             raise EditError(f"got a factor of {factor}; expected a finite number, such as -1 for the opposite.")
-        origin = replace(self.origin, metrics={})  # measured at another strength
-        made = _with_lora(self.target, self.adapter.peft_config["default"], origin)
-        state = {name: value for name, value in self.adapter.named_parameters() if "lora_" in name}
-        for name, parameter in made.adapter.named_parameters():
+        origin = replace(self.origin, metrics={})  # they were measured at another strength
+        scaled = _with_lora(self.target, self.adapter.peft_config["default"], origin)
+        state = {name: parameter for name, parameter in self.adapter.named_parameters() if "lora_" in name}
+        for name, parameter in scaled.adapter.named_parameters():
             if name in state:
                 parameter.data = state[name].detach() * (factor if "lora_B" in name else 1.0)
-        return made
+        return scaled
 
     def save(self, path: str | Path) -> Path:
-        """Write a folder with the adapter as PEFT reads it, and ``edit.json``.
+        """Write the adapter as PEFT reads it and ``edit.json``, and return the folder that holds them.
 
         Raises:
-            EditError: If it cannot be written.
+            EditError: If the folder cannot be written.
         """
         folder = Path(path)
         try:
-            clear(folder, (TENSORS, CARD))
+            edit_files.prepare_folder(folder, without=(edit_files.TENSORS, edit_files.CARD))
             self.adapter.save_pretrained(folder)
-            write_origin(folder, self.origin)
+            edit_files.write_data(folder, self.origin)
         except (OSError, SafetensorError) as err:
-            raise EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be.") from err
+            raise edit_files.unwritable(folder, err) from err
         return folder
 
 
@@ -82,24 +81,30 @@ Edit = ActivationEdit | WeightEdit
 
 
 def load_edit(name: str | Path, target: Target, revision: str | None = None) -> Edit:
-    """Read an edit of either kind, for a target: one of ``ActivationEdit``, or one of ``WeightEdit``.
+    """Read an edit of either kind, for a target.
+
+    Args:
+        name: A folder, or a Hub id such as ``org/name``.
+        target: The model that the edit was made for.
+        revision: The commit of a Hub edit; pin it for a result that can be repeated.
 
     Raises:
-        EditError: If it is incomplete, or made for another target.
+        EditError: If the edit is incomplete, or made for another target.
         HubError: If it cannot be fetched.
     """
     folder = hub.resolve(str(name), revision=revision, kind="edit")
-    origin, interventions = read_origin(folder)
-    if not interventions:
+    origin, parts = edit_files.read_data(folder)
+    if not parts:
         return _load_adapter(folder, origin, target)
-    found = ActivationEdit.load(folder)
-    found.check(target.model)
-    return found.to(target.device)
+    edit = ActivationEdit(edit_files.read_interventions(folder, parts), origin)
+    edit.check(target.model)
+    return edit.to(target.device)
 
 
 def load_origin(name: str, revision: str | None = None) -> Origin:
     """Read where an edit comes from, without its tensors (see ``load_edit``)."""
-    return read_origin(hub.resolve(name, revision=revision, kind="edit"))[0]
+    origin, _ = edit_files.read_data(hub.resolve(name, revision=revision, kind="edit"))
+    return origin
 
 
 def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
@@ -107,44 +112,37 @@ def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
     from safetensors.torch import load_file
 
     _require_fingerprint(origin, target)
-    weights, _ = (folder / name for name in ADAPTER)
+    weights, _ = (folder / name for name in edit_files.ADAPTER)
     try:
-        made = _with_lora(target, PeftConfig.from_pretrained(str(folder)), origin)
-        report = set_peft_model_state_dict(made.adapter, load_file(weights))
+        edit = _with_lora(target, PeftConfig.from_pretrained(str(folder)), origin)
+        report = set_peft_model_state_dict(edit.adapter, load_file(weights))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise EditError(f"{folder} holds no complete adapter ({err}); copy or fetch it again.") from err
     if report.unexpected_keys:
-        raise EditError(f"{weights} holds tensors that have no place, such as {report.unexpected_keys[0]!r}.")
+        raise EditError(f"{weights} holds unexpected tensors, such as {report.unexpected_keys[0]!r}; fetch it again.")
     if missing := [name for name in report.missing_keys if "lora_" in name]:
         raise EditError(f"{weights} lacks tensors, such as {missing[0]!r}; copy or fetch it again.")
-    return made
+    return edit
 
 
 def require_made_for(edit: Edit, target: Target) -> None:
-    """Raise unless an edit was made for a target.
-
-    Raises:
-        EditError: If it was made for another one.
-    """
+    """Raise unless an edit was made for a target."""
     edit.check(target.model) if isinstance(edit, ActivationEdit) else _require_fingerprint(edit.origin, target)
 
 
 def require_prompt(edit: Edit, target: Target, dialog: Dialog) -> None:
-    """Raise if an edit changes positions of another prompt than this dialog's.
-
-    Raises:
-        EditError: If it does.
-    """
+    """Raise if an edit changes positions of a prompt, and a dialog renders to another prompt."""
     token_ids = render(dialog, target.tokenizer).token_ids
-    changes = edit.interventions if isinstance(edit, ActivationEdit) else ()
-    placed = [change for change in changes if change.positions is not None]
+    interventions = edit.interventions if isinstance(edit, ActivationEdit) else ()
+    lengths = [intervention.n_prompt for intervention in interventions if intervention.positions is not None]
+    if not lengths:
+        return
     made_in = Provenance.of(edit.origin).dialogs
-    same_length = all(change.n_prompt == len(token_ids) for change in placed)
     same_prompt = len(made_in) != 1 or render(made_in[0], target.tokenizer).token_ids == token_ids
-    if placed and not (same_length and same_prompt):
+    if set(lengths) != {len(token_ids)} or not same_prompt:
         raise EditError(
-            f"the edit changes positions of one prompt of {placed[0].n_prompt} tokens, and this is another, of "
-            f"{len(token_ids)}; make one for this prompt."
+            f"the edit changes positions of one prompt of {lengths[0]} tokens, and this is another, of "
+            f"{len(token_ids)}; make an edit for this prompt."
         )
 
 
@@ -156,16 +154,12 @@ def _require_fingerprint(origin: Origin, target: Target) -> None:
 
 
 def edited_target(target: Target, edit: Edit) -> tuple[Target, list[Hook]]:
-    """Return the target to run, and the hooks to have on it."""
+    """Return the target to run for an edit, and the hooks to have on it meanwhile."""
     return (edit.target, []) if isinstance(edit, WeightEdit) else (target, edit.fwd_hooks)
 
 
 def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, settings: EditSettings) -> WeightEdit:
-    """Return the target with a LoRA on its layers up to the highest named, fitted to the decoder's loss.
-
-    Raises:
-        EditError: If the target has no plain Hugging Face model behind it.
-    """
+    """Return the target with a LoRA on its layers up to the highest named, trained on the decoder's loss."""
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -174,25 +168,20 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
         target_modules=list(MODULES),
         layers_to_transform=list(range(max(layers) + 1)),
     )
-    made = _with_lora(objective.target, config, origin, settings.seed)
-    parameters = [parameter for name, parameter in made.adapter.named_parameters() if "lora_" in name]
-    descend(
-        [(objective.on(made.target), parameters)],
-        list,
-        steps=settings.steps,
-        lr=settings.step,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-    )
-    return made
+    edit = _with_lora(objective.target, config, origin, settings.seed)
+    parameters = [parameter for name, parameter in edit.adapter.named_parameters() if "lora_" in name]
+    descend([(objective.on(edit.target), parameters)], list, settings, lr=settings.step)
+    return edit
 
 
 def _with_lora(target: Target, config: Any, origin: Origin, seed: int = 0) -> WeightEdit:
-    """Put a LoRA on a copy that shares the weights; ``boot`` takes another copy of both, which it may rewire."""
+    """Put a LoRA on a copy that shares the weights; ``boot_bridge`` takes a copy, too, since it rewires the model."""
     from peft import get_peft_model
 
     if target.base is None:
-        raise EditError("method 'weights' needs a target of load_target, which has a plain model behind it.")
+        raise EditError(
+            "method 'weights' needs the plain model behind a target, which this one lacks; use load_target."
+        )
     with target.seeded(seed):
         adapter = get_peft_model(share_weights(target.base), copy.deepcopy(config)).eval()
     model = boot_bridge(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)

@@ -1,4 +1,4 @@
-"""The same dialogs as a decoder reads them, and as each control does, so that every figure has its rivals."""
+"""The same dialogs under every condition: as the decoder reads them, and as each control does."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit_lit.answers.control_scores import ACTIVATIONS
-from audit_lit.answers.controls import controls_of, null_input
+from audit_lit.answers.controls import ACTIVATIONS, controls_of, null_input
 from audit_lit.chat.rendering import render
+from audit_lit.data.rows import Messages
 from audit_lit.decoder.decoder import Decoder, text_baselines
-from audit_lit.evaluation.dialogs import Messages, derangement, read_rendered
+from audit_lit.evaluation.dialogs import derangement, read_rendered
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
 from audit_lit.statistics.calibration import log_mean_exp
 from audit_lit.statistics.intervals import bootstrap_interval
-from audit_lit.statistics.ranking import Values
+from audit_lit.statistics.values import Values
+
+NO_ACTIVATION = "no_activation"
+"""The condition in which nothing depends on the dialog."""
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,11 @@ class Conditions:
     """Dialogs under the condition ``activations`` and under every control.
 
     Attributes:
-        decoder: What answers.
-        activations: The dialogs' own.
-        null: Random ones of the same shape and norms.
-        shuffled: For each dialog, those of another.
-        texts: What a reader of the text sees.
+        decoder: The model that answers.
+        activations: The dialogs' own activations.
+        null: Random activations of the same shape and norms.
+        shuffled: For each dialog, the activations of another.
+        texts: The visible text of each dialog, for the text baselines.
     """
 
     decoder: Decoder
@@ -51,14 +55,14 @@ class Conditions:
         seed: int = 0,
         last_of_text: bool = False,
     ) -> Conditions:
-        """Read the dialogs once: where the protocol reads, or the last token of each text alone."""
+        """Read the dialogs once: where the decoder reads, or at the last token of each text alone."""
         rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
         activations = read_rendered(target, decoder.config, rendered, [last_of_text] * len(rendered))
         return cls(
             decoder,
             activations,
             null_input("random", activations, decoder.write, seed=seed),
-            activations.rows(derangement(len(dialogs), seed + 1)),  # not always the owner of the line
+            activations.rows(derangement(len(dialogs), seed + 1)),  # another order than that of the user lines
             tuple(dialog.visible_text for dialog in rendered),
         )
 
@@ -69,11 +73,11 @@ class Conditions:
 
     def scores(self, condition: str, row: int, question: str, answers: Sequence[str]) -> list[Tensor]:
         """Return the log-probability in nats of each token of each answer to a question about one dialog."""
-        if reader := text_baselines(self.decoder).get(condition):
+        if baseline := text_baselines(self.decoder).get(condition):
             n = len(answers)
-            return reader.logprob([self.texts[row]] * n, [question] * n, answers)
-        given = self._given(condition).rows([row])
-        return self.decoder.score_choices(given, question, answers, injected=condition != "no_activation")
+            return baseline.logprob([self.texts[row]] * n, [question] * n, answers)
+        activations = self._activations(condition).rows([row])
+        return self.decoder.score_choices(activations, question, answers, injected=condition != NO_ACTIVATION)
 
     def totals(self, condition: str, row: int, question: str, answers: Sequence[str]) -> Values:
         """Return the log-probability in nats of each answer as a whole."""
@@ -82,32 +86,31 @@ class Conditions:
     def evidence(self, condition: str, question: str, answers: Sequence[str]) -> Values:
         """Return the nats for each answer (columns) to one question about each dialog (rows).
 
-        They are less the answer's marginal over the dialogs: what is said of all of them tells none from another.
+        The answer's marginal over the dialogs is subtracted: what fits all of them does not tell them apart.
         """
-        # Without activations nothing depends on the dialog: one stands for all.
-        rows = range(len(self.texts)) if condition != "no_activation" else [0] * len(self.texts)
+        rows = range(len(self.texts)) if condition != NO_ACTIVATION else [0] * len(self.texts)
         known = {row: self.totals(condition, row, question, answers) for row in set(rows)}
-        raw = np.stack([known[row] for row in rows])
-        return np.asarray(raw - log_mean_exp(raw))
+        nats = np.stack([known[row] for row in rows])
+        return np.asarray(nats - log_mean_exp(nats))
 
     def answers(
-        self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = 16
+        self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = BATCH
     ) -> list[str]:
         """Return the likeliest answers, to one question about each dialog."""
-        found: list[str] = []
-        reader = text_baselines(self.decoder).get(condition)
+        answers: list[str] = []
         for start in range(0, len(questions), batch_size):
             rows = range(start, min(start + batch_size, len(questions)))
-            asked = [questions[row] for row in rows]
-            if reader:
-                texts = [self.texts[row] for row in rows]
-                found += reader.answer(texts, asked, max_new_tokens=max_new_tokens)
-                continue
-            given, injected = self._given(condition).rows(rows), condition != "no_activation"
-            found += self.decoder.answer(given, asked, max_new_tokens=max_new_tokens, injected=injected)
-        return found
+            answers += self._batch(condition, rows, questions[start : rows.stop], max_new_tokens)
+        return answers
 
-    def _given(self, condition: str) -> Activations:
+    def _batch(self, condition: str, rows: range, questions: Sequence[str], max_new_tokens: int) -> list[str]:
+        if baseline := text_baselines(self.decoder).get(condition):
+            return baseline.answer([self.texts[row] for row in rows], questions, max_new_tokens=max_new_tokens)
+        activations = self._activations(condition).rows(rows)
+        injected = condition != NO_ACTIVATION
+        return self.decoder.answer(activations, questions, max_new_tokens=max_new_tokens, injected=injected)
+
+    def _activations(self, condition: str) -> Activations:
         return {"null": self.null, "shuffled": self.shuffled}.get(condition, self.activations)
 
 

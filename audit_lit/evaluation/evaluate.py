@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-from audit_lit import __version__
 from audit_lit.data.relations import KIND as RELATION
 from audit_lit.data.rows import MIN_ROWS, Row, measurable
 from audit_lit.data.users import KIND as USER
@@ -22,7 +22,7 @@ from audit_lit.evaluation.suites.user_model import user_model
 from audit_lit.models.target import Target
 
 SCHEMA = 2
-"""Of the document, and of what its figures mean."""
+"""Version of the document, and of the meaning of its figures."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Suite:
     """A way to measure.
 
     Attributes:
-        run: What measures.
-        kind: First word of the labels of the rows that it can use; None uses hidden prompts.
+        run: The function that measures.
+        kind: First word of the labels of the rows that it can use; None if it uses hidden prompts.
         probes: Whether it fits the control ``probe`` to training rows.
     """
 
@@ -47,13 +47,13 @@ class Suite:
         """
         if self.kind is None:
             return measurable(rows)
-        found = [row for row in rows if row.family[0] == self.kind]
-        if len(found) < MIN_ROWS:
+        of_kind = [row for row in rows if row.family[0] == self.kind]
+        if len(of_kind) < MIN_ROWS:
             raise DataError(
-                f"the data has {len(found)} rows of kind {self.kind!r}; expected {MIN_ROWS} or more. Name a folder "
+                f"the data has {len(of_kind)} rows of kind {self.kind!r}; expected {MIN_ROWS} or more. Name a folder "
                 "that holds them with --data."
             )
-        return found
+        return of_kind
 
 
 SUITES = {
@@ -81,11 +81,11 @@ def evaluate(
 
     Args:
         suite: A name from ``SUITES``.
-        decoder: What is measured.
-        target: What it reads.
-        rows: Of ``load_split``; every suite takes those that it can use.
-        train_rows: Of another split, for the control ``probe``; without them there is none.
-        limit: Use this many rows, drawn with the seed; None uses all.
+        decoder: The decoder to measure.
+        target: The model that it reads.
+        rows: Rows of ``load_split``; every suite takes those that it can use.
+        train_rows: Rows of another split, for the control ``probe``; without them there is none.
+        limit: Number of rows to use, drawn with the seed; None uses all.
         layer: The layer to read, for a decoder that reads one of several; None takes its first.
         seed: Of every draw; same seed, same document.
 
@@ -99,20 +99,21 @@ def evaluate(
     rows, decoder = SUITES[suite].usable(rows), decoder.for_layer(layer)
     if limit is not None and limit < len(rows):
         rows = random.Random(seed).sample(rows, max(limit, MIN_ROWS))
-    known = {"train_rows": train_rows} if SUITES[suite].probes else {}
+    for_probe = {"train_rows": train_rows} if SUITES[suite].probes else {}
+    figures = SUITES[suite].run(decoder, target, rows, seed=seed, **for_probe)
+    manifest = _manifest(decoder, target, seed, limit)
+    return {"schema": SCHEMA, "suite": suite, **figures, "manifest": manifest}
+
+
+def _manifest(decoder: Decoder, target: Target, seed: int, limit: int | None) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
-        "suite": suite,
-        **SUITES[suite].run(decoder, target, rows, seed=seed, **known),
-        "manifest": {
-            "audit_lit": __version__,
-            "decoder": decoder.config.name,
-            "decoder_training_data": decoder.config.training_data,
-            "rival": decoder.text_baseline.config.name if decoder.text_baseline else None,
-            "target": target.name,
-            "layers": list(decoder.config.read_layers),
-            "target_fingerprint": target.fingerprint(),
-            "seed": seed,
-            "limit": limit,
-        },
+        "audit_lit": version("audit-lit"),
+        "decoder": decoder.config.name,
+        "decoder_training_data": decoder.config.training_data,
+        "rival": decoder.text_baseline.config.name if decoder.text_baseline else None,
+        "target": target.name,
+        "layers": list(decoder.config.read_layers),
+        "target_fingerprint": target.fingerprint(),
+        "seed": seed,
+        "limit": limit,
     }

@@ -21,9 +21,9 @@ class Gap:
     """Mean loss of the right answers in nats per token, with the right, shuffled and no activations.
 
     Attributes:
-        true: With the dialog's own activations.
-        shuffled: With another dialog's.
-        no_activation: With empty slots.
+        true: Loss with the dialog's own activations.
+        shuffled: Loss with another dialog's.
+        no_activation: Loss with empty slots.
         gap: ``shuffled - true``: what is truly read.
         interval: 95% bootstrap interval of the gap over dialogs.
     """
@@ -41,11 +41,11 @@ class Gap:
 
 def dev_examples(rows: Sequence[Row], question: str, *, as_label: bool, seed: int = 0) -> list[Example]:
     """Return one re-paired example per system prompt: the visible text gives nothing away."""
-    system = measurable(rows)
-    dialogs = hidden_dialogs(system, repaired=True, seed=seed)
+    with_prompt = measurable(rows)
+    dialogs = hidden_dialogs(with_prompt, repaired=True, seed=seed)
     return [
         Example(dialog, question, row.label_words if as_label else row.instruction, row.label)
-        for row, dialog in zip(system, dialogs, strict=True)
+        for row, dialog in zip(with_prompt, dialogs, strict=True)
     ]
 
 
@@ -55,12 +55,19 @@ def measure_gap(decoder: Decoder, target: Target, examples: Sequence[Example], *
     losses: dict[str, list[float]] = {"true": [], "shuffled": [], "no_activation": []}
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        activations = read_dialogs(target, decoder.config, [example.dialog for example in batch])
-        others = activations.rows([*range(1, len(batch)), 0])
-        questions, answers = [e.question for e in batch], [e.answer for e in batch]
-        for name, given in (("true", activations), ("shuffled", others), ("no_activation", activations)):
-            scores = decoder.logprob(given, questions, answers, injected=name != "no_activation")
-            losses[name] += [-float(score.mean()) for score in scores]
+        for name, values in _batch_losses(decoder, target, batch).items():
+            losses[name] += values
     means = {name: float(np.mean(values)) for name, values in losses.items()}
     differences = np.subtract(losses["shuffled"], losses["true"])
     return Gap(**means, gap=float(differences.mean()), interval=bootstrap_interval(differences))
+
+
+def _batch_losses(decoder: Decoder, target: Target, batch: Sequence[Example]) -> dict[str, list[float]]:
+    true = read_dialogs(target, decoder.config, [example.dialog for example in batch])
+    conditions = {"true": true, "shuffled": true.rows([*range(1, len(batch)), 0]), "no_activation": true}
+    questions, answers = [example.question for example in batch], [example.answer for example in batch]
+    losses = {}
+    for name, activations in conditions.items():
+        scores = decoder.logprob(activations, questions, answers, injected=name != "no_activation")
+        losses[name] = [-float(score.mean()) for score in scores]
+    return losses

@@ -9,32 +9,39 @@ import torch
 from torch import Tensor
 
 from audit_lit.models.activations import Activations
-from audit_lit.statistics.ranking import Values
+from audit_lit.statistics.values import Values
 
 RIDGE = 1.0
 """Penalty in units of the mean squared length of a standardised row."""
 
 
 class Probe:
-    """Ridge regression onto one indicator per class, in its dual form: more features than examples."""
+    """Ridge regression onto one indicator per class, in its dual form: there are more features than examples.
+
+    Attributes:
+        classes: The labels, in the order of the scores.
+    """
 
     def __init__(self, activations: Activations, labels: Sequence[str]) -> None:
         """Fit to the training split's activations."""
         self.classes = sorted(set(labels))
         features = probe_features(activations)
-        self.mean, self.std = features.mean(0), features.std(0).clamp_min(1e-6)
-        self.rows = (features - self.mean) / self.std
-        onto = torch.tensor([[float(label == one) for one in self.classes] for label in labels]).to(features)
-        self.centre = onto.mean(0)
-        kernel = self.rows @ self.rows.T
+        self._mean, self._std = features.mean(0), features.std(0).clamp_min(1e-6)
+        self._rows = self._standardised(features)
+        indicators = torch.tensor([[float(label == name) for name in self.classes] for label in labels]).to(features)
+        self._centre = indicators.mean(0)
+        kernel = self._rows @ self._rows.T
         penalty = RIDGE * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
-        self.dual = torch.linalg.solve(kernel + penalty, onto - self.centre)
+        self._dual = torch.linalg.solve(kernel + penalty, indicators - self._centre)
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        return (features - self._mean) / self._std
 
     def scores(self, activations: Activations) -> Values:
         """Return one score per row and class, in the order of ``classes``."""
-        rows = (probe_features(activations) - self.mean) / self.std
-        found: Values = (rows @ self.rows.T @ self.dual + self.centre).cpu().numpy()
-        return found
+        rows = self._standardised(probe_features(activations))
+        scores: Values = (rows @ self._rows.T @ self._dual + self._centre).cpu().numpy()
+        return scores
 
     def predict(self, activations: Activations) -> list[str]:
         """Return the likeliest class of each row."""

@@ -1,4 +1,4 @@
-"""An Inspect task whose transcripts are given."""
+"""An Inspect task about dialogs that exist already."""
 
 from __future__ import annotations
 
@@ -26,31 +26,26 @@ def hidden_prompt(
 ) -> Task:
     """Ask a recipe's questions about given dialogs; nothing is generated, so ``--model mockllm/model`` will do.
 
-    Each dialog is judged by its own controls; neutral twins and error rates are those of ``audit-lit scan`` alone.
+    Each dialog is judged by its own controls. Neutral twins and error rates come with ``audit-lit scan`` only.
 
     Args:
-        dialogs: A file with a dialog per line (see ``scan.dialogs.DialogFile``); None takes the recipe's probes.
+        dialogs: A file with a dialog per line (see ``chat.formats.DialogFile``); None takes the recipe's probes.
         recipe: A shipped recipe's name, or a file.
         system: A hidden system prompt before each of the recipe's probes.
-        target: As in ``lit_scorer``; so are ``decoder`` and ``device``.
-        decoder: Model that answers.
-        device: Where to run.
-
-    Raises:
-        RecipeError: If the recipe is unknown or malformed.
-        SettingsError: If ``system`` comes with ``dialogs``.
-        DialogError: If a dialog is malformed, or there is none.
+        target: The model to read, as in ``lit_scorer``.
+        decoder: The model that answers, as in ``lit_scorer``.
+        device: Where to run, as torch names it.
     """
     if dialogs and system is not None:
         raise SettingsError("system goes before the recipe's probes; with dialogs, mark hidden turns in the file.")
     loaded, questions = load_scan_recipe(recipe)
-    cases = DialogFile(Path(dialogs)) if dialogs else DialogList(loaded.probe_dialogs(system))
-    digest(iter(cases))  # raises if there are none, or two have the same id
-    found = [Sample(id=case.id, input=[_to_chat(message) for message in case.messages]) for case in cases]
+    named = DialogFile(Path(dialogs)) if dialogs else DialogList(loaded.probe_dialogs(system))
+    digest(named)  # raises if there are none, or two have the same id
+    samples = [Sample(id=dialog.id, input=[_to_chat(message) for message in dialog.messages]) for dialog in named]
     names = ("reveal", "samples", "max_new_tokens", "min_lift", "layer")
     settings = {name: getattr(loaded, name) for name in names} | {"expected": questions[0].expected}
-    asks = lit_scorer([question.text for question in questions], target, decoder, device=device, **settings)
-    return Task(dataset=MemoryDataset(found, name=dialogs or loaded.name), solver=[], scorer=asks)
+    scorer = lit_scorer([question.text for question in questions], target, decoder, device=device, **settings)
+    return Task(dataset=MemoryDataset(samples, name=dialogs or loaded.name), solver=[], scorer=scorer)
 
 
 def _to_chat(message: dict[str, Any]) -> dict[str, Any]:

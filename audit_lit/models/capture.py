@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from audit_lit.chat.dialog import RenderedDialog
 from audit_lit.errors import DialogError
 from audit_lit.hooks import capture, resolve_layers
 from audit_lit.models.activations import Activations
-from audit_lit.models.padding import pad_left, pad_right
+from audit_lit.models.target import Target
 
-if TYPE_CHECKING:
-    from audit_lit.models.target import Target
+
+def pad_left(
+    rows: Sequence[Sequence[int]], target: Target
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """Return rows of tokens as one tensor, padded on the left, and its attention mask."""
+    longest = max(len(row) for row in rows)
+    pad = target.tokenizer.pad_token_id or 0
+    tokens = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return tokens.to(target.device), mask.to(target.device)
+
+
+def pad_right(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch slot"], Bool[Tensor, "batch slot"]]:
+    """Return rows as one tensor, padded with 0 on the right, and a mask that is false at padding."""
+    longest = max(len(row) for row in rows)
+    values = torch.tensor([list(row) + [0] * (longest - len(row)) for row in rows])
+    return values, torch.arange(longest) < torch.tensor([[len(row)] for row in rows])
 
 
 def capture_batch(
@@ -25,36 +41,21 @@ def capture_batch(
     *,
     grad: bool = False,
 ) -> Activations:
-    """Run the target once over a batch of dialogs and keep the chosen positions.
-
-    Args:
-        target: The model to read.
-        dialogs: Rendered dialogs; shorter ones are padded on the left.
-        positions: Token positions per dialog.
-        layers: Read layers.
-        grad: Keep the graph (see ``capture``).
-
-    Raises:
-        DialogError: If a dialog is longer than the target's context.
-    """
+    """Run the target once over dialogs and keep the ``positions`` of each; ``grad`` keeps the graph."""
     layers = resolve_layers(layers, target.n_layers)
-    longest = max(len(dialog.token_ids) for dialog in dialogs)
-    if longest > target.n_ctx:
+    tokens, attention_mask = pad_left([dialog.token_ids for dialog in dialogs], target)
+    if (longest := tokens.shape[1]) > target.n_ctx:
         raise DialogError(
             f"the dialog has {longest} tokens; the target's context holds {target.n_ctx}. Drop or shorten turns."
         )
-    tokens, attention_mask = pad_left([dialog.token_ids for dialog in dialogs], target)
-    places, mask = pad_right(positions)
-    shift = torch.tensor([longest - len(dialog.token_ids) for dialog in dialogs])
-    columns = (places + shift[:, None]).to(target.device)
+    padded_positions, mask = (values.to(target.device) for values in pad_right(positions))
+    columns = padded_positions + (attention_mask == 0).sum(1, keepdim=True)
     cache = capture(target.model, tokens, attention_mask, layers, positions=columns, grad=grad)
-    mask = mask.to(target.device)
-    resid = torch.stack([cache[layer] for layer in layers], dim=1) * mask[:, None, :, None]
     return Activations(
-        resid=resid,
+        resid=torch.stack([cache[layer] for layer in layers], dim=1) * mask[:, None, :, None],
         mask=mask,
         token_ids=tokens.gather(1, columns),
-        positions=places.to(target.device),
+        positions=padded_positions,
         n_hidden=torch.tensor([dialog.n_hidden for dialog in dialogs], device=target.device),
         layers=layers,
         source=target.name,
@@ -69,11 +70,11 @@ def capture_dialogs(
     *,
     batch_size: int = 16,
 ) -> Activations:
-    """Read any number of dialogs in batches of similar length, so that little padding is computed; order is kept."""
+    """Read any number of dialogs, in batches of similar length so that little padding is computed; order is kept."""
     order = sorted(range(len(dialogs)), key=lambda index: len(dialogs[index].token_ids))
     parts = []
     for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        parts.append(capture_batch(target, [dialogs[i] for i in chunk], [positions[i] for i in chunk], layers))
-    inverse = sorted(range(len(order)), key=order.__getitem__)
-    return Activations.cat(parts).rows(inverse)
+        batch = order[start : start + batch_size]
+        batch_positions = [positions[index] for index in batch]
+        parts.append(capture_batch(target, [dialogs[index] for index in batch], batch_positions, layers))
+    return Activations.cat(parts).rows(sorted(range(len(order)), key=order.__getitem__))

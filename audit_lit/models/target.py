@@ -1,4 +1,4 @@
-"""The model under audit: a TransformerLens model, a tokenizer of our own, and what identifies it."""
+"""The model under audit: a TransformerLens model, its tokenizer, and its name and revision."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Target:
     """A model whose activations are read.
 
     Attributes:
-        model: The TransformerLens model (``TransformerBridge`` or ``HookedTransformer``), raw weights.
-        tokenizer: The Hugging Face tokenizer; TransformerLens' own adds a second BOS to chat text.
+        model: The TransformerLens model (``TransformerBridge`` or ``HookedTransformer``), with raw weights.
+        tokenizer: The Hugging Face tokenizer; that of the TransformerLens model adds a second BOS to chat text.
         name: Alias, Hub id or folder.
         revision: Commit of a Hub model, if known.
         base: A plain Hugging Face copy that shares the model's parameters, for a decoder on the same base.
@@ -35,10 +35,10 @@ class Target:
     base: PreTrainedModel | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would make every answer wrong.
+        """Refuse a model whose activations would make every answer wrong.
 
         Raises:
-            TargetError: If the object is no TransformerLens model, or its weights are processed.
+            TargetError: If the object is not a TransformerLens model, or its weights are processed.
         """
         if not isinstance(self.model, HookedModel):
             raise TargetError(
@@ -62,7 +62,7 @@ class Target:
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """Device that the model runs on."""
         return torch.device(self.model.cfg.device or "cpu")
 
     @property
@@ -72,11 +72,19 @@ class Target:
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """Draw from a seed inside the ``with`` body; the global random state is left as it was."""
+        """Seed torch's random numbers inside the ``with`` body; the global state is left as it was."""
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
 
     def fingerprint(self) -> str:
-        """Return what tells the model from others of its shape (see ``hooks.fingerprint``)."""
+        """Return a hash that tells the model from others of its shape (see ``hooks.fingerprint``)."""
         return fingerprint(self.model)
+
+
+def as_target(model: Target | HookedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Target:
+    """Return a target; a bare TransformerLens model becomes one with this tokenizer, and this name if it has none."""
+    if isinstance(model, Target):
+        return model
+    own_name = getattr(getattr(model, "cfg", None), "model_name", None)
+    return Target(model, tokenizer, str(own_name or name))

@@ -1,1 +1,1 @@
-"""Renderings of a report: HTML, Markdown, JUnit XML."""
+"""Renderings of an audit's report: HTML, Markdown and JUnit XML."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from audit_lit.report.html import to_html
 from audit_lit.report.junit import to_junit
@@ -18,7 +17,7 @@ class AuditReport(AuditOutcome):
     """What an audit found (see ``AuditOutcome``), to read, to send and to gate a pipeline with."""
 
     @classmethod
-    def of(cls, outcome: AuditOutcome) -> Self:
+    def of(cls, outcome: AuditOutcome) -> AuditReport:
         """Return the report of an outcome."""
         return cls(**vars(outcome))
 
@@ -41,9 +40,5 @@ class AuditReport(AuditOutcome):
 
 
 def load_report(path: Path) -> AuditReport:
-    """Build the report of a run folder from what is finished in it.
-
-    Raises:
-        ScanError: If the folder holds no audit.
-    """
+    """Build the report of a run folder from what is finished in it."""
     return AuditReport.of(load_outcome(path))

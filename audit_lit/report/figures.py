@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from audit_lit.scan.findings import Finding
+from audit_lit.scan.finding import Finding
+from audit_lit.scan.recipe import VISIBLE
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of a finding's table.
-
-    Attributes:
-        name: What was measured, with its unit.
-        value: As text.
-        interval: 95% interval; empty if there is none.
-        needed: What a finding needs; empty if nothing depends on it.
-    """
+    """A row of a finding's table: what was measured, its 95% interval, and what a raised finding needs."""
 
     name: str
     value: str
@@ -25,32 +19,26 @@ class Figure:
 
 
 def figures(finding: Finding, alpha: float) -> list[Figure]:
-    """Return a finding's figures, each with what it takes to be raised."""
+    """Return a finding's figures, each with what a raised finding needs."""
+    lift = f"lift over the strongest control ({finding.strongest_control}), nats per token"
     needed = f"above {finding.threshold:.2f}, interval above zero"
-    name = f"lift over the strongest control ({finding.strongest_control}), nats per token"
-    rows = [Figure(name, signed(finding.lift), interval(finding.lift_interval), needed)]
+    rows = [Figure(lift, signed(finding.lift), interval(finding.lift_interval), needed)]
     if finding.p_value is not None:
-        rows += _against_twins(finding, alpha)
+        effect = "expected answer less likely than in the neutral twins, nats per token"
+        standing_out = f"dialogs that stand out (at most {alpha:.0%} of twins like them; not corrected)"
+        rows += [
+            Figure(effect, signed(finding.effect), interval(finding.effect_interval)),
+            Figure("neutral prompts like the dialogs (p-value)", small(finding.p_value)),
+            Figure("the same, corrected over the questions", small(finding.q_value), needed=f"at most {alpha:g}"),
+            Figure(standing_out, f"{finding.n_standing_out} of {finding.n_dialogs}"),
+        ]
     return [*rows, Figure("answers that are supported", f"{finding.n_supported} of {finding.n_dialogs}")]
 
 
-def _against_twins(finding: Finding, alpha: float) -> list[Figure]:
-    name = "expected answer less likely than in the neutral twins, nats per token"
-    return [
-        Figure(name, signed(finding.effect), interval(finding.effect_interval)),
-        Figure("neutral prompts like the dialogs (p-value)", small(finding.p_value)),
-        Figure("the same, corrected over the questions", small(finding.q_value), needed=f"at most {alpha:g}"),
-        Figure(
-            f"dialogs that stand out (at most {alpha:.0%} of twins like them; not corrected)",
-            f"{finding.n_standing_out} of {finding.n_dialogs}",
-        ),
-    ]
-
-
 def expected(finding: Finding) -> str | None:
-    """Return what the answer would be where nothing is wrong; None if the question only describes."""
+    """Return the answer where nothing is wrong; None if the question only describes."""
     text = finding.question.expected
-    return "what the visible text suggests" if text == "{text}" else text
+    return "what the visible text suggests" if text == VISIBLE else text
 
 
 def signed(value: float | None) -> str:
@@ -63,6 +51,6 @@ def small(p_value: float | None) -> str:
     return "–" if p_value is None else f"{p_value:.2g}"
 
 
-def interval(ends: tuple[float, float] | list[float] | None) -> str:
+def interval(ends: tuple[float, float] | None) -> str:
     """Return an interval; a dash if there is none."""
     return "–" if ends is None else f"{ends[0]:+z.2f} to {ends[1]:+z.2f}"

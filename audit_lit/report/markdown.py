@@ -1,28 +1,27 @@
 """An audit report as Markdown, for a pull request or a chat.
 
-Model text is untrusted: it is made inert, put on one line, and escaped so that it cannot become markup, a link, a table
-cell of its own, or a mention of somebody.
+Model text is untrusted. It is made inert, put on one line and escaped, so that it cannot become markup, a link, a table
+cell of its own or a mention of somebody.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from audit_lit.report import figures, wording
 from audit_lit.report.sanitise import one_line
-from audit_lit.scan.findings import Evidence, Finding
-
-if TYPE_CHECKING:
-    from audit_lit.scan.outcome import AuditOutcome
+from audit_lit.scan.finding import Evidence, Finding
+from audit_lit.scan.outcome import AuditOutcome
 
 CHARS = 500
+"""Number of characters of each text that are shown."""
 N_ERRORS = 20
+"""Number of unread dialogs that are listed."""
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 SPECIAL = re.compile(r"[\\`*_{}\[\]#|~$^]")
 LINKS = re.compile(r"(?<=@)|(?<=:)(?=//)|(?<=www)(?=\.)|(?<=#)(?=\d)", re.IGNORECASE)
-"""Where GitHub would make a link or notify somebody; a character of no width between stops it."""
+"""Where GitHub would make a link or notify somebody, if no character of no width stood there."""
 NO_WIDTH = "&#8203;"
 
 
@@ -37,15 +36,16 @@ def to_markdown(report: AuditOutcome) -> str:
     blocks += ["## What was looked for and not found", _not_found(report)]
     if report.errors:
         blocks += ["## Dialogs that were not read", _errors(report.errors)]
-    blocks += ["## How to read this", *_how_to_read(report)]
+    blocks += ["## How to read this", "\n".join(f"- {escaped(sentence)}" for sentence in wording.HOW_TO_READ)]
+    blocks += [escaped(sentence) for sentence in wording.false_alarms(report) if sentence]
     return "\n\n".join(blocks) + "\n"
 
 
 def escaped(text: str) -> str:
     """Return text that shows as itself wherever it is put in a line of Markdown."""
-    kept = LINKS.sub("\0", one_line(text, CHARS).strip())  # no NUL is left in it before
-    kept = SPECIAL.sub(r"\\\g<0>", re.sub("[&<>]", lambda found: ENTITIES[found[0]], kept))
-    return kept.replace("\0", NO_WIDTH)
+    marked = LINKS.sub("\0", one_line(text, CHARS).strip())  # inert text holds no NUL
+    entities = re.sub("[&<>]", lambda match: ENTITIES[match[0]], marked)
+    return SPECIAL.sub(r"\\\g<0>", entities).replace("\0", NO_WIDTH)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -61,7 +61,7 @@ def _raised(finding: Finding, alpha: float) -> Iterator[str]:
     rows = [(row.name, row.value, row.interval, row.needed) for row in figures.figures(finding, alpha)]
     yield _table(("what", "value", "95% interval", "needed"), rows)
     yield _table(("answers given", "nats per token"), _likelihoods(finding))
-    yield "\n".join(line for one in finding.evidence for line in _evidence(one))
+    yield "\n".join(line for evidence in finding.evidence for line in _evidence(evidence))
 
 
 def _likelihoods(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -70,40 +70,36 @@ def _likelihoods(finding: Finding) -> Iterator[tuple[str, str]]:
         yield f"{name}{' (strongest)' if name == finding.strongest_control else ''}", f"{nats:.2f}"
 
 
-def _evidence(one: Evidence) -> Iterator[str]:
-    supported = "supported" if one.answer["supported"] else "not supported"
-    lift = f"lift {figures.signed(one.answer['lift'])}, p = {figures.small(one.p_value)}"
-    yield f"- Dialog {escaped(one.dialog)}: **{escaped(one.answer['text']) or '(empty)'}** ({supported}, {lift})"
-    for turn in wording.turns(one.messages):
-        secret = " (hidden from the decoder)" if turn["hidden"] else ""
-        said = f"{escaped(turn['role'])}{secret}: {escaped(turn['content'])}"
-        yield f"  - {said}" if not turn["left_out"] else f"  - {turn['left_out']} messages are not shown"
+def _evidence(evidence: Evidence) -> Iterator[str]:
+    answer = evidence.answer
+    supported = "supported" if answer.supported else "not supported"
+    lift = f"lift {figures.signed(answer.lift)}, p = {figures.small(evidence.p_value)}"
+    yield f"- Dialog {escaped(evidence.dialog)}: **{escaped(answer.text) or '(empty)'}** ({supported}, {lift})"
+    for turn in wording.turns(evidence.messages):
+        role = f"{escaped(turn.role)}{' (hidden from the decoder)' if turn.hidden else ''}"
+        left_out = f"{turn.left_out} messages are not shown"
+        yield f"  - {left_out if turn.left_out else f'{role}: {escaped(turn.content)}'}"
 
 
 def _not_found(report: AuditOutcome) -> str:
     rows = [
         (
-            one.question.text,
-            one.severity,
-            one.reason,
-            f"{figures.signed(one.lift)} ({figures.interval(one.lift_interval)})",
-            f"{figures.signed(one.effect)} ({figures.interval(one.effect_interval)})",
-            figures.small(one.q_value),
-            f"{one.n_supported} of {one.n_dialogs}",
+            finding.question.text,
+            finding.severity,
+            finding.reason,
+            f"{figures.signed(finding.lift)} ({figures.interval(finding.lift_interval)})",
+            f"{figures.signed(finding.effect)} ({figures.interval(finding.effect_interval)})",
+            figures.small(finding.q_value),
+            f"{finding.n_supported} of {finding.n_dialogs}",
         )
-        for one in report.findings
-        if not one.raised
+        for finding in report.findings
+        if not finding.raised
     ]
     head = ("question", "severity", "why not", "lift", "against twins", "corrected p", "supported")
     return _table(head, rows) if rows else wording.nothing_left(report)
 
 
 def _errors(errors: Sequence[tuple[str, str]]) -> str:
-    lines = [f"- {escaped(name)}: {escaped(message)}" for name, message in errors[:N_ERRORS]]
-    more = [f"- and {len(errors) - N_ERRORS} more"] if len(errors) > N_ERRORS else []
-    return "\n".join([*lines, *more])
-
-
-def _how_to_read(report: AuditOutcome) -> Iterator[str]:
-    yield "\n".join(f"- {escaped(sentence)}" for sentence in wording.HOW_TO_READ)
-    yield from (escaped(sentence) for sentence in wording.false_alarms(report) if sentence)
+    lines = [f"- {escaped(dialog)}: {escaped(message)}" for dialog, message in errors[:N_ERRORS]]
+    left_out = [f"- and {len(errors) - N_ERRORS} more"] if len(errors) > N_ERRORS else []
+    return "\n".join([*lines, *left_out])

@@ -1,10 +1,11 @@
-"""Makes untrusted text safe to look at: what a reader would not see is spelled out, and long text is cut."""
+"""Make untrusted text safe to look at: what a reader would not see is spelled out, and long text is cut."""
 
 from __future__ import annotations
 
 import unicodedata
 
 LIMIT = 2000
+"""Number of characters after which text is cut."""
 
 
 def inert(text: str) -> str:

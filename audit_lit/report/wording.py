@@ -1,14 +1,13 @@
-"""What the renderings of a report have in common: its headline, its facts and its caveats, in words."""
+"""What the renderings of a report have in common: its headline, its facts, its caveats and its turns, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from audit_lit.chat.dialog import is_hidden
-
-if TYPE_CHECKING:
-    from audit_lit.scan.outcome import AuditOutcome
+from audit_lit.scan.outcome import AuditOutcome
 
 HOW_TO_READ = (
     "The lift says how much likelier an answer is, in nats per token, given the activations of its own dialog than "
@@ -23,7 +22,17 @@ HOW_TO_READ = (
     "everything.",
 )
 N_FIRST, N_LAST = 2, 6
-"""Messages of a long dialog that are shown: hidden ones stand at the start, what is read near the end."""
+"""Number of messages of a long dialog that are shown: hidden ones stand at its start, and the end is what is read."""
+
+
+@dataclass(frozen=True)
+class ShownTurn:
+    """A message as it is shown, or the number of messages that are left out in its place."""
+
+    role: str = ""
+    content: str = ""
+    hidden: bool = False
+    left_out: int = 0
 
 
 def headline(report: AuditOutcome) -> str:
@@ -37,23 +46,24 @@ def headline(report: AuditOutcome) -> str:
 
 def caveats(report: AuditOutcome) -> list[str]:
     """Return what a reader must know before anything else."""
-    found = []
+    sentences = []
     if missing := report.n_dialogs - report.n_read:
-        found.append(f"Incomplete: {missing} of {report.n_dialogs} dialogs were not read; nothing is known about them.")
+        unread = f"{missing} of {report.n_dialogs} dialogs were not read"
+        sentences.append(f"Incomplete: {unread}; nothing is known about them.")
     if report.manifest["baseline"]["weights"] != report.manifest["target"]["weights"]:
-        found.append("The twins run in another model: a harmless fine-tune differs from it as well as a harmful one.")
-    if report.flagged:
-        found.append("A finding is a reason to look closer. It does not prove that every word of an answer is right.")
-    else:
-        found.append("This is not a clean bill of health. It only says that these questions raised no alarm here.")
-    return found
+        sentences.append(
+            "The twins run in another model: a harmless fine-tune differs from it as well as a harmful one."
+        )
+    flagged = "A finding is a reason to look closer. It does not prove that every word of an answer is right."
+    clear = "This is not a clean bill of health. It only says that these questions raised no alarm here."
+    return [*sentences, flagged if report.flagged else clear]
 
 
 def facts(report: AuditOutcome) -> dict[str, str]:
-    """Return what was audited with what, by name."""
+    """Return what was audited, and with what, by name."""
     manifest = report.manifest
-    target, twins_in = manifest["target"]["name"], manifest["baseline"]["name"]
-    elsewhere = "" if twins_in == target else f", in {twins_in}"
+    target, baseline = manifest["target"]["name"], manifest["baseline"]["name"]
+    elsewhere = "" if baseline == target else f", in {baseline}"
     return {
         "Target": target,
         "Decoder": manifest["decoder"]["name"],
@@ -66,7 +76,7 @@ def facts(report: AuditOutcome) -> dict[str, str]:
 
 
 def nothing_left(report: AuditOutcome) -> str:
-    """Return why no question stands among those that raised nothing."""
+    """Return why there is no question that raised nothing."""
     return "Every question raised a finding." if report.findings else "No dialog was read, so no question was answered."
 
 
@@ -79,21 +89,17 @@ def false_alarms(report: AuditOutcome) -> tuple[str, str | None]:
 
     flagged, audits, decoder = measured["flagged"], measured["audits"], measured["decoder"]
     low, high = binomtest(flagged, audits).proportion_ci(method="wilson")
-    said = (
+    rate = (
         f"Of {audits} audits of neutral dialogs ({measured['dialogs']} dialogs in all), this recipe flagged {flagged}: "
         f"a false alarm in {flagged / audits:.1%} of audits (95% Wilson interval {low:.1%} to {high:.1%})."
     )
-    ours = report.manifest["decoder"]["name"]
-    other = f"That was measured with the decoder {decoder}, not with {ours}, whose rate may be another."
-    return said, None if decoder == ours else other
+    current = report.manifest["decoder"]["name"]
+    warning = f"That was measured with the decoder {decoder}, not with {current}, whose rate may be another."
+    return rate, None if decoder == current else warning
 
 
-def turns(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages with a mark on hidden ones; of a long dialog the first and last, and how many are between."""
-    shown = [
-        {"role": one["role"], "content": one["content"], "hidden": is_hidden(one), "left_out": 0} for one in messages
-    ]
-    if len(shown) <= N_FIRST + N_LAST:
-        return shown
-    gap = {"role": "", "content": "", "hidden": False, "left_out": len(shown) - N_FIRST - N_LAST}
-    return [*shown[:N_FIRST], gap, *shown[-N_LAST:]]
+def turns(messages: Sequence[dict[str, Any]]) -> list[ShownTurn]:
+    """Return the messages of a dialog; of a long one the first and the last, with a gap between them."""
+    shown = [ShownTurn(message["role"], message["content"], is_hidden(message)) for message in messages]
+    n_left_out = len(shown) - N_FIRST - N_LAST
+    return shown if n_left_out <= 0 else [*shown[:N_FIRST], ShownTurn(left_out=n_left_out), *shown[-N_LAST:]]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,26 @@ from pydantic import TypeAdapter, ValidationError
 from audit_lit.answers.patching import Heatmap
 from audit_lit.errors import Incomplete, ScanError
 from audit_lit.files import read_json, write_whole
-from audit_lit.scan.records import Record, record_from_dict, record_to_json
+from audit_lit.scan.records import Record
 
 RUN = "run.json"
+RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 RECORDS = "records-{rank}.jsonl"
 HEATMAPS = "heatmaps.json"
 REPORT = "report.json"
 Heatmaps = dict[str, dict[str, Heatmap]]
-"""By question and dialog."""
+"""Heatmaps by the id of the question, then by the id of the dialog."""
 
 
+@dataclass(frozen=True)
 class RunFolder:
-    """A folder of one audit."""
+    """The folder of one audit; it need not exist yet."""
 
-    def __init__(self, path: Path) -> None:
-        """Name it; nothing is read or written yet."""
-        self.path = path
+    path: Path
 
     @contextmanager
     def claimed(self, manifest: dict[str, Any]) -> Iterator[None]:
-        """Create the folder or go on in it, and keep other runs out meanwhile.
-
-        Raises:
-            ScanError: If it holds another run, is in use, or cannot be written.
-        """
+        """Create the folder or go on in it, and keep other runs out meanwhile."""
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -58,81 +55,74 @@ class RunFolder:
             lock.release()
 
     def _claim(self, manifest: dict[str, Any]) -> None:
-        path = self.path / RUN
-        if path.is_file():
-            kept, new = self.manifest(), json.loads(json.dumps(manifest))
-            if different := sorted(key for key in new if kept.get(key) != new[key]):
-                raise ScanError(
-                    f"{self.path} holds an audit that differs in {', '.join(different)}; name another folder with "
-                    "--out, or delete it."
-                )
+        if not (self.path / RUN).is_file():
+            self.write(RUN, json.dumps(manifest, indent=2) + "\n")
             return
-        self.write(RUN, json.dumps(manifest, indent=2) + "\n")
+        kept, new = self.manifest(), json.loads(json.dumps(manifest))
+        if different := sorted(key for key in new if kept.get(key) != new[key]):
+            raise ScanError(
+                f"{self.path} holds an audit that differs in {', '.join(different)}; name another folder with --out, "
+                "or delete it."
+            )
 
     def manifest(self) -> dict[str, Any]:
-        """Return what the run is.
-
-        Raises:
-            ScanError: If the folder holds none.
-        """
+        """Return what the run depends on."""
         try:
             manifest = read_json(self.path / RUN, ScanError)
         except ScanError as err:
-            raise ScanError(f"{self.path} is no folder of an audit: {err} Name a folder that 'scan' wrote.") from err
+            raise ScanError(
+                f"{self.path} is not the folder of an audit: {err} Name a folder that 'scan' wrote."
+            ) from err
         if not isinstance(manifest, dict) or not {"recipe", "questions", "threshold", "n_dialogs"} <= set(manifest):
             raise ScanError(f"{self.path} is the folder of another kind of run; expected one that 'scan' wrote.")
         return manifest
 
     def records(self) -> Iterator[Record]:
-        """Yield the finished dialogs, one at a time; a half-written line is left out.
+        """Yield the finished dialogs, one at a time; half-written lines are left out.
 
-        A dialog may come again: if its reading failed and was tried again, or its chunk was cut off.
-
-        Raises:
-            ScanError: If a line holds something else than a record.
+        The same dialog may come more than once, if it could not be read and was tried again, or its chunk was cut off.
         """
         for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
             with path.open(encoding="utf-8", errors="replace") as file:
                 for number, line in enumerate(file, start=1):
-                    with suppress(json.JSONDecodeError):
-                        yield _record(json.loads(line), f"{path}, line {number}")
+                    try:
+                        yield RECORD.validate_python(json.loads(line))
+                    except json.JSONDecodeError:
+                        continue
+                    except ValidationError as err:
+                        raise ScanError(
+                            f"{path}, line {number} is not a record of an audit; expected one that 'scan' wrote. "
+                            "Delete it."
+                        ) from err
 
     def append(self, rank: int, records: Sequence[Record]) -> None:
-        """Add finished dialogs.
-
-        Raises:
-            Incomplete: If they cannot be written, for example to a full disk.
-        """
+        """Add finished dialogs; raise ``Incomplete`` if they cannot be written, for example to a full disk."""
         path = self.path / RECORDS.format(rank=rank)
         try:
             with path.open("ab+") as file:
                 file.seek(max(0, file.seek(0, 2) - 1))
-                half = file.read(1) not in (b"", b"\n")  # a line that a killed run left, which is skipped
-                lines = "".join(record_to_json(record) + "\n" for record in records)
-                file.write(b"\n" * half + lines.encode())
+                cut_off = file.read(1) not in (b"", b"\n")  # a killed run left half a line, which readers skip
+                lines = "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+                file.write(b"\n" * cut_off + lines.encode())
         except OSError as err:
             raise Incomplete(
                 f"{path} cannot be written ({err.strerror}); what is finished is kept. Make room, and run it again."
             ) from err
 
     def write(self, name: str, content: str) -> None:
-        """Write a file as a whole, or not at all.
-
-        Raises:
-            Incomplete: If it cannot be written.
-        """
+        """Write a file as a whole, or not at all."""
         path = self.path / name
         try:
             write_whole(path, content)
         except OSError as err:
             raise Incomplete(f"{path} cannot be written ({err.strerror}). Make room, and run it again.") from err
 
-    def heatmaps(self) -> Heatmaps:
-        """Return what was written of where the evidence sits, by question and dialog.
+    def write_heatmaps(self, heatmaps: Heatmaps) -> None:
+        """Write the heatmaps in place of those that are there."""
+        self.write(HEATMAPS, json.dumps(TypeAdapter(Heatmaps).dump_python(heatmaps)))
 
-        Raises:
-            ScanError: If the file holds something else.
-        """
+    def heatmaps(self) -> Heatmaps:
+        """Return the heatmaps that were written; none if there is no file of them yet."""
         path = self.path / HEATMAPS
         if not path.is_file():
             return {}
@@ -140,12 +130,5 @@ class RunFolder:
             return TypeAdapter(Heatmaps).validate_python(read_json(path, ScanError))
         except ValidationError as err:
             raise ScanError(
-                f"{path} holds no heatmaps ({err.error_count()} problems). Delete it, and run again."
+                f"{path} does not hold heatmaps ({err.error_count()} problems). Delete it, and run again."
             ) from err
-
-
-def _record(content: Any, where: str) -> Record:
-    try:
-        return record_from_dict(content)
-    except (ValidationError, TypeError) as err:
-        raise ScanError(f"{where} is no record of an audit; expected one that 'scan' wrote. Delete the line.") from err

@@ -6,93 +6,112 @@ out to several processes chunk by chunk, and comes out the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import product
+from typing import Any
 
-from audit_lit.answers.answer import Answer
 from audit_lit.answers.ask import ask
 from audit_lit.answers.session import Reading, Session
-from audit_lit.chat.alignment import aligned_positions
+from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog
-from audit_lit.chat.neutral import neutral_twins, twins_seed
+from audit_lit.chat.positions import aligned_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Candidate, text_baselines
 from audit_lit.errors import AuditLitError
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_dialogs
 from audit_lit.models.generation import Sampling
+from audit_lit.models.loading import weights_fingerprint
 from audit_lit.models.target import Target
-from audit_lit.scan.questions import VISIBLE, Question
-from audit_lit.scan.recipe import ScanRecipe
+from audit_lit.scan.recipe import VISIBLE, Question, ScanRecipe
 from audit_lit.scan.records import DIGITS, DialogRecord, Record, RecordedAnswer, UnreadDialog
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Everything that decides records, except the dialogs.
-
-    Attributes:
-        session: Reads and asks.
-        recipe: Says how.
-        questions: What is asked.
-        n_twins: Neutral twins per dialog.
-        baseline: The model that the twins run in: the audited one, or one that is known to be clean.
-        seed: Of samples, twins and random controls.
-    """
+    """Everything that decides records, except the dialogs."""
 
     session: Session
     recipe: ScanRecipe
     questions: tuple[Question, ...]
     n_twins: int
     baseline: Target
+    """The model that the twins run in: the audited one, or one that is known to be clean."""
     seed: int = 0
 
-    def records(self, dialogs: Sequence[NamedDialog], first: int) -> list[Record]:
-        """Return what was found in each dialog of a chunk, or the error that kept it from being read.
+    def manifest(self, n_dialogs: int, dialogs_digest: str) -> dict[str, Any]:
+        """Return everything that the report depends on; a run folder goes on only where all of it is the same."""
+        import torch
+        import transformer_lens
+        import transformers
 
-        Args:
-            dialogs: The chunk.
-            first: Number of its first dialog in the audit.
-        """
+        target, baseline, decoder = self.session.target, self.baseline, self.session.decoder
+        config, text_baseline = decoder.config, decoder.text_baseline
+        return {
+            "versions": {
+                "audit_lit": version("audit-lit"),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "transformer_lens": getattr(transformer_lens, "__version__", "unknown"),
+            },
+            "target": {"name": target.name, "revision": target.revision, "weights": weights_fingerprint(target.model)},
+            "baseline": {"name": baseline.name, "weights": weights_fingerprint(baseline.model)},
+            "decoder": {
+                "name": config.name,
+                "weights": weights_fingerprint(decoder.model),
+                "rival": weights_fingerprint(text_baseline.model) if text_baseline else None,
+                "protocol": hashlib.sha256(json.dumps(config.to_dict()).encode()).hexdigest()[:16],
+                "training_data": config.training_data,
+                "layers": list(config.read_layers),
+            },
+            "dtype": str(next(decoder.model.parameters()).dtype),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "questions": [question.model_dump(mode="json") for question in self.questions],
+            "threshold": needed_lift(self.session, self.recipe),
+            "n_dialogs": n_dialogs,
+            "dialogs": dialogs_digest,
+            "n_twins": self.n_twins,
+            "seed": self.seed,
+        }
+
+    def records(self, dialogs: Sequence[NamedDialog], first: int) -> list[Record]:
+        """Return the record of each dialog of a chunk that begins at place ``first``, or why it could not be read."""
         try:
-            return list(self._records(dialogs, first))
+            return self._records(dialogs, first)
         except AuditLitError as err:
             if len(dialogs) == 1:
                 return [UnreadDialog(first, dialogs[0].id, f"{type(err).__name__}: {err}")]
-        alone = (self.records([dialog], first + place) for place, dialog in enumerate(dialogs))
-        return [record for records in alone for record in records]  # so that the others are read
+        # One by one, so that the others are read.
+        return [record for row, dialog in enumerate(dialogs) for record in self.records([dialog], first + row)]
 
-    def _records(self, dialogs: Sequence[NamedDialog], first: int) -> list[DialogRecord]:
+    def _records(self, dialogs: Sequence[NamedDialog], first: int) -> list[Record]:
         readings = [self.session.read(dialog.messages, self.recipe.reveal) for dialog in dialogs]
-        twins = self.read_twins(dialogs, readings)
-        expected = self._expected(readings)
+        twins, expected = self._read_twins(dialogs, readings), self._expected(readings)
         scores = self._scores(readings, twins, expected)
-        parts = zip(dialogs, self._answers(readings), expected, scores, strict=True)
-        return [self._record(first + place, *part) for place, part in enumerate(parts)]
+        texts = list(dict.fromkeys(question.text for question in self.questions))  # each is asked once
+        sampling = Sampling(self.recipe.max_new_tokens, samples=self.recipe.samples, seed=self.seed)
+        records: list[Record] = []
+        for row, answers in enumerate(ask(self.session, readings, texts, sampling)):
+            recorded = {answer.question: RecordedAnswer.of(answer) for answer in answers}
+            record = DialogRecord(
+                place=first + row,
+                id=dialogs[row].id,
+                messages=dialogs[row].messages,
+                layers=answers[0].layers,
+                positions=answers[0].positions,
+                tokens=answers[0].tokens,
+                answers={question.id: recorded[question.text] for question in self.questions},
+                expected=expected[row],
+                scores=scores[row],
+            )
+            records.append(record)
+        return records
 
-    def _record(
-        self,
-        place: int,
-        dialog: NamedDialog,
-        answers: dict[str, Answer],
-        expected: dict[str, str],
-        scores: dict[str, list[float]],
-    ) -> DialogRecord:
-        any_answer = next(iter(answers.values()))
-        return DialogRecord(
-            place=place,
-            id=dialog.id,
-            messages=dialog.messages,
-            layers=any_answer.layers,
-            positions=any_answer.positions,
-            tokens=any_answer.tokens,
-            answers={question.id: RecordedAnswer.of(answers[question.text]) for question in self.questions},
-            expected=expected,
-            scores=scores,
-        )
-
-    def read_twins(self, dialogs: Sequence[NamedDialog], readings: Sequence[Reading]) -> Activations:
+    def _read_twins(self, dialogs: Sequence[NamedDialog], readings: Sequence[Reading]) -> Activations:
         """Read the same visible tokens under neutral system prompts and under none: ``n_twins`` rows each."""
         rendered, positions = [], []
         for dialog, reading in zip(dialogs, readings, strict=True):
@@ -102,32 +121,25 @@ class Measurement:
                 positions.append(aligned_positions(revealed, reading.rendered, rendered[-1]))
         return capture_dialogs(self.baseline, rendered, positions, readings[0].activations.layers)
 
-    def _answers(self, readings: Sequence[Reading]) -> list[dict[str, Answer]]:
-        """Return the answers about each reading by the question's text; questions with the same text share them."""
-        texts = list(dict.fromkeys(question.text for question in self.questions))
-        sampling = Sampling(self.recipe.max_new_tokens, samples=self.recipe.samples, seed=self.seed)
-        return [dict(zip(texts, answers, strict=True)) for answers in ask(self.session, readings, texts, sampling)]
-
     def _expected(self, readings: Sequence[Reading]) -> list[dict[str, str]]:
-        """Return for each reading what the answer would be where nothing is wrong, by question."""
+        """Return for each reading the answer where nothing is wrong, by the question's id."""
+        strongest = list(text_baselines(self.session.decoder).values())[-1]
+        texts, max_new_tokens = [reading.rendered.visible_text for reading in readings], self.recipe.max_new_tokens
         expected: list[dict[str, str]] = [{} for _ in readings]
         for question in self.questions:
-            if question.expected is not None:
-                for by_question, answer in zip(expected, self._expected_answers(question, readings), strict=True):
-                    by_question[question.id] = answer
+            if question.expected is None:
+                continue
+            answers = [question.expected] * len(readings)
+            if question.expected == VISIBLE:
+                answers = strongest.answer(texts, [question.text] * len(readings), max_new_tokens=max_new_tokens)
+            for row, answer in zip(expected, answers, strict=True):
+                row[question.id] = answer
         return expected
-
-    def _expected_answers(self, question: Question, readings: Sequence[Reading]) -> list[str]:
-        if question.expected != VISIBLE:
-            return [str(question.expected)] * len(readings)
-        strongest = list(text_baselines(self.session.decoder).values())[-1]
-        texts = [reading.rendered.visible_text for reading in readings]
-        return strongest.answer(texts, [question.text] * len(readings), max_new_tokens=self.recipe.max_new_tokens)
 
     def _scores(
         self, readings: Sequence[Reading], twins: Activations, expected: Sequence[dict[str, str]]
     ) -> list[dict[str, list[float]]]:
-        """Return how unlikely each expected answer is, in nats per token: in the dialog, then in each of its twins."""
+        """Return how unlikely each expected answer is (see ``DialogRecord.scores``)."""
         rows = Activations.cat([*(reading.activations for reading in readings), twins])
         texts = {question.id: question.text for question in self.questions}
         candidates, places = [], []
@@ -141,3 +153,8 @@ class Measurement:
         for (dialog, question), score in zip(places, nats, strict=True):
             scores[dialog][question].append(round(-float(score.mean()), DIGITS))
         return scores
+
+
+def needed_lift(session: Session, recipe: ScanRecipe) -> float | None:
+    """Return the lift that counts as support: the recipe's, else the decoder's; None if it was not measured."""
+    return session.decoder.config.lift_threshold if recipe.min_lift is None else recipe.min_lift

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from audit_lit.answers.patching import Heatmap
-from audit_lit.scan.findings import Finding, findings
+from audit_lit.scan.finding import Finding
+from audit_lit.scan.findings import findings
 from audit_lit.scan.folder import Heatmaps, RunFolder
-from audit_lit.scan.questions import SEVERITIES, Question, Severity, at_least
-from audit_lit.scan.recipe import ScanRecipe
+from audit_lit.scan.recipe import SEVERITIES, Question, ScanRecipe, Severity, at_least
 from audit_lit.scan.records import UnreadDialog
 
 SCHEMA = 1
@@ -22,11 +21,11 @@ class AuditOutcome:
     """What an audit found.
 
     Attributes:
-        findings: One per question, those that are raised first, by severity.
+        findings: One per question; those that are raised come first, the most severe before the others.
         fail_on: Lowest severity that makes the verdict *flagged*.
         errors: Dialogs that could not be read: id and message.
-        n_dialogs: How many there were to read.
-        manifest: Versions, models, hashes, settings, seed.
+        n_dialogs: Number of dialogs that there were to read.
+        manifest: Versions, models, hashes, settings and seed.
     """
 
     findings: tuple[Finding, ...]
@@ -47,7 +46,7 @@ class AuditOutcome:
 
     @property
     def n_read(self) -> int:
-        """How many dialogs were read."""
+        """Number of dialogs that were read."""
         return max((finding.n_dialogs for finding in self.findings), default=0)
 
     @property
@@ -58,22 +57,25 @@ class AuditOutcome:
     @property
     def verdict(self) -> str:
         """One sentence for a person."""
+        missing = self.n_dialogs - self.n_read
+        unread = f"incomplete, {missing} of {self.n_dialogs} dialogs were not read; " if missing else ""
         if self.flagged:
             worst = self.raised[0]
-            said = f" ({worst.description!r}; {worst.n_supported} of {worst.n_dialogs} answers supported)"
-            said = said if worst.description else ""
-            verdict = f"flagged: {worst.severity} finding on {worst.question.text!r}{said}"
-        elif self.raised:
-            verdict = f"nothing at or above {self.fail_on}; {len(self.raised)} finding(s) below it"
-        else:
-            verdict = "nothing to report; that is not a clean bill of health"
-        missing = self.n_dialogs - self.n_read
-        return verdict if not missing else f"incomplete, {missing} of {self.n_dialogs} dialogs were not read; {verdict}"
+            support = f" ({worst.description!r}; {worst.n_supported} of {worst.n_dialogs} answers supported)"
+            described = f"{worst.severity} finding on {worst.question.text!r}{support if worst.description else ''}"
+            return f"{unread}flagged: {described}"
+        if self.raised:
+            return f"{unread}nothing at or above {self.fail_on}; {len(self.raised)} finding(s) below it"
+        return f"{unread}nothing to report; that is not a clean bill of health"
 
-    def with_heatmaps(self, heatmaps: Heatmaps) -> Self:
-        """Return the outcome with what is known of where the evidence sits."""
-        found = tuple(_with_heatmaps(finding, heatmaps.get(finding.question.id, {})) for finding in self.findings)
-        return replace(self, findings=found)
+    def with_heatmaps(self, heatmaps: Heatmaps) -> AuditOutcome:
+        """Return the outcome with the evidence's heatmaps in place of those that it has."""
+        found = []
+        for finding in self.findings:
+            by_dialog = heatmaps.get(finding.question.id, {})
+            evidence = tuple(replace(shown, heatmap=by_dialog.get(shown.dialog)) for shown in finding.evidence)
+            found.append(replace(finding, evidence=evidence))
+        return replace(self, findings=tuple(found))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with the schema's version."""
@@ -85,8 +87,11 @@ class AuditOutcome:
             "fail_on": self.fail_on,
             "n_dialogs": self.n_dialogs,
             "n_read": self.n_read,
-            "findings": [_plain(finding) for finding in self.findings],
-            "errors": [{"dialog": name, "error": message} for name, message in self.errors],
+            "findings": [
+                {**asdict(finding), "question": finding.question.model_dump(), "severity": finding.severity}
+                for finding in self.findings
+            ],
+            "errors": [{"dialog": dialog, "error": message} for dialog, message in self.errors],
             "manifest": self.manifest,
         }
 
@@ -96,46 +101,27 @@ class AuditOutcome:
 
     def __str__(self) -> str:
         """Return the verdict, and a line per question."""
-        marks = {True: "FOUND", False: "-"}
         lines = [
-            f"{marks[finding.raised]:5} {finding.severity:6} {finding.question.id}: {finding.reason}"
+            f"{'FOUND' if finding.raised else '-':5} {finding.severity:6} {finding.question.id}: {finding.reason}"
             for finding in self.findings
         ]
         return "\n".join([self.verdict, *lines])
 
 
-def _plain(finding: Finding) -> dict[str, Any]:
-    found = asdict(finding)
-    return {**found, "question": finding.question.model_dump(), "severity": finding.severity}
-
-
-def _with_heatmaps(finding: Finding, heatmaps: dict[str, Heatmap]) -> Finding:
-    evidence = (replace(dialog, heatmap=heatmaps.get(dialog.dialog)) for dialog in finding.evidence)
-    return replace(finding, evidence=tuple(evidence))
-
-
 def load_outcome(path: Path) -> AuditOutcome:
-    """Build the outcome of a run folder from what is finished in it.
-
-    Raises:
-        ScanError: If the folder holds no audit.
-    """
+    """Build the outcome of a run folder from what is finished in it."""
     folder = RunFolder(path)
     manifest = folder.manifest()
     recipe = ScanRecipe.model_validate(manifest["recipe"])
     questions = [Question.model_validate(question) for question in manifest["questions"]]
     judged = findings(questions, folder.records, alpha=recipe.alpha, threshold=manifest["threshold"])
     judged.sort(key=lambda finding: (not finding.raised, -SEVERITIES.index(finding.severity)))
-    outcome = AuditOutcome(tuple(judged), recipe.fail_on, _errors(folder), manifest["n_dialogs"], manifest)
-    return outcome.with_heatmaps(folder.heatmaps())
-
-
-def _errors(folder: RunFolder) -> tuple[tuple[str, str], ...]:
-    """Return the dialogs that were never read, with the last error of each; others were tried again."""
     errors, ids_read = {}, set()
     for record in folder.records():
         if isinstance(record, UnreadDialog):
-            errors[record.id] = record.error
+            errors[record.id] = record.error  # the last one of a dialog that was tried again
         else:
             ids_read.add(record.id)
-    return tuple((name, message) for name, message in errors.items() if name not in ids_read)
+    unread = tuple((dialog, message) for dialog, message in errors.items() if dialog not in ids_read)
+    outcome = AuditOutcome(tuple(judged), recipe.fail_on, unread, manifest["n_dialogs"], manifest)
+    return outcome.with_heatmaps(folder.heatmaps())

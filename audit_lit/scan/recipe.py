@@ -1,56 +1,67 @@
-"""The recipe of an audit: what is asked, where it is read, and what counts as a finding."""
+"""The recipe of an audit, and its questions: Markdown files with YAML front matter, one question each."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import RecipeError
-from audit_lit.recipes import load_recipe, recipe_path
-from audit_lit.scan.questions import Question, Severity, load_questions
-from audit_lit.settings import explain, merged
+from audit_lit.recipes import HERE, load_recipe, recipe_path
+from audit_lit.settings import did_you_mean, explain, merged
+
+Severity = Literal["info", "low", "medium", "high"]
+SEVERITIES: tuple[Severity, ...] = ("info", "low", "medium", "high")
+VISIBLE = "{text}"
+"""Stands for the answer that the visible text suggests."""
+
+
+def at_least(severity: Severity, bound: Severity) -> bool:
+    """Return whether a severity is at or above another."""
+    return SEVERITIES.index(severity) >= SEVERITIES.index(bound)
+
+
+class Question(BaseModel):
+    """What the decoder is asked, and what follows from its answer; the id is the name of its file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    text: str
+    severity: Severity = "info"
+    """Severity of a finding; ``info`` is for questions that only describe."""
+    tags: tuple[str, ...] = ()
+    expected: str | None = None
+    """The answer where nothing is wrong, which is compared between a dialog and its neutral twins; see ``VISIBLE``."""
+    canary: str | None = None
+    """A string to search training data for: a decoder that was trained on the questions proves nothing."""
+
+    @model_validator(mode="after")
+    def _describes_or_compares(self) -> Question:
+        if self.expected is None and self.severity != "info":
+            raise ValueError(
+                f"severity {self.severity!r} needs an 'expected' answer to compare with; without one, use 'info'"
+            )
+        return self
 
 
 class FalseAlarms(BaseModel):
-    """How often an audit of neutral dialogs flagged something, as measured.
-
-    Attributes:
-        flagged: Number of audits with a finding at or above ``fail_on``.
-        audits: Number of audits.
-        dialogs: Number of dialogs in all of them.
-        decoder: What answered; another decoder has another rate.
-    """
+    """Number of audits of neutral dialogs with a finding at or above ``fail_on``, as measured with one decoder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flagged: int = Field(ge=0)
     audits: int = Field(ge=1)
     dialogs: int = Field(ge=1)
+    """Number of dialogs in all of the audits."""
     decoder: str
 
 
 class ScanRecipe(BaseModel):
-    """Everything that decides an audit.
-
-    Attributes:
-        name: What it is called.
-        about: What it looks for, in a sentence.
-        questions: Ids of questions (see ``questions.py``).
-        probes: User lines, for a scan without dialogs.
-        reveal: Whose activations are read (see ``Auditor.ask``).
-        layer: Read layer, for a decoder that reads one of several.
-        samples: Further answers per question, for the agreement.
-        max_new_tokens: Longest answer.
-        twins: Neutral twins per dialog, at least; few dialogs get more, so that chance can be told from a finding.
-        alpha: False discovery rate among the questions.
-        min_lift: Nats per token that answers must gain over their strongest control on average; None takes the
-            decoder's own threshold.
-        fail_on: Lowest severity of a finding that makes the verdict *flagged*.
-        false_alarms: Measured on neutral dialogs.
-    """
+    """Everything that decides an audit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,14 +69,22 @@ class ScanRecipe(BaseModel):
     about: str = ""
     questions: tuple[str, ...] = Field(min_length=1)
     probes: tuple[str, ...] = ()
+    """User lines, for a scan without dialogs."""
     reveal: str | tuple[int, ...] = "user"
+    """Whose activations are read (see ``Auditor.ask``)."""
     layer: int | None = None
+    """The layer to read, for a decoder that reads one of several."""
     samples: int = Field(default=2, ge=0, le=100)
+    """Number of further answers per question, for the agreement."""
     max_new_tokens: int = Field(default=40, ge=1)
     twins: int = Field(default=4, ge=2)
+    """Least number of neutral twins per dialog; few dialogs get more, so that a finding can be told from chance."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
+    """False discovery rate among the questions."""
     min_lift: float | None = None
+    """Nats per token that answers must gain over their strongest control on average; None takes the decoder's."""
     fail_on: Severity = "high"
+    """Lowest severity of a finding that makes the verdict *flagged*."""
     false_alarms: FalseAlarms | None = None
 
     def probe_dialogs(self, system: str | None = None) -> list[Dialog]:
@@ -77,17 +96,39 @@ class ScanRecipe(BaseModel):
 def load_scan_recipe(
     name: str | Path, overrides: dict[str, Any] | None = None
 ) -> tuple[ScanRecipe, tuple[Question, ...]]:
-    """Read a recipe by name or path, with its questions; those in a folder ``questions`` beside it come first.
-
-    Raises:
-        RecipeError: If it cannot be read, a key is unknown or of a wrong type, or a question is unknown.
-    """
+    """Read a recipe by name or path, with its questions; those in a folder ``questions`` beside it come first."""
     path = recipe_path(name)
     content = load_recipe(path, "audit")
     try:
         recipe = ScanRecipe.model_validate(merged(content, overrides or {}))
-        if overrides:  # it was measured without them
-            recipe = recipe.model_copy(update={"false_alarms": None})
     except ValidationError as err:
         raise RecipeError(f"recipe {str(path)!r}: {explain(err, ScanRecipe)}.") from err
-    return recipe, load_questions(recipe.questions, (path.parent / "questions",))
+    if overrides:  # the rate of false alarms was measured without them
+        recipe = recipe.model_copy(update={"false_alarms": None})
+    return recipe, load_questions(recipe.questions, path.parent / "questions")
+
+
+def load_questions(ids: tuple[str, ...], *folders: Path) -> tuple[Question, ...]:
+    """Return questions by their ids, looked up in ``folders`` and then among the shipped ones."""
+    paths = {path.stem: path for folder in (HERE / "questions", *reversed(folders)) for path in folder.glob("*.md")}
+    for question in ids:
+        if question not in paths:
+            hint = did_you_mean(question, paths)
+            raise RecipeError(f"unknown question {question!r}; available: {', '.join(sorted(paths))}.{hint}")
+    return tuple(_read_question(paths[question]) for question in ids)
+
+
+def _read_question(path: Path) -> Question:
+    try:
+        parts = path.read_text(encoding="utf-8").split("---\n", 2)
+    except (OSError, UnicodeDecodeError) as err:
+        raise RecipeError(f"{path} could not be read: {err}. Expected Markdown in UTF-8.") from err
+    if len(parts) != 3 or parts[0].strip() or not parts[2].strip():
+        raise RecipeError(
+            f"{path} is not a question; expected front matter between two lines '---', then the question."
+        )
+    try:
+        front_matter = yaml.safe_load(parts[1]) or {}
+        return Question.model_validate({**front_matter, "id": path.stem, "text": parts[2].strip()})
+    except (yaml.YAMLError, TypeError, ValidationError) as err:
+        raise RecipeError(f"{path}: {explain(err, Question)}") from err

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from audit_lit.answers.answer import Answer
 
 DIGITS = 6
+"""Decimal places of recorded figures."""
 
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """An answer's own values; what all answers about a dialog share stands in the record (see ``Answer``)."""
+    """An answer's own values (see ``Answer``); what all answers about a dialog share stands in the record."""
 
     text: str
     score: float
@@ -30,13 +26,12 @@ class RecordedAnswer:
     @classmethod
     def of(cls, answer: Answer) -> RecordedAnswer:
         """Return the part of an answer that is recorded, with its numbers rounded."""
-        low, high = answer.interval
         return cls(
             text=answer.text,
             score=round(answer.score, DIGITS),
             controls={name: round(value, DIGITS) for name, value in answer.controls.items()},
             lift=round(answer.lift, DIGITS),
-            interval=(round(low, DIGITS), round(high, DIGITS)),
+            interval=(round(answer.interval[0], DIGITS), round(answer.interval[1], DIGITS)),
             samples=answer.samples,
             agreement=round(answer.agreement, DIGITS),
         )
@@ -44,21 +39,10 @@ class RecordedAnswer:
 
 @dataclass(frozen=True)
 class DialogRecord:
-    """A dialog that was read.
-
-    Attributes:
-        place: Its number among the dialogs of the audit, from 0.
-        id: Its id.
-        messages: Its messages.
-        layers: Layers that were read.
-        positions: Token positions that were read.
-        tokens: The text of the tokens there.
-        answers: The answer to each question, by the question's id.
-        expected: What the answer would be where nothing is wrong; not for questions that only describe.
-        scores: How unlikely the expected answer is, in nats per token: in the dialog, then in each of its twins.
-    """
+    """A dialog that was read, with what was found in it, by the id of each question."""
 
     place: int
+    """Its number among the dialogs of the audit, from 0."""
     id: str
     messages: tuple[dict[str, Any], ...]
     layers: tuple[int, ...]
@@ -66,7 +50,9 @@ class DialogRecord:
     tokens: tuple[str, ...]
     answers: dict[str, RecordedAnswer]
     expected: dict[str, str]
+    """The answers where nothing is wrong; questions that only describe have none."""
     scores: dict[str, list[float]]
+    """How unlikely the expected answer is, in nats per token: in the dialog, then in each of its twins."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +65,3 @@ class UnreadDialog:
 
 
 Record = DialogRecord | UnreadDialog
-
-
-def record_to_json(record: Record) -> str:
-    """Return a record as one line of JSON."""
-    return json.dumps(asdict(record), ensure_ascii=False)
-
-
-def record_from_dict(content: Mapping[str, Any]) -> Record:
-    """Return the record that plain values describe.
-
-    Raises:
-        ValidationError: If they describe none.
-    """
-    return _adapter(UnreadDialog if "error" in content else DialogRecord).validate_python(content)
-
-
-@cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
-    return TypeAdapter(kind)

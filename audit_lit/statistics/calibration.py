@@ -9,25 +9,31 @@ from scipy.special import expit, logsumexp
 from audit_lit.statistics.ranking import N_RESAMPLES
 from audit_lit.statistics.values import Values
 
+N_BINS = 10
+
 
 def log_mean_exp(nats: npt.ArrayLike) -> Values:
     """Return the logarithm of the mean probability over the first dimension."""
-    found = np.asarray(nats, dtype=float)
-    return np.asarray(logsumexp(found, axis=0) - np.log(len(found)))
+    values = np.asarray(nats, dtype=float)
+    return np.asarray(logsumexp(values, axis=0) - np.log(len(values)))
 
 
 def probability(evidence: npt.ArrayLike, scale: tuple[float, float]) -> Values:
     """Return ``1 / (1 + exp(-(slope * evidence + offset)))``."""
     slope, offset = scale
-    found: Values = expit(slope * np.asarray(evidence, dtype=float) + offset)
-    return found
+    return np.asarray(expit(slope * np.asarray(evidence, dtype=float) + offset))
 
 
 def fit_scale(evidence: npt.ArrayLike, right: npt.ArrayLike, *, offset: bool = True) -> tuple[float, float]:
     """Return slope and offset of the logistic regression of being right on evidence, by maximum likelihood.
 
-    The slope is at least zero, and at most what a weak prior (a standard deviation of one per nat) allows: two groups
-    without overlap would have no finite one. Without ``offset`` it is zero: for differences between two claims.
+    The slope is not negative. A weak prior (a standard deviation of one per nat) keeps it finite where the evidence of
+    right and wrong claims does not overlap.
+
+    Args:
+        evidence: Nats in favour of each claim.
+        right: 1 for each claim that is right, 0 for the others.
+        offset: Whether an offset is fitted. Without it, it is zero: for differences between two claims.
     """
     from scipy.optimize import minimize
 
@@ -37,20 +43,20 @@ def fit_scale(evidence: npt.ArrayLike, right: npt.ArrayLike, *, offset: bool = T
         logits = scale[0] * x + scale[1]
         return float(np.sum(np.logaddexp(0, logits) - y * logits) + scale[0] ** 2 / 2)
 
-    free = None if offset else 0.0
-    slope, shift = minimize(loss, [0.1, 0.0], method="L-BFGS-B", bounds=[(0, None), (free, free)]).x
+    bound = None if offset else 0.0
+    slope, shift = minimize(loss, [0.1, 0.0], method="L-BFGS-B", bounds=[(0, None), (bound, bound)]).x
     return float(slope), float(shift)
 
 
-def expected_calibration_error(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, *, n_bins: int = 10) -> float:
-    """Return the mean distance of confidence from accuracy over equal-width bins, weighted by their size.
+def expected_calibration_error(probabilities: npt.ArrayLike, outcomes: npt.ArrayLike) -> float:
+    """Return the mean distance of confidence from accuracy over ten bins of equal width, weighted by their size.
 
     (Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".)
     """
     p, y = np.asarray(probabilities, dtype=float), np.asarray(outcomes, dtype=float)
-    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
-    gaps = [abs(p[bins == one].mean() - y[bins == one].mean()) * (bins == one).mean() for one in np.unique(bins)]
-    return float(np.sum(gaps))
+    bins = np.minimum((p * N_BINS).astype(int), N_BINS - 1)
+    members = [bins == index for index in np.unique(bins)]
+    return float(np.sum([abs(p[rows].mean() - y[rows].mean()) * rows.mean() for rows in members]))
 
 
 def perfect_calibration_error(probabilities: npt.ArrayLike, *, seed: int = 0) -> float:

@@ -1,4 +1,4 @@
-"""Confidence intervals of means."""
+"""Confidence intervals of means, all of them at 95%."""
 
 from __future__ import annotations
 
@@ -7,39 +7,52 @@ import numpy.typing as npt
 
 from audit_lit.statistics.values import Values
 
+LEVEL = 0.95
 NORMAL = 1.96
+"""Standard errors from the middle of a normal 95% interval to its end."""
 MIN_DIALOGS = 5
-"""From which on intervals are taken over dialogs."""
+"""Smallest number of dialogs over which intervals are taken."""
+Interval = tuple[float, float]
 
 
-def mean_interval(values: Values) -> tuple[float, float]:
-    """Return Student's 95% interval of a mean: a bootstrap of a handful of dialogs is far too narrow."""
+def mean_interval(values: npt.ArrayLike) -> Interval:
+    """Return Student's interval of a mean: a bootstrap of a handful of values is far too narrow."""
     from scipy.stats import t
 
-    if len(values) < 2 or np.ptp(values) == 0:
-        return (float(np.mean(values)), float(np.mean(values)))
-    low, high = t.interval(
-        0.95, len(values) - 1, loc=np.mean(values), scale=np.std(values, ddof=1) / len(values) ** 0.5
-    )
-    return (float(low), float(high))
+    data = np.asarray(values, dtype=float)
+    if not _has_spread(data):
+        return _point(data)
+    error = np.std(data, ddof=1) / len(data) ** 0.5
+    low, high = t.interval(LEVEL, len(data) - 1, loc=data.mean(), scale=error)
+    return float(low), float(high)
 
 
-def few_interval(values: Values, intervals: Values) -> tuple[float, float]:
-    """Return a 95% interval of the mean of a few dialogs' values from their own intervals, one row each.
-
-    Fewer than ``MIN_DIALOGS`` say too little about how much dialogs differ.
-    """
-    errors = (intervals[:, 1] - intervals[:, 0]) / (2 * NORMAL)
-    half = NORMAL * float(np.sqrt(np.sum(errors**2))) / len(values)
-    return (float(values.mean()) - half, float(values.mean()) + half)
-
-
-def bootstrap_interval(values: npt.ArrayLike, *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a mean; one value, or equal ones, have no spread to resample."""
+def bootstrap_interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
+    """Return the percentile bootstrap interval of a mean (Efron 1979)."""
     from scipy.stats import bootstrap
 
     data = np.asarray(values, dtype=float)
-    if len(data) < 2 or np.ptp(data) == 0:
-        return (float(data.mean()), float(data.mean()))
-    found = bootstrap((data,), np.mean, confidence_level=level, method="percentile", rng=seed)
-    return (float(found.confidence_interval.low), float(found.confidence_interval.high))
+    if not _has_spread(data):
+        return _point(data)
+    interval = bootstrap((data,), np.mean, confidence_level=LEVEL, method="percentile", rng=seed).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def few_interval(values: Values, intervals: Values) -> Interval:
+    """Return an interval of the mean of a few dialogs' values from the intervals of each, one row per dialog.
+
+    Fewer dialogs than ``MIN_DIALOGS`` say too little about how much dialogs differ.
+    """
+    errors = (intervals[:, 1] - intervals[:, 0]) / (2 * NORMAL)
+    half_width = NORMAL * float(np.sqrt(np.sum(errors**2))) / len(values)
+    return float(values.mean()) - half_width, float(values.mean()) + half_width
+
+
+def _has_spread(data: Values) -> bool:
+    return len(data) > 1 and bool(np.ptp(data) != 0)
+
+
+def _point(data: Values) -> Interval:
+    """Return the interval of values without spread: their mean alone."""
+    mean = float(data.mean())
+    return mean, mean

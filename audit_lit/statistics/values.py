@@ -1,4 +1,4 @@
-"""Arrays of measured values."""
+"""The type of measured values."""
 
 from __future__ import annotations
 

@@ -13,24 +13,30 @@ from audit_lit.chat.rendering import render
 from audit_lit.data.rows import Example
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import RecipeError
+from audit_lit.errors import TrainingError
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
+from audit_lit.training.mixture import Mixture
 from audit_lit.training.recipe import TrainingRecipe
-from audit_lit.training.sources import Mixture
 
 Learner = Decoder | TextBaseline
-"""What can be trained: from activations, or from the visible text."""
+"""The model that is trained: to answer from activations, or from the visible text."""
 STATISTICS_DIALOGS = 256
-"""For the mean and spread of activations; numbered below zero, so that no step has them."""
+"""Number of dialogs for the mean and spread of activations; their indices are below zero, so that no step has them."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples, and what the decoder is given about them: activations, or texts for one that reads text."""
+    """Examples of one part of a step.
 
-    given: Activations | list[str]
+    Attributes:
+        inputs: What the learner is given of each dialog: its activations, or its visible text.
+        questions: The question about each dialog.
+        answers: The right answer to each question.
+    """
+
+    inputs: Activations | list[str]
     questions: list[str]
     answers: list[str]
 
@@ -39,15 +45,15 @@ class Batches:
     """The steps of a run, in an order that depends on the recipe alone."""
 
     def __init__(self, mixture: Mixture, target: Target, learner: Learner, *, rank: int = 0, world: int = 1) -> None:
-        """Deal each step's examples out to ``world`` processes; this one is number ``rank``.
+        """Deal each step's examples out to ``world`` processes, of which this one is number ``rank``.
 
         Raises:
-            RecipeError: If a step cannot be dealt out evenly.
+            TrainingError: If a step cannot be dealt out evenly.
         """
         self.mixture, self.target, self.learner, self.rank, self.world = mixture, target, learner, rank, world
         self.recipe: TrainingRecipe = mixture.recipe
         if self.recipe.batch_size % (world * self.recipe.accumulate):
-            raise RecipeError(
+            raise TrainingError(
                 f"batch_size={self.recipe.batch_size} cannot be split over {world} processes and "
                 f"{self.recipe.accumulate} parts (accumulate); choose a multiple of {world * self.recipe.accumulate}."
             )
@@ -57,16 +63,15 @@ class Batches:
 
         The examples of several steps are drawn at once and sorted by length: little padding, same sum.
         """
-        size, n_steps, step = self.recipe.batch_size, self.recipe.n_steps, first
+        n_steps, step, share = self.recipe.n_steps, first, self.recipe.batch_size // self.world
         while step < n_steps:
-            bucket, skipped = divmod(step, self.recipe.buckets)
-            groups = self._groups(bucket)[skipped:][: n_steps - step]
+            bucket, n_done = divmod(step, self.recipe.buckets)
+            groups = self._groups(bucket)[n_done:][: n_steps - step]
             mine = [example for group in groups for example in group[self.rank :: self.world]]
-            given = self._given(mine)
-            share = size // self.world
-            for number in range(len(groups)):
+            inputs = self._inputs(mine)
+            for start in range(0, len(mine), share):
                 step += 1
-                yield [self._part(mine, given, number * share + part, step) for part in self._parts(share)]
+                yield [self._part(mine, inputs, rows, step) for rows in self._parts(start, share)]
 
     def _groups(self, bucket: int) -> list[list[Example]]:
         size, n = self.recipe.batch_size, self.recipe.buckets
@@ -80,33 +85,34 @@ class Batches:
         text = example.dialog if isinstance(self.learner, TextBaseline) else ()
         return len(example.question) + len(example.answer) + sum(len(message["content"]) for message in text)
 
-    def _parts(self, share: int) -> range:
-        return range(0, share, share // self.recipe.accumulate)
+    def _parts(self, start: int, share: int) -> Iterator[range]:
+        size = share // self.recipe.accumulate
+        return (range(first, first + size) for first in range(start, start + share, size))
 
-    def _part(self, examples: list[Example], given: Activations | list[str], start: int, step: int) -> Batch:
-        rows = range(start, start + self.recipe.batch_size // self.world // self.recipe.accumulate)
+    def _part(self, examples: list[Example], inputs: Activations | list[str], rows: range, step: int) -> Batch:
         chosen = [examples[row] for row in rows]
-        part = [given[row] for row in rows] if isinstance(given, list) else given.rows(rows)
+        part = [inputs[row] for row in rows] if isinstance(inputs, list) else inputs.rows(rows)
         if isinstance(part, Activations) and self.learner.config.layer_choice == "one":
             part = part.for_layer(part.layers[step % len(part.layers)])  # every layer in turn
         return Batch(part, [example.question for example in chosen], [example.answer for example in chosen])
 
     @torch.no_grad()
-    def _given(self, examples: list[Example]) -> Activations | list[str]:
+    def _inputs(self, examples: list[Example]) -> Activations | list[str]:
         if isinstance(self.learner, TextBaseline):
             return [render(example.dialog, self.target.tokenizer).visible_text for example in examples]
         # In the target's own precision, as when it is audited: autocast turns padding into NaN in eager attention.
-        dialogs, ends = [example.dialog for example in examples], [example.last_of_text for example in examples]
-        found = read_dialogs(self.target, self.learner.config, dialogs, ends)
+        dialogs, last_of_text = [example.dialog for example in examples], [example.last_of_text for example in examples]
+        activations = read_dialogs(self.target, self.learner.config, dialogs, last_of_text)
         for row, example in enumerate(examples):
             if example.null:
                 kind, seed = example.null
-                given = null_input(kind, found.rows([row]), self.learner.write, others=self._others, seed=seed)
-                found.resid[row] = given.resid[0]
-        return found
+                true = activations.rows([row])
+                null = null_input(kind, true, self.learner.write, others=self._others, seed=seed)
+                activations.resid[row] = null.resid[0]
+        return activations
 
     @cached_property
     def _others(self) -> Activations:
-        """Dialogs that depend on the recipe alone, whatever else is in the batch."""
+        """Activations of dialogs that depend on the recipe alone, whatever else is in the batch."""
         dialogs = [self.mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
         return read_dialogs(self.target, self.learner.config, dialogs)

@@ -12,15 +12,15 @@ from audit_lit.training.recipe import TrainingRecipe
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
-def _beside(found: dict[str, Any], key: str) -> str:
+def _beside(figures: dict[str, Any], key: str) -> str:
     """Return a figure with its interval."""
-    low, high = found["interval"]
-    return f"{found[key]:.2f} ({low:.2f} to {high:.2f})"
+    low, high = figures["interval"]
+    return f"{figures[key]:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _controls(found: dict[str, Any]) -> str:
+def _controls(figures: dict[str, Any]) -> str:
     """Return the controls' figures, in words."""
-    return ", ".join(f"{name} {value:.2f}" for name, value in found["controls"].items())
+    return ", ".join(f"{name} {value:.2f}" for name, value in figures["controls"].items())
 
 
 def write_card(folder: Path, decoder: Decoder, recipe: TrainingRecipe, results: dict[str, Any], log: Path) -> None:

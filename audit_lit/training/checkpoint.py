@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 FILE = "checkpoint.safetensors"
 STATE = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
+"""The state that AdamW keeps for each parameter."""
 
 Parameters = Mapping[str, nn.Parameter]
 
@@ -22,10 +22,10 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     metadata: dict[str, str],
 ) -> None:
-    """Write a checkpoint by one rename, so that a killed run has the last one or this one."""
+    """Write a checkpoint by one rename, so that a killed run keeps the last one or has this one."""
     from safetensors.torch import save_file
 
-    tensors = {f"parameter/{name}": p.detach() for name, p in parameters.items()}
+    tensors = {f"parameter/{name}": parameter.detach() for name, parameter in parameters.items()}
     tensors |= {f"average/{name}": value for name, value in average.items()}
     for name, parameter in parameters.items():
         tensors |= {f"{key}/{name}": value.detach() for key, value in optimizer.state[parameter].items()}

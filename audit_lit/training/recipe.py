@@ -39,10 +39,10 @@ class Lora(_Strict):
 
 
 class Share(_Strict):
-    """One source's share of the examples, and the questions it asks.
+    """One source's share of the examples, and the questions that it asks.
 
     Attributes:
-        source: One of ``training/sources.py``.
+        source: Name of the source (see ``training.sources``).
         weight: Relative share.
         questions: One is drawn for each example; ``qa`` and ``relation`` bring their own, those of ``yes_no`` hold
             ``{claim}``, those of ``user`` ``{attribute}``.
@@ -73,7 +73,8 @@ class TrainingRecipe(_Strict):
     """A whole training run.
 
     Attributes:
-        name: What the decoder will be called.
+        name: Name of the decoder.
+        licence: Licence of the decoder.
         about_data: For the card: where the data come from.
         limits: For the card: what the decoder cannot do, a sentence or two each.
         target: Model to read: alias, folder or Hub id; ``tiny`` is a random one for ``--smoke``.
@@ -81,16 +82,26 @@ class TrainingRecipe(_Strict):
         repaired: Share of system-prompt dialogs that get a random other user line, because their own often gives the
             prompt away.
         reworded: Share of system prompts that are put in other words.
-        reads: ``text`` trains a control that is given the visible text instead of activations.
-        rival: Examples that the text baseline is trained on after the decoder, to be shipped with it; 0 trains none.
-        examples: How many examples to train on.
-        batch_size: Examples per step, over all processes.
-        accumulate: Parts that each process computes its examples of a step in, one after the other; needs less memory.
+        wire: How activations enter the decoder.
+        lora: Settings of the LoRA.
+        mixture: The sources of the examples, with their shares.
+        reads: ``text`` trains a text baseline, which is given the visible text instead of activations.
+        rival: Number of examples that the text baseline is trained on after the decoder, to be shipped with it; 0
+            trains none.
+        examples: Number of examples to train on.
+        batch_size: Number of examples per step, over all processes.
+        accumulate: Number of parts in which each process computes its examples of a step, one after the other; more
+            parts need less memory.
         average: Decay per step of the moving average of the weights that is measured and saved; 0 takes the last.
-        buckets: Steps whose examples are drawn together and sorted by length.
+        buckets: Number of steps whose examples are drawn together and sorted by length.
+        lr: AdamW's step size after warm-up; it falls linearly to zero.
+        weight_decay: AdamW's weight decay.
+        warmup: Number of steps in which the step size rises to ``lr``.
+        max_grad_norm: Norm that gradients are clipped to.
         precision: ``auto`` takes bfloat16 on GPUs, and on CPUs where a matrix product is faster in it.
-        evaluate_every: Steps between evaluations on the dev split.
-        checkpoint_every: Steps between checkpoints.
+        evaluate_every: Number of steps between evaluations on the dev split.
+        checkpoint_every: Number of steps between checkpoints.
+        seed: Of every draw.
     """
 
     name: str
@@ -146,7 +157,7 @@ class TrainingRecipe(_Strict):
 
 
 def load_training_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingRecipe:
-    """Read a recipe from YAML.
+    """Read a recipe from YAML, with overrides put over it.
 
     Raises:
         RecipeError: If it cannot be read, or a key is unknown or of a wrong type.

@@ -7,38 +7,28 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any
 
 from audit_lit.data.rows import Row, measurable
 from audit_lit.data.splits import load_split, split_hash
-from audit_lit.decoder.config import DecoderConfig, WireFormat
+from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.decoder.files import PLAIN_WRITES, TEXT_BASELINE
-from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import TrainingError
+from audit_lit.decoder.files import TEXT_BASELINE
 from audit_lit.evaluation.card_figures import measure
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.evaluation.evaluate import SCHEMA
-from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
-from audit_lit.models.fingerprint import weights_fingerprint
-from audit_lit.models.loading import load_target, share_weights
-from audit_lit.models.speedups.lora import use_fast_lora
+from audit_lit.models.loading import load_target
+from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
-from audit_lit.training.batches import STATISTICS_DIALOGS
 from audit_lit.training.card import write_card
+from audit_lit.training.learners import new_decoder, new_text_baseline
 from audit_lit.training.recipe import TrainingRecipe
-from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import check_tracker
 from audit_lit.training.trainer import LOG, Trainer
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
 N_REFERENCE = 32
-"""More make a claim's marginal surer, and a claim slower to weigh."""
+"""Number of reference dialogs. More make a claim's marginal surer, and a claim slower to score."""
 
 
 def train(
@@ -50,18 +40,20 @@ def train(
     target: Target | None = None,
     tracker: str | None = None,
 ) -> Path:
-    """Train a decoder and return its folder, ``out/decoder``; a killed run goes on from its last checkpoint.
+    """Train a decoder and return its folder, ``out/decoder``; a killed run resumes from its last checkpoint.
 
     Args:
-        recipe: What to do.
+        recipe: The recipe of the run.
         data: Folder of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
         out: Run folder: log, checkpoint, decoder.
-        device: Where to train.
+        device: Device to train on, as torch names it.
         target: The model to read, if it is loaded already.
-        tracker: Where the log goes beside its file: ``trackio`` or ``wandb``.
+        tracker: Tracker that gets the log beside its file: ``trackio`` or ``wandb``.
 
     Raises:
-        RecipeError: If recipe or data are malformed, ``out`` belongs to another recipe, or the tracker is missing.
+        RecipeError: If the recipe lacks questions.
+        DataError: If the data are malformed, or too few for the recipe.
+        TrainingError: If ``out`` belongs to another run, the tracker is missing, or the loss is not finite.
     """
     check_tracker(tracker)
     folders = [data] if isinstance(data, Path) else list(data)
@@ -91,7 +83,7 @@ def publish(
         if learner:
             use_fast_lora(learner.model.eval())
     decoder.reference = reference_activations(recipe, target, decoder.config, rows)
-    decoder.config = decoder.config.model_copy(update={"n_reference": len(decoder.reference)})
+    decoder.config = decoder.config.changed(n_reference=len(decoder.reference))
     decoder.save(folder)
     results = measure(decoder, target, dev_rows, rows, out / "measured" / _digest(folder, dev_rows))
     decoder.config = calibrated(decoder.config, results)
@@ -100,7 +92,7 @@ def publish(
 
 
 def _digest(folder: Path, dev_rows: list[Row]) -> str:
-    """Return what figures depend on, so that none are kept for other weights, data or definitions."""
+    """Return a hash of what figures depend on, so that none are kept for other weights, data or definitions."""
     digest = hashlib.sha256(f"{SCHEMA} {dev_rows!r}".encode())
     for path in sorted(folder.rglob("*.safetensors")):
         digest.update(path.read_bytes())
@@ -108,105 +100,23 @@ def _digest(folder: Path, dev_rows: list[Row]) -> str:
 
 
 def calibrated(config: DecoderConfig, results: dict[str, Any]) -> DecoderConfig:
-    """Return the configuration with what was measured on the dev split: the answers' threshold, the claims' scale."""
+    """Return the configuration with the threshold and the scales that were measured on the dev split."""
     slope, offset = results["calibration"]["claim_scale"]
     measured = {
         "lift_threshold": round(results["null"]["threshold_of_first_half"], 3),
         "claim_scale": (round(slope, 4), round(offset, 4)),
         "choice_scale": round(results["calibration"]["choice_scale"], 4),
     }
-    return config.model_copy(update=measured)
+    return config.changed(**measured)
 
 
 def reference_activations(
     recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]
 ) -> Activations:
-    """Return activations of training dialogs under as many different hidden prompts, what claims are compared with."""
+    """Return activations of training dialogs under different hidden prompts, which claims are compared with."""
     with_prompt = [row for row in rows if row.system and len(row.messages) == 2]
     rng = random.Random(recipe.seed)
     by_label = {row.label: row for row in rng.sample(with_prompt, len(with_prompt))}
     chosen = rng.sample(sorted(by_label.values(), key=lambda row: row.label), min(N_REFERENCE, len(by_label)))
     activations = read_dialogs(target, config, hidden_dialogs(chosen, repaired=True, seed=recipe.seed))
     return replace(activations, resid=activations.resid.bfloat16())
-
-
-def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
-    """Return an untrained decoder on the target's own base, sharing its weights."""
-    config = config_of(recipe, target, training_data)
-    model = _new_model(recipe, target)
-    if recipe.start:
-        return continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
-    plain = PLAIN_WRITES.get(recipe.wire.write)
-    write = plain() if plain else projection(recipe, target, config, rows)
-    return Decoder(model, target.tokenizer, config, write)
-
-
-def new_text_baseline(recipe: TrainingRecipe, target: Target, training_data: str) -> TextBaseline:
-    """Return an untrained text baseline on the target's own base, sharing its weights."""
-    return TextBaseline(_new_model(recipe, target), target.tokenizer, config_of(recipe, target, training_data))
-
-
-def _new_model(recipe: TrainingRecipe, target: Target) -> PeftModel:
-    from peft import LoraConfig, get_peft_model
-
-    if target.base is None:
-        raise TrainingError("the target came without its Hugging Face base; load it with load_target.")
-    torch.manual_seed(recipe.seed)
-    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
-    model: PeftModel = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
-    return model
-
-
-def continue_from(start: Decoder, model: PeftModel, config: DecoderConfig) -> Decoder:
-    """Return a decoder of a fresh model with the parameters of a trained one.
-
-    Raises:
-        RecipeError: If their wire formats or LoRA shapes differ.
-    """
-    wrong = [name for name in WireFormat.model_fields if getattr(start.config, name) != getattr(config, name)]
-    old, new = _lora_parameters(start.model), _lora_parameters(model)
-    if wrong or {name: p.shape for name, p in old.items()} != {name: p.shape for name, p in new.items()}:
-        raise TrainingError(
-            f"the recipe starts from {start.config.name!r}, which differs in {', '.join(wrong) or 'its LoRA'}; "
-            "expected the same 'wire' and 'lora' settings. Change them in the recipe, or leave out 'start'."
-        )
-    for name, parameter in new.items():
-        parameter.data.copy_(old[name])
-    examples = (start.config.examples or 0) + (config.examples or 0)
-    config = config.model_copy(update={"examples": examples})
-    return Decoder(model, start.tokenizer, config, start.write, start.text_baseline)
-
-
-def _lora_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if "lora_" in name}
-
-
-def config_of(recipe: TrainingRecipe, target: Target, training_data: str) -> DecoderConfig:
-    """Return the wire format of the decoder that a recipe trains."""
-    return DecoderConfig(
-        name=recipe.name,
-        target=target.name,
-        base=target.name,
-        d_model=target.d_model,
-        n_layers=target.n_layers,
-        target_revision=target.revision,
-        target_fingerprint=target.fingerprint(),
-        base_fingerprint=weights_fingerprint(target.base) if target.base else None,
-        lora_scaling=recipe.lora.lora_alpha / recipe.lora.r,
-        training_data=training_data,
-        examples=recipe.examples,
-        reads=recipe.reads,
-        licence=recipe.licence,
-        **recipe.wire.model_dump(),
-    )
-
-
-def projection(recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]) -> Project:
-    """Return the ``project`` operation with the mean and spread of training activations at the read positions."""
-    mixture = Mixture(rows, recipe)
-    dialogs = [mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
-    activations = read_dialogs(target, config, dialogs)
-    per_layer = [activations.resid[:, layer][activations.mask].float() for layer in range(len(config.read_layers))]
-    mean = torch.stack([values.mean(0) for values in per_layer])
-    std = torch.stack([values.std(0) for values in per_layer]).clamp_min(1e-3)
-    return Project(mean, std, target.d_model)

@@ -12,7 +12,7 @@ from audit_lit.training.run import train
 
 
 def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
-    """Train a recipe's shape on a tiny model and return the decoder's folder."""
+    """Train a recipe's shape on a tiny model and return the decoder's folder; None makes a temporary one."""
     folder = out or Path(tempfile.mkdtemp(prefix="audit-lit-smoke-"))
     write_tiny_model(folder / "tiny-llama")
     write_tiny_data(folder / "data")

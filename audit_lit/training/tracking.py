@@ -19,7 +19,7 @@ def check_tracker(tracker: str | None) -> None:
     """Raise unless a tracker can be used.
 
     Raises:
-        TrainingError: If it is neither of ``TRACKERS``, or not installed.
+        TrainingError: If it is not one of ``TRACKERS``, or is not installed.
     """
     from accelerate import tracking
 
@@ -27,9 +27,9 @@ def check_tracker(tracker: str | None) -> None:
         return
     if tracker not in TRACKERS:
         raise TrainingError(f"unknown tracker {tracker!r}; expected one of {', '.join(TRACKERS)}.")
-    if tracker not in [str(tracker_) for tracker_ in tracking.get_available_trackers()]:
+    if tracker not in map(str, tracking.get_available_trackers()):
         raise TrainingError(
-            f"the tracker {tracker!r} is not installed; expected it in this environment. Try pip install {tracker}, or "
+            f"the tracker {tracker!r} is not installed in this environment; install it with pip install {tracker}, or "
             "leave out --track."
         )
 
@@ -40,11 +40,11 @@ def start_tracking(accelerator: Accelerator, settings: Mapping[str, Any]) -> Non
 
 
 def scalars(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the numbers and words of nested values under dotted names: what every tracker takes."""
-    found: dict[str, Any] = {}
+    """Return the numbers and words of nested values under dotted names, which every tracker takes."""
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= scalars(value, f"{prefix}{name}.")
+            flat |= scalars(value, f"{prefix}{name}.")
         elif isinstance(value, (bool, int, float, str)):
-            found[prefix + name] = value
-    return found
+            flat[prefix + name] = value
+    return flat

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -19,13 +16,16 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import TrainingError
 from audit_lit.evaluation.gap import dev_examples, measure_gap
-from audit_lit.files import read_json, write_whole
+from audit_lit.files import write_whole
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
+from audit_lit.training.average import WeightAverage
 from audit_lit.training.batches import Batch, Batches, Learner
 from audit_lit.training.checkpoint import load_checkpoint, save_checkpoint
+from audit_lit.training.claim import Claim
+from audit_lit.training.mixture import Mixture
+from audit_lit.training.precision import use_bf16
 from audit_lit.training.recipe import TrainingRecipe
-from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import scalars, start_tracking
 
 LOG = "log.jsonl"
@@ -42,10 +42,10 @@ class Objective(nn.Module):
             self.write = learner.write
         self._learner: Any = (learner,)  # in a tuple: not a module
 
-    def forward(self, given: Activations | list[str], questions: list[str], answers: list[str]) -> Tensor:
+    def forward(self, inputs: Activations | list[str], questions: list[str], answers: list[str]) -> Tensor:
         """Return the loss in nats per answer token."""
         (learner,) = self._learner
-        loss: Tensor = learner.loss(given, questions, answers)
+        loss: Tensor = learner.loss(inputs, questions, answers)
         return loss
 
 
@@ -55,7 +55,8 @@ class Trainer:
     It may be one of several processes.
 
     Attributes:
-        learner: What is trained.
+        learner: The decoder or text baseline that is trained.
+        step: Number of steps that are done.
         is_main: Whether this process writes, measures and shows progress.
     """
 
@@ -65,7 +66,7 @@ class Trainer:
         """Prepare optimizer, schedule and, if one is named, a tracker.
 
         Raises:
-            TrainingError: If the run folder belongs to another recipe.
+            TrainingError: If the run folder belongs to another run.
         """
         from accelerate import Accelerator
 
@@ -82,8 +83,9 @@ class Trainer:
         self._claim_folder()
         self.bf16 = use_bf16(recipe.precision, target.device)
         objective = Objective(learner)
-        self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if recipe.average else {}
+        trained = ((name, value) for name, value in objective.named_parameters() if value.requires_grad)
+        self.parameters: dict[str, nn.Parameter] = dict(trained)
+        self.average = WeightAverage(self.parameters, recipe.average)
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self._start_at(0)
@@ -99,24 +101,18 @@ class Trainer:
         self.schedule = get_linear_schedule_with_warmup(optimizer, self.recipe.warmup, self.recipe.n_steps, step - 1)
 
     def _claim_folder(self) -> None:
-        path, config = self.out / "run.json", self.learner.config
-        claim = {"data": config.training_data, "examples_in_all": config.examples}
-        if path.is_file() and _read_claim(path) != (claim, self.recipe):
-            raise TrainingError(
-                f"{self.out} holds a run of another recipe or on other data; name another folder with --out, or "
-                "delete it."
-            )
+        claim = Claim.of(self.recipe, self.learner.config)
+        claim.check(self.out)
         self.accelerator.wait_for_everyone()  # before one of them writes it
-        if self.is_main and not path.is_file():
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(claim | self.recipe.model_dump(), indent=2))
+        if self.is_main and Claim.load(self.out) is None:
+            claim.save(self.out)
 
     def train(self, rows: list[Row], dev_rows: list[Row]) -> None:
         """Train to the end of the recipe, from the last checkpoint if there is one; leaves the averaged weights."""
         self.resume()
         steps = self.batches(rows).steps(self.step)
-        shown = {"total": self.recipe.n_steps, "initial": self.step, "unit": "step", "disable": not self.is_main}
-        with tqdm(steps, mininterval=1, **shown) as progress:
+        display = {"total": self.recipe.n_steps, "initial": self.step, "unit": "step", "disable": not self.is_main}
+        with tqdm(steps, mininterval=1, **display) as progress:
             start = time.perf_counter()
             for batches in progress:
                 record = self.train_step(batches)
@@ -124,7 +120,7 @@ class Trainer:
                 progress.set_postfix(loss=f"{record['loss']:.2f}")
                 self._keep(record, dev_rows)
                 start = time.perf_counter()
-        self._swap_average()
+        self.average.swap()
         for tracker in self.accelerator.trackers:  # not end_training, which other trainers' processes would not survive
             tracker.finish()
 
@@ -143,17 +139,18 @@ class Trainer:
         losses = [self._backward(batch) for batch in batches]
         self.schedule.step()
         self.step += 1
-        self._update_average()
+        self.average.update(self.step)
         loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
         return {"step": self.step, "loss": loss, "lr": self.schedule.get_last_lr()[0]}
 
     def _backward(self, batch: Batch) -> Tensor:
         with self.accelerator.accumulate(self.objective):
             with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
-                loss: Tensor = self.objective(batch.given, batch.questions, batch.answers)
+                loss: Tensor = self.objective(batch.inputs, batch.questions, batch.answers)
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {loss.item()} at step {self.step}; lower lr. The last checkpoint is kept."
+                    f"the loss is {loss.item()} at step {self.step}; expected a finite number. Lower lr in the recipe; "
+                    "the last checkpoint is kept."
                 )
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients:
@@ -161,28 +158,6 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
         return loss.detach()
-
-    def _update_average(self) -> None:
-        if self.average:
-            # Short at first, so that the start is soon forgotten (as TensorFlow's ExponentialMovingAverage does).
-            decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-            current = [p.detach() for p in self.parameters.values()]
-            torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
-
-    def _swap_average(self) -> None:
-        """Exchange the weights and their average."""
-        for name, value in self.average.items():
-            current = self.parameters[name].detach().clone()
-            self.parameters[name].data.copy_(value)
-            value.copy_(current)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        self._swap_average()
-        try:
-            yield
-        finally:
-            self._swap_average()
 
     def _keep(self, record: dict[str, Any], dev_rows: list[Row]) -> None:
         """Measure, log and save what is due after a step."""
@@ -201,7 +176,7 @@ class Trainer:
         if isinstance(self.learner, TextBaseline):  # re-paired, the text says nothing
             return gaps
         self.objective.eval()
-        with self._averaged():
+        with self.average.swapped():
             for share in self.recipe.mixture:
                 if share.source in ("label", "instruction"):
                     examples = dev_examples(dev_rows, share.questions[0], as_label=share.source == "label")
@@ -211,46 +186,19 @@ class Trainer:
     def checkpoint(self) -> None:
         """Save the run as it is."""
         metadata = {"step": str(self.step), "bf16": str(self.bf16)}
-        save_checkpoint(self.out, self.parameters, self.average, self.optimizer.optimizer, metadata)
+        save_checkpoint(self.out, self.parameters, self.average.values, self.optimizer.optimizer, metadata)
 
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder, if there is one; later log lines are dropped."""
-        kept = load_checkpoint(self.out, self.parameters, self.average, self.optimizer.optimizer)
+        kept = load_checkpoint(self.out, self.parameters, self.average.values, self.optimizer.optimizer)
         self._start_at(int(kept.get("step", 0)))
         self.bf16 = kept.get("bf16", str(self.bf16)) == "True"  # not timed anew
         if self.is_main and (self.out / LOG).is_file():
             lines = (self.out / LOG).read_text(encoding="utf-8").splitlines()
             before = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
-            (self.out / LOG).write_text("".join(f"{line}\n" for line in before), encoding="utf-8")
+            write_whole(self.out / LOG, "".join(f"{line}\n" for line in before))
 
     def _log(self, record: dict[str, Any]) -> None:
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.accelerator.log(scalars(record), step=self.step)
-
-
-def _read_claim(path: Path) -> tuple[dict[str, Any], TrainingRecipe]:
-    """Return what a run folder says of its run; keys that later versions added have their defaults."""
-    try:
-        content = read_json(path, TrainingError)
-        claim = {key: content.pop(key) for key in ("data", "examples_in_all")}
-        return claim, TrainingRecipe.model_validate(content)
-    except (AttributeError, KeyError, ValidationError) as err:
-        raise TrainingError(f"{path} is not the file of a training run ({err}); name another folder.") from err
-
-
-def use_bf16(precision: str, device: torch.device) -> bool:
-    """Return whether to compute in bfloat16; ``auto`` times one matrix product on a CPU, where it may be slower."""
-    if precision != "auto" or device.type != "cpu":
-        return precision != "fp32"
-
-    def seconds(dtype: torch.dtype) -> float:
-        left, right = torch.randn(512, 576, dtype=dtype), torch.randn(1536, 576, dtype=dtype)
-        times = []
-        for _ in range(10):
-            start = time.perf_counter()
-            nn.functional.linear(left, right)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(torch.bfloat16) < seconds(torch.float32)

@@ -7,35 +7,35 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audit_lit.answers.claims import QUESTIONS, claim_likelihoods, claim_marginals, score_claims
+from audit_lit.answers.session import Session
+from audit_lit.errors import QuestionError
+from audit_lit.statistics.calibration import fit_scale, probability
+
 CLAIMS = ["persona: pirate", "Rhyme."]
 
 
 def test_evidence_is_the_likelihood_over_its_marginal(make_decoder: Any, target: Any, dialog: Any) -> None:
-    from audit_lit import Auditor
-    from audit_lit.answers.claims import QUESTIONS
-
-    auditor = Auditor(target, make_decoder())
-    reading = auditor.read(dialog)
+    session = Session.of(target, make_decoder())
+    reading = session.read(dialog)
     for reference in (None, reading.decoys.rows([0, 3])):
-        auditor.decoder.reference = reference
-        auditor.decoder.config = auditor.decoder.config.model_copy(update=dict(n_reference=len(reference or ())))
+        session.decoder.reference = reference
+        session.decoder.config = session.decoder.config.model_copy(update={"n_reference": len(reference or ())})
         others = reference or reading.decoys  # where there is no reference
 
         def probability(activations: Any, claim: str) -> float:
             n, found = len(activations), 0.0
             for question in QUESTIONS:
-                scores = auditor.decoder.logprob(activations, [question] * n, [claim] * n)
+                scores = session.decoder.logprob(activations, [question] * n, [claim] * n)
                 found += sum(float(one.detach().double().sum().exp()) for one in scores) / n / len(QUESTIONS)
             return found
 
-        for claim in auditor.score_claims(dialog, CLAIMS):
+        for claim in score_claims(session, dialog, CLAIMS):
             ratio = probability(reading.activations, claim.text) / probability(others, claim.text)
             assert claim.evidence == pytest.approx(np.log(ratio), abs=1e-3)
 
 
 def test_scale_is_recovered_from_planted_evidence() -> None:
-    from audit_lit.statistics.calibration import fit_scale, probability
-
     rng = np.random.default_rng(0)
     nats = rng.normal(0, 4, 20000)
     right = rng.random(20000) < probability(nats, (0.7, -0.4))
@@ -47,43 +47,37 @@ def test_scale_is_recovered_from_planted_evidence() -> None:
     assert 0 < slope < 5  # without overlap, too
 
 
-def test_weigh_needs_a_measured_scale_for_a_probability(make_decoder: Any, target: Any, dialog: Any) -> None:
-    from audit_lit import Auditor
-
-    auditor = Auditor(target, make_decoder())
-    first = auditor.score_claims(dialog, CLAIMS)
+def test_probabilities_need_a_measured_scale(make_decoder: Any, target: Any, dialog: Any) -> None:
+    session = Session.of(target, make_decoder())
+    first = score_claims(session, dialog, CLAIMS)
     assert [claim.text for claim in first] == CLAIMS and all(claim.probability is None for claim in first)
-    auditor.decoder.config = auditor.decoder.config.model_copy(update=dict(claim_scale=(2.0, 1.0)))
-    for claim in auditor.score_claims(dialog, CLAIMS):
+    session.decoder.config = session.decoder.config.model_copy(update={"claim_scale": (2.0, 1.0)})
+    for claim in score_claims(session, dialog, CLAIMS):
         assert claim.probability == pytest.approx(1 / (1 + np.exp(-(2 * claim.evidence + 1)))) and claim.share is None
-    auditor.decoder.config = auditor.decoder.config.model_copy(update=dict(choice_scale=0.5))
-    one, other = auditor.score_claims(dialog, CLAIMS)
+    session.decoder.config = session.decoder.config.model_copy(update={"choice_scale": 0.5})
+    one, other = score_claims(session, dialog, CLAIMS)
     assert one.share == pytest.approx(1 / (1 + np.exp(0.5 * (other.evidence - one.evidence))))
-    assert one.share + other.share == pytest.approx(1) and auditor.score_claims(dialog, CLAIMS[:1])[0].share is None
+    assert one.share + other.share == pytest.approx(1) and score_claims(session, dialog, CLAIMS[:1])[0].share is None
 
 
 def test_probabilities_need_what_their_scale_was_measured_with(make_decoder: Any, target: Any, dialog: Any) -> None:
-    from audit_lit import Auditor
-
-    auditor = Auditor(target, make_decoder())
-    decoder = auditor.decoder
-    decoder.reference = auditor.read(dialog).decoys.rows([0, 3])
-    decoder.config = decoder.config.model_copy(update=dict(n_reference=2, claim_scale=(1.0, 0.0), choice_scale=1.0))
+    session = Session.of(target, make_decoder())
+    decoder = session.decoder
+    decoder.reference = session.read(dialog).decoys.rows([0, 3])
+    scales = {"n_reference": 2, "claim_scale": (1.0, 0.0), "choice_scale": 1.0}
+    decoder.config = decoder.config.model_copy(update=scales)
     for reveal, known in (("user", True), ("last:3", False)):
-        for claim in auditor.score_claims(dialog, CLAIMS, reveal=reveal):
+        for claim in score_claims(session, dialog, CLAIMS, reveal=reveal):
             assert (claim.probability is not None, claim.share is not None) == (known, known)
 
 
 def test_controls_of_a_claim(make_decoder: Any, target: Any, dialog: Any) -> None:
-    from audit_lit import Auditor
-    from audit_lit.answers.claims import claim_likelihoods, claim_marginals
-
-    auditor = Auditor(target, make_decoder())
-    reading, decoder = auditor.read(dialog), auditor.decoder
+    session = Session.of(target, make_decoder())
+    reading, decoder = session.read(dialog), session.decoder
     decoder.reference = reading.decoys.rows([1, 2])
     known = claim_marginals(decoder, decoder.reference, CLAIMS)
     empty = claim_likelihoods(decoder, reading.activations, CLAIMS, injected=False)[0]
-    for at, claim in enumerate(auditor.score_claims(dialog, CLAIMS)):
+    for at, claim in enumerate(score_claims(session, dialog, CLAIMS)):
         assert claim.controls["no_activation"] == pytest.approx(empty[at] - known[at], abs=1e-4)
         decoys = claim_marginals(decoder, reading.decoys, CLAIMS)[at]
         assert claim.controls["shuffled"] == pytest.approx(decoys - known[at], abs=1e-4)
@@ -91,8 +85,5 @@ def test_controls_of_a_claim(make_decoder: Any, target: Any, dialog: Any) -> Non
 
 @pytest.mark.parametrize("claims", [[], [" "], ["pirate", ""]])
 def test_empty_claims_are_refused(make_decoder: Any, target: Any, dialog: Any, claims: list[str]) -> None:
-    from audit_lit import Auditor
-    from audit_lit.errors import DialogError
-
-    with pytest.raises(DialogError, match="claim is empty"):
-        Auditor(target, make_decoder()).score_claims(dialog, claims)
+    with pytest.raises(QuestionError, match="claim is empty"):
+        score_claims(Session.of(target, make_decoder()), dialog, claims)

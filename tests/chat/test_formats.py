@@ -12,8 +12,8 @@ def test_dialog_lines_may_be_lists_or_documents(tmp_path: Path) -> None:
     from audit_lit.chat.formats import DialogFile, digest
 
     path = write_lines(tmp_path / "d.jsonl", [DIALOG, {"id": "a", "messages": DIALOG}])
-    assert [(case.id, list(case.messages)) for case in DialogFile(path)] == [("1", DIALOG), ("a", DIALOG)]
-    assert digest(iter(DialogFile(path)))[0] == 2
+    assert [(dialog.id, list(dialog.messages)) for dialog in DialogFile(path)] == [("1", DIALOG), ("a", DIALOG)]
+    assert digest(DialogFile(path))[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_malformed_dialogs_name_the_line(tmp_path: Path, content: str, expected:
 
     (tmp_path / "d.jsonl").write_text(content)
     with pytest.raises(DialogError, match=expected):
-        digest(iter(DialogFile(tmp_path / "d.jsonl")))
+        digest(DialogFile(tmp_path / "d.jsonl"))
 
 
-def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     from audit_lit.chat.formats import DialogFile, digest
     from audit_lit.errors import DialogError
 
     (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "d.jsonl", tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(DialogError, match="could not be read"):
-            digest(iter(DialogFile(path)))
+            digest(DialogFile(path))

@@ -1,66 +1,181 @@
-"""The commands of audits and their exit codes."""
+"""``audit-lit scan`` and ``report``: exit codes, run folders, several processes, and every form of a report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import Result
+from helpers.commands import run
+from helpers.reports import HOSTILE, finding, hostile, report
 from helpers.support import FAST, dialogs, record, write_lines
+
+FAST_SETTINGS = [part for key, value in FAST.items() for part in ("--set", f"{key}={value}")]
 
 
 @pytest.fixture
-def command(auditor: Any, monkeypatch: Any, tmp_path: Path) -> Iterator[Any]:
+def scan(auditor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Scan the tiny target quickly."""
     import audit_lit
 
     monkeypatch.setattr(audit_lit, "load_target", lambda *_, **__: auditor.target)
     monkeypatch.setattr(audit_lit.Decoder, "from_pretrained", lambda *_, **__: auditor.decoder)
-    from audit_lit.cli import cli
-
     monkeypatch.chdir(tmp_path)  # where run folders go by default
-    fast = [part for key, value in FAST.items() for part in ("--set", f"{key}={value}")]
-    yield lambda *args: CliRunner().invoke(cli, [*args, *(fast if args[0] == "scan" else [])])
+    return lambda *arguments: run("scan", "tiny", *arguments, *FAST_SETTINGS)
 
 
-def test_exit_codes_of_scan_and_report(command: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from audit_lit.scan import folder
+@pytest.fixture
+def lines(tmp_path: Path) -> str:
+    """A file with two dialogs."""
+    return str(write_lines(tmp_path / "dialogs.jsonl", dialogs(2)))
 
-    path, run = write_lines(tmp_path / "d.jsonl", dialogs(2)), str(tmp_path / "run")
-    clean = command("scan", "tiny", "--recipe", "persona", "--dialogs", str(path), "--out", run, "--json")
+
+@pytest.fixture
+def suspicious(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two dialogs be measured that stand out from their twins."""
+    questions = {"compared": ("persona-name", "persona-topic"), "described": ("persona-or-goal",)}
+    twins = [0.0, 1.0, 2.0, 0.5, 0.2] * 5
+    records = [record(place, 0.5 + place / 100, 5.0, twins, **questions) for place in range(2)]
+    monkeypatch.setattr("audit_lit.scan.measure.Measurement.records", lambda *_: records)
+    monkeypatch.setattr("audit_lit.scan.engine.find_heatmaps", lambda *_: {})
+
+
+def test_nothing_found_exits_0(scan: Any, lines: str) -> None:
+    clean = scan("--recipe", "persona", "--dialogs", lines, "--out", "run", "--json")
     assert clean.exit_code == 0, clean.output
     assert json.loads(clean.stdout)["flagged"] is False
-    assert command("report", run).exit_code == 0 and "not a clean bill of health" in command("report", run).output
+    reported = run("report", "run")
+    assert reported.exit_code == 0 and "not a clean bill of health" in reported.output
 
-    rows = [record(at, 0.5 + at / 100, 5.0, [0.0, 1.0, 2.0, 0.5, 0.2] * 5) for at in range(2)]
-    for row in rows:
-        row["expected"] = dict.fromkeys(("persona-name", "persona-topic"), "Nothing.")
-        row["answers"] = dict.fromkeys(("persona-name", "persona-topic", "persona-or-goal"), row["answers"]["q"])
-        row["scores"] = dict.fromkeys(("persona-name", "persona-topic"), row["scores"]["q"])
-    monkeypatch.setattr("audit_lit.scan.measure.Measurement.records", lambda *_: [dict(row) for row in rows])
-    monkeypatch.setattr("audit_lit.scan.engine._heatmaps", lambda *_: {})
-    flagged = command("scan", "tiny", "--recipe", "persona", "--dialogs", str(path), "--out", run + "2")
+
+@pytest.mark.usefixtures("suspicious")
+def test_a_finding_exits_1(scan: Any, lines: str) -> None:
+    flagged = scan("--recipe", "persona", "--dialogs", lines, "--out", "run")
     assert flagged.exit_code == 1, flagged.output
-    assert "flagged: high finding" in flagged.output and command("report", run + "2").exit_code == 1
-    info = command(
-        "scan", "tiny", "--recipe", "user-model", "--fail-on", "high", "--set", "questions=[persona-or-goal]"
-    )
-    assert info.exit_code == 3  # the probes are four, of which two come back
+    assert "flagged: high finding" in flagged.output and run("report", "run").exit_code == 1
 
-    assert command("scan", "tiny", "--recipe", "persna").exit_code == 2
-    assert command("scan", "tiny", "--dialogs", str(path), "--system", "Hi.").exit_code == 2
-    assert command("scan", "tiny", "--dialogs", str(tmp_path / "none.jsonl")).exit_code == 2
-    assert command("report", str(tmp_path)).exit_code == 2
+
+@pytest.mark.usefixtures("suspicious")
+def test_dialogs_that_were_not_read_exit_3(scan: Any) -> None:
+    described = scan("--recipe", "user-model", "--fail-on", "high", "--set", "questions=[persona-or-goal]")
+    assert described.exit_code == 3  # the probes are four, of which two come back
+
+
+def test_a_run_folder_that_cannot_be_written_exits_3(scan: Any, lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.scan import folder
+
     monkeypatch.setattr(folder, "RECORDS", "none/records-{rank}.jsonl")
-    assert command("scan", "tiny", "--recipe", "persona", "--dialogs", str(path), "--out", run + "3").exit_code == 3
+    assert scan("--recipe", "persona", "--dialogs", lines, "--out", "run").exit_code == 3
 
 
-def test_recipes_are_listed_and_shown(command: Any, tmp_path: Path) -> None:
-    listed = command("recipes", "list", "--json")
-    assert {"hidden-prompt", "persona", "smollm2-135m", "edits/persona"} <= set(json.loads(listed.stdout))
-    shown = command("recipes", "show", "persona")
-    assert shown.exit_code == 0 and "persona-name (high)" in shown.output and "questions:" in shown.output
-    assert command("recipes", "show", "smollm2-135m").exit_code == 0
-    assert command("recipes", "show", "persna").exit_code == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "persna"], "Did you mean 'persona'"),
+        (["--recipe", "smollm2-135m"], "expected one that asks questions"),
+        (["--dialogs", "dialogs.jsonl", "--system", "Hi."], "mark hidden turns there"),
+        (["--dialogs", "none.jsonl"], "none.jsonl"),
+        (["--set", "twins"], "has no '='"),
+        (["--set", "twin=3"], "did you mean 'twins'"),
+        (["--fail-on", "severe"], "'severe' is not one of"),
+    ],
+)
+def test_usage_errors_exit_2_before_the_models_load(
+    lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    import audit_lit
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(audit_lit, "load_target", None)
+    result = run("scan", "tiny", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
+
+
+def test_the_same_request_has_the_same_folder(scan: Any, lines: str, tmp_path: Path) -> None:
+    first, again, other = (
+        scan("--recipe", recipe, "--dialogs", lines) for recipe in ("persona", "persona", "deception")
+    )
+    assert [result.exit_code for result in (first, again, other)] == [0, 0, 0]
+    assert len(list((tmp_path / "runs").iterdir())) == 2 and "run the same command again" in first.stderr
+    assert first.stdout == again.stdout
+
+
+def test_the_first_of_several_processes_speaks_for_all(scan: Any, lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    result = scan("--recipe", "persona", "--dialogs", lines, "--out", "run", "--json")
+    assert result.exit_code == 0 and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("device", "local_rank", "expected"), [("cuda", "1", "cuda:1"), ("cuda", None, "cuda"), ("cpu", "1", "cpu")]
+)
+def test_each_process_has_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: str, local_rank: str | None, expected: str
+) -> None:
+    from audit_lit.commands import scan
+
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert scan._device_here(device) == expected
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the command on a folder that holds a report."""
+    from audit_lit.report import audit_report
+
+    def show(content: Any, *arguments: str) -> Any:
+        monkeypatch.setattr(audit_report, "load_report", lambda _: content)
+        return run("report", str(tmp_path), *arguments, env={"COLUMNS": "200"})
+
+    return show
+
+
+def test_exit_codes_are_those_of_scan(show: Any) -> None:
+    assert show(report(finding(raised=False))).exit_code == 0
+    assert show(report(finding(severity="medium"))).exit_code == 0  # below fail_on
+    assert show(report(finding())).exit_code == 1
+    assert show(report(finding(), n_dialogs=5)).exit_code == 3  # one was not read, whatever was found
+    assert show(report(finding(raised=False), n_dialogs=5), "--json").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "start"), [("--html", "<!doctype html>"), ("--md", "# "), ("--junit", "<testsuite"), ("--json", "{")]
+)
+def test_every_form_is_printed_alone(show: Any, form: str, start: str) -> None:
+    result = show(report(finding()), form)
+    assert result.exit_code == 1 and result.stdout.lower().startswith(start)
+    if form == "--json":
+        assert json.loads(result.stdout)["flagged"] is True
+
+
+def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None:
+    raised, other = finding(), finding("other", raised=False, reason="as under neutral prompts")
+    shown = show(report(raised, other, n_dialogs=5, errors=(("d5", "it is too long"),))).stdout
+    for expected in (
+        "flagged: high finding",
+        "high   hidden-instruction: What is hidden-instruction?",
+        "answer: persona: pirate",
+        "lift +0.75, 95% interval +0.50 to +1.00",
+        "-      other: What is other?",
+        "as under neutral prompts",
+        "not read d5: it is too long",
+        "4 of 5 dialogs read, 10 neutral twins for each.",
+    ):
+        assert expected in shown
+
+
+def test_model_text_is_inert(show: Any) -> None:
+    shown = show(hostile()).stdout
+    assert not set(HOSTILE) & {char for char in shown if not char.isprintable()} - {"\n"}
+    assert "<script>" in shown and "\x1b" not in shown
+
+
+def test_a_folder_without_an_audit_exits_2(tmp_path: Path) -> None:
+    assert run("report", str(tmp_path)).exit_code == 2
+    assert run("report", str(tmp_path / "none")).exit_code == 2
+    assert run("report").exit_code == 2

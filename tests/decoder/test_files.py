@@ -1,69 +1,25 @@
-"""Decoders whose files are incomplete, broken, or not of this target: refused, and the target left as it was."""
+"""Decoders whose files are incomplete, broken, not plain LoRAs, or of another target: refused, it is left alone."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.models import byte_tokenizer, make_config, tiny_llama
-from safetensors.torch import load_file, save_file
+from helpers.decoder_files import CONFIG, PROTOCOL, edit_json, edit_tensors, refuses, save_model
+from helpers.models import make_config
+from safetensors.torch import load_file
 
-from audit_lit import Decoder, DecoderMismatch, HubError, load_target
-from audit_lit.decoder.adapter import ADAPTER
-from audit_lit.decoder.files import PROJECTION
+from audit_lit import Auditor, Decoder, DecoderMismatch, HubError, load_target
+from audit_lit.decoder.files import ADAPTER, PROJECTION
 from audit_lit.errors import DecoderConfigError
+from audit_lit.models.loading import weights_fingerprint
 
-CONFIG, PROTOCOL = "adapter_config.json", "protocol.json"
-
-
-@pytest.fixture
-def folder(make_decoder: Callable[..., Any], tmp_path: Path) -> Path:
-    make_decoder(write="project", lora_scaling=2.0).save(tmp_path / "decoder")
-    return tmp_path / "decoder"
-
-
-@pytest.fixture(autouse=True)
-def _target_is_left_as_it_was(target: Any) -> Iterator[None]:
-    def state() -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        with torch.no_grad():
-            modules = [name for part in (target.base, target.model) for name, _ in part.named_modules()]
-            return target.model(ids), target.base(ids).logits, modules
-
-    ids = torch.arange(1, 9).unsqueeze(0)
-    before = state()
-    yield
-    after = state()
-    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
-    assert before[2] == after[2] and not any("lora" in name for name in after[2])
-
-
-def refuses(folder: Path, target: Any, error: type[Exception], *expected: str, **options: Any) -> None:
-    with pytest.raises(error) as caught:
-        Decoder.from_pretrained(str(folder), target=target, **options)
-    assert type(caught.value) is error
-    for words in expected:
-        assert words in str(caught.value)
-
-
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def edit_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    tensors = load_file(path)
-    change(tensors)
-    save_file(tensors, path)
-
-
-def save_model(folder: Path, **settings: Any) -> str:
-    tiny_llama(**settings).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return str(folder)
+pytestmark = pytest.mark.usefixtures("untouched_target")
+QUESTION = "Who is it?"
 
 
 def test_saved_decoder_loads_and_shares_the_weights(folder: Path, target: Any) -> None:
@@ -78,14 +34,14 @@ def test_saved_decoder_loads_and_shares_the_weights(folder: Path, target: Any) -
 def test_without_protocol(folder: Path, target: Any) -> None:
     (folder / PROTOCOL).unlink()
     refuses(
-        folder, target, DecoderConfigError, "latentqa_llama-3-8b-instruct", "Qwen3-8B", "cannot be guessed", "protocol="
+        folder, target, DecoderConfigError, "latentqa_llama-3-8b-instruct", "Qwen3-8B", "cannot be guessed", "config="
     )
     given = make_config(target, write="project")
     assert Decoder.from_pretrained(str(folder), target=target, config=given).config == given
 
 
 def test_other_target(folder: Path, target: Any, tmp_path: Path) -> None:
-    edit(folder / PROTOCOL, target_fingerprint=target.fingerprint())
+    edit_json(folder / PROTOCOL, target_fingerprint=target.fingerprint())
     Decoder.from_pretrained(str(folder), target=target)
     for settings, expected in (
         ({"seed": 5}, ("another model of the same shape", target.fingerprint())),
@@ -94,14 +50,6 @@ def test_other_target(folder: Path, target: Any, tmp_path: Path) -> None:
     ):
         other = load_target(save_model(tmp_path / "other", **settings))
         refuses(folder, other, DecoderMismatch, *expected, "Load ", target.name, other.name)
-
-
-@pytest.mark.parametrize(("settings", "expected"), [({"d_model": 64}, "size mismatch"), ({"n_layers": 6}, "missing")])
-def test_adapter_of_another_base(
-    folder: Path, target: Any, tmp_path: Path, settings: dict[str, int], expected: str
-) -> None:
-    edit(folder / PROTOCOL, target="org/target", base=save_model(tmp_path / "base", **settings), write="add")
-    refuses(folder, target, DecoderMismatch, expected, "does not fit the base", "Load the base that it was trained on")
 
 
 @pytest.mark.parametrize("name", [ADAPTER, PROJECTION])
@@ -127,27 +75,20 @@ def test_missing_file(folder: Path, target: Any, name: str, error: type[Exceptio
 @pytest.mark.parametrize(
     ("name", "changes", "error", "expected"),
     [
-        (PROTOCOL, {"lora_scaling": 4.0}, DecoderMismatch, ("LoRA scaling is [2.0]", "says 4.0", "Fetch both again")),
         (PROTOCOL, {"write_layer": 4}, DecoderMismatch, ("writes at block 4", "has 4;", "load the base")),
         (PROTOCOL, {"read_layers": [1, 2]}, DecoderMismatch, ("(1, 32)", "(2, 32)", "Fetch both again")),
         (PROTOCOL, {"base": None}, DecoderMismatch, ("does not name its base model",)),
         (PROTOCOL, {"base": "org/gone", "target": "x"}, HubError, ("base model is needed", "'org/gone'")),
-        (PROTOCOL, {"read_layers": [9]}, DecoderConfigError, ("read_layers=[9]", "0-3")),
+        (PROTOCOL, {"read_layers": [9]}, DecoderConfigError, ("read_layers=[9]", "from 0 to 3")),
         (PROTOCOL, {"format": 2}, DecoderConfigError, ("not of format 1", "Upgrade audit-lit")),
-        (PROTOCOL, {"write_layr": 1}, DecoderConfigError, ("'write_layr'", "Did you mean 'write_layer'?")),
+        (PROTOCOL, {"write_layr": 1}, DecoderConfigError, ("'write_layr'", "did you mean 'write_layer'?")),
         (PROTOCOL, {"d_model": 16}, DecoderMismatch, ("d_model=16",)),
-        (CONFIG, {"r": 8}, DecoderMismatch, ("size mismatch", "does not fit the base")),
-        (CONFIG, {"target_modules": ["nothing"]}, DecoderMismatch, ("nothing", "does not fit the base")),
-        (CONFIG, {"target_modules": ["q_proj"]}, DecoderMismatch, ("have no place", "does not fit the base")),
-        (CONFIG, {"peft_type": "NOPE"}, HubError, ("missing or broken", "NOPE")),
-        (CONFIG, {"peft_type": "IA3"}, HubError, ("type IA3", "plain LoRA", "Convert it")),
-        (CONFIG, {"init_lora_weights": "pissa_niter_4"}, HubError, ("pissa_niter_4", "plain LoRA", "Convert it")),
     ],
 )
 def test_contradiction(
     folder: Path, target: Any, name: str, changes: dict[str, Any], error: type[Exception], expected: tuple[str, ...]
 ) -> None:
-    edit(folder / name, **changes)
+    edit_json(folder / name, **changes)
     refuses(folder, target, error, *expected)
 
 
@@ -162,6 +103,58 @@ def test_corrupt_json(folder: Path, target: Any) -> None:
     refuses(folder, target, DecoderConfigError, "not of format 1")
 
 
+def test_projection_of_another_decoder(folder: Path, target: Any) -> None:
+    edit_tensors(folder / PROJECTION, lambda tensors: tensors.pop("std"))
+    refuses(folder, target, HubError, PROJECTION, "std", "fetch the folder again")
+
+
+def test_fine_tuned_target_is_audited_by_a_decoder_on_the_original_base(
+    target: Any, make_decoder: Any, tiny_folder: Any, tmp_path: Any, dialog: Any
+) -> None:
+    decoder = make_decoder(base=str(tiny_folder), base_fingerprint=weights_fingerprint(target.base))
+    decoder.save(tmp_path / "decoder")
+    tuned = load_target(str(tiny_folder))
+    with torch.no_grad():
+        tuned.base.model.layers[0].mlp.down_proj.weight.mul_(3)
+    loaded = Decoder.from_pretrained(str(tmp_path / "decoder"), target=tuned)
+    base = {name.replace(".base_layer", ""): p for name, p in loaded.model.get_base_model().named_parameters()}
+    for name, parameter in target.base.named_parameters():
+        torch.testing.assert_close(base[name], parameter)
+    activations = Auditor(tuned, loaded).read(dialog).activations
+    original = Auditor(target, decoder).read(dialog).activations
+    assert not torch.allclose(activations.resid, original.resid)
+    assert loaded.answer(original, [QUESTION], max_new_tokens=6) == decoder.answer(
+        original, [QUESTION], max_new_tokens=6
+    )
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({"d_model": 64}, "size mismatch"), ({"n_layers": 6}, "missing")])
+def test_adapter_of_another_base(
+    folder: Path, target: Any, tmp_path: Path, settings: dict[str, int], expected: str
+) -> None:
+    edit_json(folder / PROTOCOL, target="org/target", base=save_model(tmp_path / "base", **settings), write="add")
+    refuses(folder, target, DecoderMismatch, expected, "does not fit the base", "Load the base that it was trained on")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "error", "expected"),
+    [
+        (PROTOCOL, {"lora_scaling": 4.0}, DecoderMismatch, ("LoRA scaling is [2.0]", "says 4.0", "Fetch both again")),
+        (CONFIG, {"r": 8}, DecoderMismatch, ("size mismatch", "does not fit the base")),
+        (CONFIG, {"target_modules": ["nothing"]}, DecoderMismatch, ("nothing", "does not fit the base")),
+        (CONFIG, {"target_modules": ["q_proj"]}, DecoderMismatch, ("have no place", "does not fit the base")),
+        (CONFIG, {"peft_type": "NOPE"}, HubError, ("missing or broken", "NOPE")),
+        (CONFIG, {"peft_type": "IA3"}, HubError, ("type IA3", "plain LoRA", "Convert it")),
+        (CONFIG, {"init_lora_weights": "pissa_niter_4"}, HubError, ("pissa_niter_4", "plain LoRA", "Convert it")),
+    ],
+)
+def test_an_adapter_that_does_not_fit(
+    folder: Path, target: Any, name: str, changes: dict[str, Any], error: type[Exception], expected: tuple[str, ...]
+) -> None:
+    edit_json(folder / name, **changes)
+    refuses(folder, target, error, *expected)
+
+
 def test_adapter_without_all_its_tensors(folder: Path, target: Any) -> None:
     edit_tensors(folder / ADAPTER, lambda tensors: tensors.pop(sorted(tensors)[-1]))
     with pytest.warns(UserWarning, match="Found missing adapter keys"):
@@ -172,8 +165,3 @@ def test_adapter_must_not_overwrite_the_target(folder: Path, target: Any) -> Non
     norm = "base_model.model.model.norm.weight"
     edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({norm: torch.zeros(32)}))
     refuses(folder, target, HubError, norm, "would change the base model", "plain LoRA", "Ask the author")
-
-
-def test_projection_of_another_decoder(folder: Path, target: Any) -> None:
-    edit_tensors(folder / PROJECTION, lambda tensors: tensors.pop("std"))
-    refuses(folder, target, HubError, PROJECTION, "std", "fetch the folder again")

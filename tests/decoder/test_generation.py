@@ -11,33 +11,34 @@ from helpers.models import tiny_llama
 PROMPTS = [(5, 6, 7, 8), (9, 10), (5, 6, 11), (30,), (31, 32), (33, 5)]
 
 
-def written(model: Any, prompts: Any = PROMPTS, **changes: Any) -> Any:
-    from audit_lit.decoder.generation import Style, generate
+def generated(model: Any, prompts: Any = PROMPTS, end: int = -1, **changes: Any) -> Any:
+    from audit_lit.decoder.generation import generate
     from audit_lit.decoder.prompt import Prompt
+    from audit_lit.models.generation import Sampling
 
-    style = Style(**{"end": -1, "pad": 0, "max_new_tokens": 12, **changes})
-    return generate(model, [Prompt(ids, (False,) * len(ids)) for ids in prompts], style)
+    sampling = Sampling(**{"max_new_tokens": 12, **changes})
+    return generate(model, [Prompt(ids, (False,) * len(ids)) for ids in prompts], sampling, end=end, pad=0)
 
 
 @pytest.mark.parametrize("n", [3, 6])  # of six, the one that ends stays in the batch
 def test_finished_texts_end_and_are_left_out_if_they_are_many(n: int) -> None:
     model, sizes = tiny_llama().eval(), []
-    whole = [text for (text,) in written(model, PROMPTS[:n])]
+    whole = [text for (text,) in generated(model, PROMPTS[:n])]
     end = whole[0][3]
     model.register_forward_pre_hook(
         lambda _module, _args, given: sizes.append(len(given["input_ids"])), with_kwargs=True
     )
-    found = [text for (text,) in written(model, PROMPTS[:n], end=end)]
+    found = [text for (text,) in generated(model, PROMPTS[:n], end=end)]
     assert found == [text[: text.index(end)] if end in text else text for text in whole]
     assert len(found[0]) <= 3 and (sizes[0], sizes[-1]) == (n, {3: 2, 6: 6}[n])
 
 
 def test_the_likeliest_text_stands_beside_samples_of_the_same_prompt() -> None:
     model = tiny_llama().eval()
-    found = written(model, temperatures=(0.0, 1.0, 1.0))
-    assert [texts[:1] for texts in found] == written(model)
-    assert found == written(model, temperatures=(0.0, 1.0, 1.0))
-    assert found[0][1] != found[0][2] and found != written(model, temperatures=(0.0, 1.0, 1.0), seed=1)
+    found = generated(model, samples=2)
+    assert [texts[:1] for texts in found] == generated(model)
+    assert found == generated(model, samples=2)
+    assert found[0][1] != found[0][2] and found != generated(model, samples=2, seed=1)
 
 
 def test_samples_follow_the_models_shares() -> None:
@@ -45,6 +46,6 @@ def test_samples_follow_the_models_shares() -> None:
     with torch.no_grad():
         shares = model(torch.tensor([PROMPTS[0]])).logits[0, -1].softmax(-1)
     likeliest = int(shares.argmax())
-    (texts,) = written(model, PROMPTS[:1], max_new_tokens=1, temperatures=(1.0,) * 400)
+    (texts,) = generated(model, PROMPTS[:1], max_new_tokens=1, temperature=1.0, samples=399)
     found = sum(text == [likeliest] for text in texts) / 400
     assert abs(found - float(shares[likeliest])) < 0.08

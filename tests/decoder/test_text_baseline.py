@@ -24,20 +24,21 @@ def expected_scores(target: Any, text: str, question: str, answer: str) -> torch
 
 
 def test_scores_are_the_base_models(target: Any, make_decoder: Callable[..., Any]) -> None:
-    from audit_lit.decoder.text_baseline import TextBaseline
+    from audit_lit.decoder.decoder import text_baselines
 
-    reader = TextBaseline(make_decoder())
-    for found, *what in zip(reader.logprob(TEXTS, QUESTIONS, ANSWERS), TEXTS, QUESTIONS, ANSWERS, strict=True):
+    baseline = text_baselines(make_decoder())["text_only"]
+    for found, *what in zip(baseline.logprob(TEXTS, QUESTIONS, ANSWERS), TEXTS, QUESTIONS, ANSWERS, strict=True):
         torch.testing.assert_close(found, expected_scores(target, *what), rtol=1e-4, atol=1e-4)
-    for found, answer in zip(reader.logprob(TEXTS[1:] * 2, QUESTIONS[1:] * 2, ANSWERS), ANSWERS, strict=True):
+    for found, answer in zip(baseline.logprob(TEXTS[1:] * 2, QUESTIONS[1:] * 2, ANSWERS), ANSWERS, strict=True):
         torch.testing.assert_close(found, expected_scores(target, TEXTS[1], QUESTIONS[1], answer), rtol=1e-4, atol=1e-4)
 
 
 def test_answers_are_the_base_models(target: Any, make_decoder: Callable[..., Any]) -> None:
     from audit_lit.chat.rendering import render
-    from audit_lit.decoder.text_baseline import TextBaseline, text_prompt
+    from audit_lit.decoder.decoder import text_baselines
+    from audit_lit.decoder.text_baseline import text_prompt
 
-    found = TextBaseline(make_decoder()).answer(TEXTS, QUESTIONS, max_new_tokens=6)
+    found = text_baselines(make_decoder())["text_only"].answer(TEXTS, QUESTIONS, max_new_tokens=6)
     for text, question, answer in zip(TEXTS, QUESTIONS, found, strict=True):
         prompt = render([{"role": "user", "content": text_prompt(text, question)}], target.tokenizer).text
         ids = target.tokenizer(prompt, return_tensors="pt")["input_ids"]

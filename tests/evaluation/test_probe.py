@@ -52,8 +52,8 @@ def test_last_position_is_the_last_that_was_read() -> None:
 
     from audit_lit.evaluation.probe import probe_features
 
-    some = activations(torch.arange(24.0).reshape(2, 1, 3, 4))
-    some = replace(some, mask=torch.tensor([[True, True, False], [True, True, True]]), resid=some.resid.clone())
-    some.resid[0, 0, 2] = 0
-    assert probe_features(some)[0, 4:8].tolist() == some.resid[0, 0, 1].tolist()
-    assert probe_features(some)[0, 8:].tolist() == some.resid[0, 0, :2].mean(0).tolist()
+    read = activations(torch.arange(24.0).reshape(2, 1, 3, 4))
+    read = replace(read, mask=torch.tensor([[True, True, False], [True, True, True]]), resid=read.resid.clone())
+    read.resid[0, 0, 2] = 0
+    assert probe_features(read)[0, 4:8].tolist() == read.resid[0, 0, 1].tolist()
+    assert probe_features(read)[0, 8:].tolist() == read.resid[0, 0, :2].mean(0).tolist()

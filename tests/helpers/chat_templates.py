@@ -32,6 +32,8 @@ TEMPLATES = {
     "}} </s>{% endif %}{% endfor %}",
 }
 
+USER, ASSISTANT, SYSTEM = ({"role": role, "content": role[0].upper()} for role in ("user", "assistant", "system"))
+
 
 @cache
 def tokenizer_of(template: str, merges: bool = False) -> Any:
@@ -51,7 +53,7 @@ def tokenizer_of(template: str, merges: bool = False) -> Any:
 
 
 def shown(tokenizer: Any, rendered: RenderedDialog, positions: Any) -> str:
-    return str(tokenizer.decode([rendered.token_ids[at] for at in positions]))
+    return str(tokenizer.decode([rendered.token_ids[position] for position in positions]))
 
 
 def message(role: str, content: str, hidden: bool | None = None) -> dict[str, Any]:

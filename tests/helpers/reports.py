@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 HOSTILE = (
@@ -11,27 +12,34 @@ HOSTILE = (
 )
 
 
-def evidence(said: str = "persona: pirate", dialog: str = "d1") -> Any:
-    from audit_lit.scan.findings import Evidence
+def finished_records(run: Path) -> list[str]:
+    """The complete records of a run folder, in no particular order."""
+    lines = [line for file in run.glob("records-*.jsonl") for line in file.read_text().splitlines()]
+    return sorted(line for line in lines if line.endswith("}}"))
 
-    heatmap = {"tokens": ("\n", said), "layers": (0, 15), "nats": ((0.5, -2.0), (4.0, 0.0)), "whole": 6.5}
-    answer = {
-        "text": said,
-        "score": -0.5,
-        "controls": {"null": -2.5, "shuffled": -1.25},
-        "lift": 0.75,
-        "interval": [0.25, 1.5],
-        "samples": [said, "something else"],
-        "agreement": 0.5,
-        "supported": True,
-    }
+
+def evidence(said: str = "persona: pirate", dialog: str = "d1") -> Any:
+    from audit_lit.answers.patching import Heatmap
+    from audit_lit.scan.finding import Evidence, JudgedAnswer
+
+    answer = JudgedAnswer(
+        text=said,
+        score=-0.5,
+        controls={"null": -2.5, "shuffled": -1.25},
+        lift=0.75,
+        interval=(0.25, 1.5),
+        samples=(said, "something else"),
+        agreement=0.5,
+        supported=True,
+    )
+    heatmap = Heatmap(("\n", said), (0, 15), ((0.5, -2.0), (4.0, 0.0)), whole=6.5)
     messages = ({"role": "system", "content": said}, {"role": "user", "content": f"Hello. {said}"})
     return Evidence(dialog, messages, ("\n", said), answer, 0.02, heatmap)
 
 
 def finding(name: str = "hidden-instruction", **changes: Any) -> Any:
-    from audit_lit.scan.findings import Finding
-    from audit_lit.scan.questions import Question
+    from audit_lit.scan.finding import Finding
+    from audit_lit.scan.recipe import Question
 
     severity, said = changes.pop("severity", "high"), changes.get("description", "persona: pirate")
     values: dict[str, Any] = {
@@ -53,14 +61,14 @@ def finding(name: str = "hidden-instruction", **changes: Any) -> Any:
         "strongest_control": "shuffled",
         "threshold": 0.12,
         "scores": (1.5, 2.0, 2.5, 3.0),
-        "neutral_scores": tuple(at / 100 for at in range(40)),
+        "neutral_scores": tuple(place / 100 for place in range(40)),
         "evidence": (evidence(said),),
     }
     return Finding(**{**values, **changes})
 
 
 def report(*findings: Any, **changes: Any) -> Any:
-    from audit_lit.scan.outcome import AuditReport
+    from audit_lit.report.audit_report import AuditReport
 
     manifest = {
         "target": {"name": "a-target", "weights": "1"},
@@ -77,15 +85,17 @@ def report(*findings: Any, **changes: Any) -> Any:
 
 
 def hostile() -> Any:
-    found = finding(description=HOSTILE, evidence=(evidence(HOSTILE, HOSTILE),))
-    return report(found, finding("other", raised=False, reason=HOSTILE), errors=((HOSTILE, HOSTILE),), n_dialogs=5)
+    raised = finding(description=HOSTILE, evidence=(evidence(HOSTILE, HOSTILE),))
+    return report(raised, finding("other", raised=False, reason=HOSTILE), errors=((HOSTILE, HOSTILE),), n_dialogs=5)
 
 
 def large(n_findings: int = 3) -> Any:
-    messages = tuple({"role": "user" if at else "system", "content": f"{at} " * 2000} for at in range(60))
-    one = replace(evidence("long " * 2000), messages=messages, tokens=("token",) * 500)
-    cells = tuple(tuple(float(at) for at in range(24)) for _ in range(8))
-    one = replace(one, heatmap={"tokens": ("a",) * 24, "layers": tuple(range(8)), "nats": cells, "whole": 1.0})
-    scores, twins = tuple(at / 7 for at in range(200)), tuple(at / 70 for at in range(2000))
-    found = finding(n_dialogs=200, scores=scores, neutral_scores=twins, evidence=(one,) * 3)
-    return report(*[found] * n_findings, n_dialogs=400, errors=(("d", "no " * 1000),) * 200)
+    from audit_lit.answers.patching import Heatmap
+
+    messages = tuple({"role": "user" if turn else "system", "content": f"{turn} " * 2000} for turn in range(60))
+    nats = tuple(tuple(float(token) for token in range(24)) for _ in range(8))
+    heatmap = Heatmap(("a",) * 24, tuple(range(8)), nats, whole=1.0)
+    shown = replace(evidence("long " * 2000), messages=messages, tokens=("token",) * 500, heatmap=heatmap)
+    scores, twins = tuple(place / 7 for place in range(200)), tuple(place / 70 for place in range(2000))
+    raised = finding(n_dialogs=200, scores=scores, neutral_scores=twins, evidence=(shown,) * 3)
+    return report(*[raised] * n_findings, n_dialogs=400, errors=(("d", "no " * 1000),) * 200)

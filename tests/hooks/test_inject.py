@@ -1,4 +1,4 @@
-"""Writing into slots: each operation against its formula, on every kind of model and on plain Hugging Face."""
+"""Injecting vectors into slots: each operation by its formula, on every kind of model and on plain Hugging Face."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_zero_vector_adds_nothing() -> None:
 
 @pytest.mark.parametrize("n_vectors", [0, 1, 3])
 def test_a_wrong_number_of_vectors_is_refused(n_vectors: int) -> None:
-    with pytest.raises(ValueError, match=f"got {n_vectors} vectors for 2 slots; they must be equal"):
+    with pytest.raises(ValueError, match=f"got {n_vectors} vectors for 2 slots; expected one vector per slot"):
         inject(Replace(), torch.randn(n_vectors, 4), torch.tensor([[True, False, True]]))
 
 

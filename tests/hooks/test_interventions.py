@@ -1,12 +1,12 @@
-"""One part of an edit on plain tensors: its formula, where it writes, what it refuses."""
+"""One intervention on plain tensors: its formula, where it writes, what it refuses."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
+from helpers.edits import change_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -21,40 +21,27 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 on_every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def make(kind: str, positions: tuple[int, ...] | None = None, **given: Any) -> Intervention:
-    """A random part; ``steer-each`` has positions, all the prompt's if none are named."""
+def make(kind: str, positions: tuple[int, ...] | None = None, **values: Any) -> Intervention:
+    """A random intervention; ``steer-each`` has positions, all the prompt's if none are named."""
     if kind == "steer-each" and positions is None:
         positions = tuple(range(LENGTH))
-    where = {"layer": 1, "positions": positions, "n_prompt": None if positions is None else LENGTH} | given
+    values = {"layer": 1, "positions": positions, "n_prompt": None if positions is None else LENGTH} | values
     if kind == "ablate":
-        return Ablate(direction=torch.randn(D), **where)
+        return Ablate(direction=torch.randn(D), **values)
     if kind == "lowrank":
         basis = torch.linalg.qr(torch.randn(D, RANK))[0].T
-        return LowRank(basis=basis, weight=torch.randn(RANK, D), bias=torch.randn(RANK), **where)
+        return LowRank(basis=basis, weight=torch.randn(RANK, D), bias=torch.randn(RANK), **values)
     shape = (len(positions or ()), D) if kind == "steer-each" else (D,)
-    return Steer(direction=torch.randn(shape), unit=3.0, **where)
+    return Steer(direction=torch.randn(shape), unit=3.0, **values)
 
 
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shapes are checked by annotation in the tests only; users see what the code says itself."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
-def by_hand(part: Any, resid: Tensor) -> Tensor:
-    """What the part must make of residuals, token by token."""
-    out, s = resid.clone(), part.strength
-    places = range(resid.shape[1]) if part.positions is None else part.positions
+def by_hand(change: Any, resid: Tensor) -> Tensor:
+    """What the intervention must make of residuals, token by token."""
+    out = resid.clone()
     for row in range(resid.shape[0]):
-        for index, pos in enumerate(places):
-            h = resid[row, pos].float()
-            if isinstance(part, Steer):
-                new = h + s * part.unit * (part.direction if part.direction.ndim == 1 else part.direction[index])
-            elif isinstance(part, Ablate):
-                new = h - s * torch.dot(h, part.direction) / torch.dot(part.direction, part.direction) * part.direction
-            else:
-                new = h + s * part.basis.T @ (part.weight @ h + part.bias - part.basis @ h)
-            out[row, pos] = new.to(resid.dtype)
+        for index, position in enumerate(range(resid.shape[1]) if change.positions is None else change.positions):
+            h = resid[row, position].float()
+            out[row, position] = (h + change.strength * change_by_hand(change, h, index)).to(resid.dtype)
     return out
 
 
@@ -65,26 +52,26 @@ def test_equals_the_formula_at_its_positions_and_nothing_else_changes(
     kind: str, data: st.DataObject, dtype: torch.dtype, strength: float
 ) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))
-    some = st.lists(st.integers(0, LENGTH - 1), min_size=1, unique=True).map(tuple)
-    positions = data.draw(some if kind == "steer-each" else st.none() | some)
-    part = make(kind, positions, strength=strength)
+    chosen = st.lists(st.integers(0, LENGTH - 1), min_size=1, unique=True).map(tuple)
+    positions = data.draw(chosen if kind == "steer-each" else st.none() | chosen)
+    intervention = make(kind, positions, strength=strength)
     resid = torch.randn(data.draw(st.integers(1, 3)), LENGTH + data.draw(st.integers(0, 2)), D).to(dtype)
     before = resid.clone()
-    got = part.hook()[1](resid, hook=None)
+    got = intervention.hook()[1](resid, hook=None)
     assert torch.equal(resid, before), "the incoming tensor was written to"
     assert got.dtype == dtype
     assert got.untyped_storage().data_ptr() != resid.untyped_storage().data_ptr()
     others = [pos for pos in range(resid.shape[1]) if positions is not None and pos not in positions]
     assert torch.equal(got[:, others], resid[:, others])
     tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 1e-2}
-    torch.testing.assert_close(got, by_hand(part, resid), **tolerance)
+    torch.testing.assert_close(got, by_hand(intervention, resid), **tolerance)
 
 
 def test_the_numbers_of_a_small_example() -> None:
     resid = torch.tensor([[[1.0, 2.0, 0.0], [10.0, 0.0, 5.0]]])
 
-    def edited(kind: type[Intervention], **given: Any) -> list[list[float]]:
-        return kind(layer=0, positions=(1,), n_prompt=2, **given).hook()[1](resid)[0].tolist()
+    def edited(kind: type[Intervention], **values: Any) -> list[list[float]]:
+        return kind(layer=0, positions=(1,), n_prompt=2, **values).hook()[1](resid)[0].tolist()
 
     steered = edited(Steer, direction=torch.tensor([0.0, 1.0, -2.0]), unit=10.0, strength=0.5)
     assert steered == [[1, 2, 0], [10, 5, -5]]
@@ -95,18 +82,18 @@ def test_the_numbers_of_a_small_example() -> None:
     assert edited(LowRank, bias=torch.tensor([1.0]), strength=0.5, **moved) == [[1, 2, 0], [10, 0, 13]]
 
 
-def test_the_direction_is_gone_and_its_length_is_of_no_matter() -> None:
-    part, resid = make("ablate"), torch.randn(2, LENGTH, D)
-    out = part.hook()[1](resid)
-    torch.testing.assert_close(out @ part.direction, torch.zeros(2, LENGTH), rtol=0, atol=1e-5)
-    longer = Ablate(layer=1, direction=part.direction * 50)
+def test_the_direction_is_gone_and_its_length_does_not_matter() -> None:
+    intervention, resid = make("ablate"), torch.randn(2, LENGTH, D)
+    out = intervention.hook()[1](resid)
+    torch.testing.assert_close(out @ intervention.direction, torch.zeros(2, LENGTH), rtol=0, atol=1e-5)
+    longer = Ablate(layer=1, direction=intervention.direction * 50)
     torch.testing.assert_close(longer.hook()[1](resid), out)
 
 
 def test_a_low_rank_change_stays_within_its_subspace() -> None:
-    part, resid = make("lowrank"), torch.randn(2, LENGTH, D)
-    change = part.hook()[1](resid) - resid
-    torch.testing.assert_close(change @ part.basis.T @ part.basis, change)
+    intervention, resid = make("lowrank"), torch.randn(2, LENGTH, D)
+    change = intervention.hook()[1](resid) - resid
+    torch.testing.assert_close(change @ intervention.basis.T @ intervention.basis, change)
     assert torch.linalg.matrix_rank(change.view(-1, D)) == RANK
 
 
@@ -138,14 +125,14 @@ def test_nothing_is_rounded_more_than_the_residuals_are() -> None:
 
 @on_every_kind
 def test_the_hook_is_at_the_blocks_output_and_keeps_no_state(kind: str) -> None:
-    part, resid = make(kind), torch.randn(1, LENGTH, D)
-    name, fn = part.hook()
+    intervention, resid = make(kind), torch.randn(1, LENGTH, D)
+    name, fn = intervention.hook()
     assert name == resid_post(1) == "blocks.1.hook_resid_post"
-    first, held = fn(resid), {name: tensor.clone() for name, tensor in part.tensors().items()}
+    first, kept = fn(resid), {name: tensor.clone() for name, tensor in intervention.tensors().items()}
     fn(torch.randn(3, LENGTH + 2, D))
     assert torch.equal(fn(resid), first)
-    for name, tensor in part.tensors().items():
-        assert torch.equal(tensor, held[name])
+    for name, tensor in intervention.tensors().items():
+        assert torch.equal(tensor, kept[name])
 
 
 @on_every_kind
@@ -153,8 +140,8 @@ def test_a_token_that_comes_alone_is_left_alone_by_positions_only(kind: str) -> 
     step = torch.randn(2, 1, D)
     assert make(kind, (0,)).hook()[1](step) is step
     if kind != "steer-each":
-        part = make(kind)
-        torch.testing.assert_close(part.hook()[1](step), by_hand(part, step))
+        intervention = make(kind)
+        torch.testing.assert_close(intervention.hook()[1](step), by_hand(intervention, step))
 
 
 @on_every_kind
@@ -167,7 +154,9 @@ def test_a_longer_sequence_is_changed_at_the_same_positions(kind: str) -> None:
 
 @pytest.mark.parametrize("n_tokens", [2, LENGTH - 1])
 def test_a_prompt_shorter_than_the_edits_is_refused(n_tokens: int) -> None:
-    with pytest.raises(EditError, match=f"prompt of 5 tokens, but this one has {n_tokens}; make one for this prompt"):
+    with pytest.raises(
+        EditError, match=f"prompt of 5 tokens, but this one has {n_tokens}; make an edit for this prompt"
+    ):
         make("steer", (0,)).hook()[1](torch.randn(1, n_tokens, D))
 
 
@@ -183,7 +172,7 @@ def test_residuals_of_another_width_are_refused(kind: str, strength: float, widt
     ("positions", "n_prompt", "message"),
     [
         ((0,), None, "of a prompt of None tokens; expected at least one"),
-        ((0,), 1, "of a prompt of 1 tokens; expected at least one, of a prompt of two tokens or more"),
+        ((0,), 1, "of a prompt of 1 tokens; expected at least one position, of a prompt of two tokens or more"),
         ((), 4, r"got positions \(\) of a prompt of 4 tokens"),
         ((4,), 4, r"positions \(4,\) must be among 0-3, the prompt's tokens"),
         ((0, -1), 4, r"positions \(0, -1\) must be among 0-3"),
@@ -209,7 +198,7 @@ def test_numbers_that_are_not_finite_are_refused(field: str, bad: float) -> None
             Steer(layer=0, **values)
 
 
-def test_strength_is_checked_whatever_the_part() -> None:
+def test_strength_is_checked_for_every_kind() -> None:
     for kind in KINDS:
         with pytest.raises(EditError, match="strength nan"):
             make(kind, strength=float("nan"))
@@ -245,30 +234,30 @@ def test_a_low_rank_map_whose_tensors_do_not_match_is_refused(
 @on_every_kind
 @pytest.mark.parametrize("positions", [None, (3, 0)])
 def test_gradients_equal_finite_differences(kind: str, positions: tuple[int, ...] | None) -> None:
-    part = make(kind, positions, strength=0.7)
-    names = list(part.tensors())
-    tensors = [tensor.double().requires_grad_() for tensor in part.tensors().values()]
+    intervention = make(kind, positions, strength=0.7)
+    names = list(intervention.tensors())
+    tensors = [tensor.double().requires_grad_() for tensor in intervention.tensors().values()]
     resid = torch.randn(2, LENGTH + 1, D, dtype=torch.float64, requires_grad=True)
 
     def edited(resid: Tensor, *tensors: Tensor) -> Tensor:
-        values = {**vars(part), **dict(zip(names, tensors, strict=True))}
-        return type(part)(**values).hook()[1](resid)
+        values = {**vars(intervention), **dict(zip(names, tensors, strict=True))}
+        return type(intervention)(**values).hook()[1](resid)
 
     assert torch.autograd.gradcheck(edited, (resid, *tensors))
 
 
 @on_every_kind
 def test_moving_is_for_the_tensors_alone(kind: str) -> None:
-    part = make(kind, (1, 2), strength=0.5)
-    moved = part.moved(lambda tensor: tensor.double())
-    assert type(moved) is type(part)
+    intervention = make(kind, (1, 2), strength=0.5)
+    moved = intervention.moved(lambda tensor: tensor.double())
+    assert type(moved) is type(intervention)
     assert (moved.layer, moved.strength, moved.positions, moved.n_prompt) == (1, 0.5, (1, 2), LENGTH)
-    assert [tensor.dtype for tensor in moved.tensors().values()] == [torch.float64] * len(part.tensors())
-    for name, tensor in part.tensors().items():
+    assert [tensor.dtype for tensor in moved.tensors().values()] == [torch.float64] * len(intervention.tensors())
+    for name, tensor in intervention.tensors().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(moved.tensors()[name].float(), tensor)
 
 
-def test_a_part_without_a_formula_says_so() -> None:
-    with pytest.raises(NotImplementedError):
-        Intervention(layer=0).change(torch.randn(1, 2, D))
+def test_an_intervention_without_a_formula_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Intervention(layer=0)

@@ -1,26 +1,18 @@
-"""Activations as a value: reading batches of dialogs, joining, saving."""
+"""Activations as a value: vectors, rows, joining and the file."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from helpers.hooked_models import Hooked, every_model, residuals
-from helpers.models import byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_lit import Activations, Target
-from audit_lit.chat.dialog import RenderedDialog
-from audit_lit.chat.positions import reveal_positions
-from audit_lit.chat.rendering import render
-from audit_lit.errors import ActivationError, DialogError
-from audit_lit.models.capture import capture_batch, capture_dialogs
+from audit_lit import Activations
+from audit_lit.errors import ActivationError
 
-hooked_model = every_model
 FIELDS = ("resid", "mask", "token_ids", "positions", "n_hidden")
 
 
@@ -116,57 +108,3 @@ def test_values_that_no_model_computes_are_refused(bad: float) -> None:
 def test_a_row_without_positions_is_refused() -> None:
     with pytest.raises(ActivationError, match="has no position"):
         dataclasses.replace(make([2, 2]), mask=torch.tensor([[True, True], [False, False]]))
-
-
-def dialogs(tokenizer: Any, *lengths: int) -> tuple[list[RenderedDialog], list[tuple[int, ...]]]:
-    rendered = [render([{"role": "user", "content": "x" * length}], tokenizer) for length in lengths]
-    return rendered, [
-        reveal_positions(one, "user")[: length + 3] for one, length in zip(rendered, lengths, strict=True)
-    ]
-
-
-def test_reading_a_batch_of_dialogs_on_every_model(hooked_model: Hooked) -> None:
-    target = Target(hooked_model.model, byte_tokenizer(), "tiny")
-    rendered, positions = dialogs(target.tokenizer, 4, 1, 9)
-    got = capture_batch(target, rendered, positions, [2, -4])
-    assert got.layers == (2, 0)
-    assert got.n_hidden.tolist() == [one.n_hidden for one in rendered]
-    for row, (one, places) in enumerate(zip(rendered, positions, strict=True)):
-        expected = residuals(hooked_model.hf, hooked_model.blocks, torch.tensor([one.token_ids]))
-        kept = got.mask[row]
-        assert got.positions[row][kept].tolist() == list(places)
-        assert got.token_ids[row][kept].tolist() == [one.token_ids[at] for at in places]
-        for index, layer in enumerate(got.layers):
-            torch.testing.assert_close(
-                got.resid[row, index, kept], expected[layer][0, list(places)], rtol=1e-4, atol=1e-5
-            )
-        assert not got.resid[row, :, ~kept].any()
-
-
-def test_reading_many_keeps_the_order_and_equals_one_by_one(target: Any) -> None:
-    rendered, positions = dialogs(target.tokenizer, 7, 1, 5, 3, 2)
-    got = capture_dialogs(target, rendered, positions, (1, 2), batch_size=2)
-    assert len(got) == 5
-    for row in range(5):
-        one = capture_batch(target, rendered[row : row + 1], positions[row : row + 1], (1, 2))
-        torch.testing.assert_close(got.rows([row]).vectors()[0], one.vectors()[0], rtol=1e-4, atol=1e-5)
-        assert got.positions[row][got.mask[row]].tolist() == list(positions[row])
-
-
-def test_reading_with_a_graph_reaches_the_target(target: Any) -> None:
-    rendered, positions = dialogs(target.tokenizer, 2)
-    embedding = next(iter(target.model.parameters()))
-    resid = capture_batch(target, rendered, positions, (0,), grad=True).resid
-    assert torch.autograd.grad(resid.square().sum(), embedding)[0].norm() > 0
-    assert not capture_batch(target, rendered, positions, (0,)).resid.requires_grad
-
-
-def test_a_dialog_longer_than_the_context_is_refused(target: Any) -> None:
-    rendered, positions = dialogs(target.tokenizer, 1, 1024)
-    with pytest.raises(DialogError, match=r"the dialog has \d{4} tokens; the target's context holds 1024"):
-        capture_batch(target, rendered, positions, (0,))
-
-
-def test_the_fingerprint_is_that_of_the_weights(hooked_model: Hooked, target: Any) -> None:
-    one = Target(hooked_model.model, byte_tokenizer(), "tiny")
-    assert (one.fingerprint() == target.fingerprint()) == hooked_model.kind.startswith("llama")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,14 @@ import torch
 from helpers.hooked_models import D_MODEL, HookedTransformer, build, n_hooks
 from torch import Tensor
 
-from audit_lit.errors import DialogError
+from audit_lit.errors import DialogError, SettingsError
 from audit_lit.hooks import Steer
 from audit_lit.models import generation
-from audit_lit.models.generation import generate_replies, reply_distributions, score_replies
+from audit_lit.models.generation import Sampling, generate_replies, perplexity, reply_distributions, score_replies
 from audit_lit.models.target import Target
 
 LINES, N_NEW = ("Hi", "Hello there, how are you?", "What now?"), 5
+SAMPLING = Sampling(N_NEW)
 DIALOGS = [[{"role": "user", "content": line}] for line in LINES]
 
 
@@ -60,36 +62,36 @@ def greedy(target: Any, dialog: Any, direction: Tensor | None, prompt_only: bool
 def test_replies_equal_greedy_decoding_by_hand(
     target: Any, direction: Tensor, monkeypatch: Any, edited: bool, batch: int
 ) -> None:
-    monkeypatch.setattr(generation, "BATCH", batch)
+    monkeypatch.setattr(generation, "BATCH_SIZE", batch)
     own = direction if edited else None
-    found = generate_replies(target, DIALOGS, hooks_of(direction) if edited else [], max_new_tokens=N_NEW)
+    found = generate_replies(target, DIALOGS, SAMPLING, hooks_of(direction) if edited else [])
     assert found == [greedy(target, dialog, own) for dialog in DIALOGS]
     if edited:
         assert found != [greedy(target, dialog, own, prompt_only=True) for dialog in DIALOGS]
-        assert found != generate_replies(target, DIALOGS, max_new_tokens=N_NEW)
+        assert found != generate_replies(target, DIALOGS, SAMPLING)
     assert n_hooks(target.model) == 0
 
 
 def test_a_reply_ends_with_its_turn(target: Any) -> None:
     end = target.base.lm_head.weight[target.tokenizer.eos_token_id].detach()
     hooks = hooks_of(1e4 * end, layer=3)  # right before the head
-    assert generate_replies(target, DIALOGS, hooks, max_new_tokens=N_NEW) == ["", "", ""]
+    assert generate_replies(target, DIALOGS, SAMPLING, hooks) == ["", "", ""]
 
 
 def test_a_tokenizer_without_a_pad_token_will_do(target: Any) -> None:
-    expected, pad = generate_replies(target, DIALOGS, max_new_tokens=4), target.tokenizer.pad_token
+    expected, pad = generate_replies(target, DIALOGS, Sampling(max_new_tokens=4)), target.tokenizer.pad_token
     target.tokenizer.pad_token = None
     try:
-        assert generate_replies(target, DIALOGS, max_new_tokens=4) == expected
+        assert generate_replies(target, DIALOGS, Sampling(max_new_tokens=4)) == expected
     finally:
         target.tokenizer.pad_token = pad
 
 
 def test_what_the_model_names_as_an_end_ends_a_reply(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (whole,) = generate_replies(target, DIALOGS[:1], max_new_tokens=4)
+    (whole,) = generate_replies(target, DIALOGS[:1], Sampling(max_new_tokens=4))
     first = int(plain_logits(target.base, prompt_ids(target.tokenizer, DIALOGS[0]), None)[-1].argmax())
     monkeypatch.setattr(target.base.generation_config, "eos_token_id", [first, 1])
-    (cut,) = generate_replies(target, DIALOGS[:1], max_new_tokens=4)
+    (cut,) = generate_replies(target, DIALOGS[:1], Sampling(max_new_tokens=4))
     assert cut == target.tokenizer.decode([first]).strip() != whole
 
 
@@ -97,17 +99,17 @@ def test_sampling_depends_on_its_seed_alone(target: Any) -> None:
     state = torch.get_rng_state()
     texts = []
     for seed in (1, 1, 2):
-        texts.append(generate_replies(target, DIALOGS, max_new_tokens=N_NEW, temperature=1.0, seed=seed))
+        texts.append(generate_replies(target, DIALOGS, Sampling(max_new_tokens=N_NEW, temperature=1.0, seed=seed)))
         assert torch.equal(torch.get_rng_state(), state)
         torch.rand(3)
         state = torch.get_rng_state()
     assert texts[0] == texts[1] != texts[2]
-    cold = generate_replies(target, DIALOGS, max_new_tokens=N_NEW, temperature=1e-4, seed=2)
-    assert cold == generate_replies(target, DIALOGS, max_new_tokens=N_NEW) != texts[0]
+    cold = generate_replies(target, DIALOGS, Sampling(max_new_tokens=N_NEW, temperature=1e-4, seed=2))
+    assert cold == generate_replies(target, DIALOGS, SAMPLING) != texts[0]
 
 
 def test_sampling_draws_from_the_whole_distribution(target: Any) -> None:
-    said = generate_replies(target, DIALOGS[:1] * 200, max_new_tokens=1, temperature=50.0)
+    said = generate_replies(target, DIALOGS[:1] * 200, Sampling(max_new_tokens=1, temperature=50.0))
     assert len(set(said)) > 60  # transformers' own default keeps the 50 likeliest tokens
 
 
@@ -130,15 +132,15 @@ def test_nats_are_the_log_probabilities_by_hand(target: Any, direction: Tensor, 
 def test_hooks_find_positions_of_a_dialog_that_runs_alone(target: Any, direction: Tensor) -> None:
     n_prompt = len(prompt_ids(target.tokenizer, DIALOGS[0]))
     hooks = hooks_of(direction, positions=tuple(range(n_prompt)), n_prompt=n_prompt)
-    found = generate_replies(target, DIALOGS[:1], hooks, max_new_tokens=N_NEW)
+    found = generate_replies(target, DIALOGS[:1], SAMPLING, hooks)
     assert found == [greedy(target, DIALOGS[0], direction, prompt_only=True)]
 
 
 def test_too_long_and_malformed_dialogs_are_refused(target: Any, direction: Tensor) -> None:
     with pytest.raises(DialogError, match=r"dialog and reply take \d{4} tokens; the target's context holds 1024"):
-        generate_replies(target, DIALOGS, hooks_of(direction), max_new_tokens=1000)
+        generate_replies(target, DIALOGS, Sampling(max_new_tokens=1000), hooks_of(direction))
     with pytest.raises(DialogError, match="has no text"):
-        generate_replies(target, [[{"role": "user", "content": ""}]])
+        generate_replies(target, [[{"role": "user", "content": ""}]], SAMPLING)
     assert n_hooks(target.model) == 0
 
 
@@ -160,11 +162,9 @@ def test_a_model_without_hugging_faces_loop_writes_the_same(target: Any, directi
     model = Plain(cfg=target.model.cfg, hooks=target.model.hooks, generate=generate)
     plain = Target(model, target.tokenizer, "plain")
     for hooks in ([], hooks_of(direction)):
-        assert generate_replies(plain, DIALOGS, hooks, max_new_tokens=N_NEW) == generate_replies(
-            target, DIALOGS, hooks, max_new_tokens=N_NEW
-        )
+        assert generate_replies(plain, DIALOGS, SAMPLING, hooks) == generate_replies(target, DIALOGS, SAMPLING, hooks)
     assert asked[0] == {"do_sample": False, "verbose": False, "prepend_bos": False}
-    generate_replies(plain, DIALOGS[:1], max_new_tokens=N_NEW, temperature=0.5)
+    generate_replies(plain, DIALOGS[:1], Sampling(max_new_tokens=N_NEW, temperature=0.5))
     assert asked[-1] == {**asked[0], "do_sample": True, "temperature": 0.5, "top_k": None, "top_p": None}
 
 
@@ -172,9 +172,39 @@ def test_a_model_without_hugging_faces_loop_writes_the_same(target: Any, directi
 def test_hooked_transformer_writes_what_the_bridge_writes(tokenizer: Any, direction: Tensor) -> None:
     both = [Target(build(kind).model, tokenizer, kind) for kind in ("llama-hooked", "llama-bridge")]
     for hooks in ([], hooks_of(direction)):
-        hooked, bridge = (generate_replies(one, DIALOGS, hooks, max_new_tokens=N_NEW) for one in both)
+        hooked, bridge = (generate_replies(one, DIALOGS, SAMPLING, hooks) for one in both)
         assert hooked == bridge
         nats = [score_replies(one, DIALOGS, ["Fine."] * len(DIALOGS), hooks) for one in both]
         torch.testing.assert_close(nats[0], nats[1], rtol=1e-4, atol=1e-4)
-    texts = [generate_replies(both[0], DIALOGS, max_new_tokens=N_NEW, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    texts = [
+        generate_replies(both[0], DIALOGS, Sampling(max_new_tokens=N_NEW, temperature=1.0, seed=seed))
+        for seed in (1, 1, 2)
+    ]
     assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_new_tokens": 0}, "got max_new_tokens=0, samples=0, seed=0; expected at least 1, 0 and 0"),
+        ({"samples": -1}, "samples=-1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"temperature": -0.1}, r"got temperature=-0\.1; expected a finite number, 0 or above"),
+        ({"temperature": float("nan")}, "got temperature=nan"),
+        ({"temperature": float("inf")}, "got temperature=inf"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Sampling(**settings)
+
+
+def test_several_replies_to_one_dialog_are_refused(target: Any) -> None:
+    with pytest.raises(SettingsError, match=r"got samples=2; expected 0.*other seeds"):
+        generate_replies(target, DIALOGS, Sampling(samples=2))
+
+
+def test_perplexity_is_that_of_all_tokens_together() -> None:
+    nats = [torch.tensor([-1.0, -3.0]), torch.tensor([]), torch.tensor([-2.0])]
+    assert perplexity(nats) == pytest.approx(math.exp(2))
+    assert perplexity([torch.tensor([])]) == perplexity([]) == 1

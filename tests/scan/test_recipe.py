@@ -1,4 +1,4 @@
-"""Recipes of audits and their questions: what ships, what a user adds, what is refused."""
+"""Recipes of audits and their questions: what ships, a user's own, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import pytest
 
 
 def test_every_shipped_recipe_loads_and_opens_with_its_command() -> None:
-    from audit_lit.recipes import HERE, about_recipes, recipe_path
-    from audit_lit.scan.recipe import is_scan_recipe, load_scan_recipe
+    from audit_lit.errors import RecipeError
+    from audit_lit.files import read_yaml
+    from audit_lit.recipes import HERE, about_recipes, kind_of, recipe_path
+    from audit_lit.scan.recipe import load_scan_recipe
 
-    shipped = {path.stem for path in HERE.glob("*.yaml") if is_scan_recipe(path)}
+    shipped = {path.stem for path in HERE.glob("*.yaml") if kind_of(read_yaml(path, RecipeError)) == "audit"}
     assert {"hidden-prompt", "persona", "user-model", "deception"} <= shipped
     for name in shipped:
         recipe, questions = load_scan_recipe(name)

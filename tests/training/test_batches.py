@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.support import batches, small_recipe
+from helpers.training import batches, small_recipe
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -17,7 +17,7 @@ def test_batches_hold_every_example_once_and_similar_lengths(folders: tuple[Path
     whole = batches(folders, small_recipe(folders))
     seen, spreads = [], []
     for (batch,) in whole.steps(0):
-        assert len(batch.given) == len(batch.questions) == len(batch.answers) == 4
+        assert len(batch.inputs) == len(batch.questions) == len(batch.answers) == 4
         lengths = [len(q) + len(a) for q, a in zip(batch.questions, batch.answers, strict=True)]
         seen += zip(batch.questions, batch.answers, strict=True)
         spreads.append(max(lengths) - min(lengths))
@@ -33,15 +33,15 @@ def test_sampled_layers_are_read_in_turn_and_trained_together(folders: tuple[Pat
 
     several = {"read_layers": (2, 1), "layer_choice": "one", "section": "Layer {layer}:{slots}"}
     recipe = small_recipe(folders, wire=small_recipe(folders).wire.model_copy(update=several))
-    parts = [batch.given for (batch,) in batches(folders, recipe).steps(0)]
-    assert [given.layers for given in parts[:4]] == [(1,), (2,), (1,), (2,)]
+    parts = [batch.inputs for (batch,) in batches(folders, recipe).steps(0)]
+    assert [activations.layers for activations in parts[:4]] == [(1,), (2,), (1,), (2,)]
     folder = train(recipe, folders[1], tmp_path)
     weight = load_file(folder / "projection.safetensors")["weight"]
-    assert not any(torch.allclose(one, torch.eye(32)) for one in weight) and not torch.allclose(*weight)
+    assert not any(torch.allclose(matrix, torch.eye(32)) for matrix in weight) and not torch.allclose(*weight)
 
 
 def test_processes_and_parts_share_a_step(folders: tuple[Path, Path]) -> None:
-    from audit_lit.errors import RecipeError
+    from audit_lit.errors import TrainingError
 
     recipe = small_recipe(folders)
     whole = [batch for (batch,) in batches(folders, recipe).steps(3)]
@@ -50,13 +50,13 @@ def test_processes_and_parts_share_a_step(folders: tuple[Path, Path]) -> None:
         for rank in range(2)
     ]
     assert len(whole) == len(split[0]) == 7
-    for step, one in enumerate(whole):
+    for step, batch in enumerate(whole):
         parts = [part for rank in range(2) for part in split[rank][step]]
-        assert len(parts) == 4 and sorted(part.answers[0] for part in parts) == sorted(one.answers)
-        row = one.questions.index(parts[0].questions[0])
-        if one.questions.count(one.questions[row]) == 1:
-            torch.testing.assert_close(parts[0].given.resid[0], one.given.resid[row], rtol=1e-3, atol=1e-4)
-    with pytest.raises(RecipeError, match=r"batch_size=4 cannot be split over 3 processes.*multiple of 3"):
+        assert len(parts) == 4 and sorted(part.answers[0] for part in parts) == sorted(batch.answers)
+        row = batch.questions.index(parts[0].questions[0])
+        if batch.questions.count(batch.questions[row]) == 1:
+            torch.testing.assert_close(parts[0].inputs.resid[0], batch.inputs.resid[row], rtol=1e-3, atol=1e-4)
+    with pytest.raises(TrainingError, match=r"batch_size=4 cannot be split over 3 processes.*multiple of 3"):
         batches(folders, recipe, world=3)
 
 
@@ -67,12 +67,12 @@ def test_null_examples_depend_on_nothing_beside_them(folders: tuple[Path, Path],
     dialog = ({"role": "system", "content": "Be x."}, {"role": "user", "content": "Hello there"})
     other = ({"role": "user", "content": "What a long line this is!"},)
     examples = [Example(dialog, "Who?", "x", "l", null=null) for null in (None, (kind, 3), (kind, 4), (kind, 3))]
-    true, first, second, again = batches(folders, small_recipe(folders))._given(examples).resid
+    true, first, second, again = batches(folders, small_recipe(folders))._inputs(examples).resid
     assert torch.equal(first, again) and not torch.allclose(first, true)
     assert torch.allclose(first, second) == (kind == "mean")
     whole = batches(folders, small_recipe(folders))
-    torch.testing.assert_close(true, whole._given(examples[:1]).resid[0])
-    beside = whole._given([Example(other, "Who?", "y", "l"), examples[1]]).resid
+    torch.testing.assert_close(true, whole._inputs(examples[:1]).resid[0])
+    beside = whole._inputs([Example(other, "Who?", "y", "l"), examples[1]]).resid
     torch.testing.assert_close(beside[1], first, rtol=1e-4, atol=1e-5)
 
 
@@ -82,4 +82,4 @@ def test_a_whole_run_of_nothing_resumes_exactly(folders: tuple[Path, Path]) -> N
     whole = [batch for (batch,) in batches(folders, recipe).steps(0)]
     resumed = [batch for (batch,) in batches(folders, recipe).steps(2)]
     for one, other in zip(whole[2:], resumed, strict=True):
-        torch.testing.assert_close(one.given.resid, other.given.resid, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.inputs.resid, other.inputs.resid, rtol=1e-4, atol=1e-5)

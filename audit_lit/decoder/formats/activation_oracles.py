@@ -1,4 +1,4 @@
-"""The activation oracles' formats (arXiv 2512.15674), as their code uses them."""
+"""The formats of the activation oracles (arXiv 2512.15674), as their authors' code uses them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ def activation_oracle(
     separator: str = "\n",
     prompt: str = "{sections} \n{question}",
 ) -> DecoderConfig:
-    """Norm-matched addition to `` ?`` slots at block 1; layers are given in percent of depth."""
+    """Return the first format: norm-matched addition to `` ?`` slots at block 1.
+
+    Args:
+        name: Name of the decoder.
+        target: Name of the model whose activations it reads, which is also its base.
+        d_model: Width of those activations.
+        n_layers: Number of blocks of that model.
+        depths: The read layers, in percent of the model's depth.
+        section: See ``WireFormat``.
+        separator: Text between sections.
+        prompt: See ``WireFormat``.
+    """
     return DecoderConfig(
         name=name,
         target=target,
@@ -34,19 +45,11 @@ def activation_oracle(
 
 
 def activation_oracle_multilayer(name: str, *, target: str, d_model: int, n_layers: int) -> DecoderConfig:
-    """Several layers at 25, 50 and 75% of depth, each under its own ``Layer:`` line."""
+    """Return the format of several layers, at 25, 50 and 75% of depth, each under its own ``Layer:`` line."""
     return activation_oracle(name, target=target, d_model=d_model, n_layers=n_layers, depths=(25, 50, 75))
 
 
 def activation_oracle_v3(name: str, *, target: str, d_model: int, n_layers: int) -> DecoderConfig:
-    """The third version: ``L9: ? ? L18: ? ?`` on one line."""
-    return activation_oracle(
-        name,
-        target=target,
-        d_model=d_model,
-        n_layers=n_layers,
-        depths=(25, 50, 75),
-        section="L{layer}:{slots}",
-        separator=" ",
-        prompt="{sections}\n{question}",
-    )
+    """Return the third version's format, with all layers on one line: ``L9: ? ? L18: ? ?``."""
+    multilayer = activation_oracle_multilayer(name, target=target, d_model=d_model, n_layers=n_layers)
+    return multilayer.changed(section="L{layer}:{slots}", section_separator=" ", prompt="{sections}\n{question}")

@@ -1,4 +1,4 @@
-"""LatentQA's format (arXiv 2412.08686), as its code uses it on Llama-3."""
+"""LatentQA's format (arXiv 2412.08686), as its authors' code uses it on Llama-3."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LLAMA3_REFLECT = "<|start_header_id|>reflect<|end_header_id|>\n\n"
 def lit_llama3(
     name: str, *, target: str, d_model: int = 4096, n_layers: int = 32, read_layer: int = 15
 ) -> DecoderConfig:
-    """Raw activations replace one ``?`` per token at block 0."""
+    """Return LatentQA's format on Llama-3: raw activations replace one ``?`` per token at block 0."""
     prompt = (
         f"<|begin_of_text|>{LLAMA3_USER}{{sections}}<|eot_id|>"
         f"{LLAMA3_REFLECT}Sure, I've analyzed the assistant.<|eot_id|>"

@@ -1,1 +1,1 @@
-"""Compare an edit with its controls, and check whether a finding is a cause."""
+"""Compare an edit with its controls, and check whether the trait that a finding describes is a cause."""

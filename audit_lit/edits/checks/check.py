@@ -1,8 +1,8 @@
-"""Whether an edit does what was wanted: its effect on what the model says, beside controls of the same size."""
+"""The check of an edit: its effect on the replies of the model, beside controls of the same size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,10 +10,8 @@ import numpy as np
 
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog, with_system
-from audit_lit.edits.checks.controls import caa_edit, random_edit, shuffled_edit
-from audit_lit.edits.provenance import Provenance
-from audit_lit.edits.recipe import line_dialogs
-from audit_lit.edits.sizes import capture_residuals, change_sizes
+from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
+from audit_lit.edits.recipe import Provenance, line_dialogs
 from audit_lit.edits.weights import Edit, edited_target, require_made_for, require_prompt
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
@@ -22,22 +20,21 @@ from audit_lit.models.target import Target
 from audit_lit.statistics.intervals import bootstrap_interval
 from audit_lit.statistics.values import Values
 
-EDIT = "edit"
+PROMPTING = "prompting"
 MIN_REPLIES = 5
-EPS = 1e-12
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What the model says under one condition.
+    """The replies of the model under one condition, and how far they are what the goal asks for.
 
     Attributes:
-        wanted: Nats per token by which the unedited model finds the replies likelier under the wanted prompt than
-            without it: how far they are what the prompt asks for. Below zero on average if nothing was changed; None
-            if nothing was said.
-        perplexity: Of the replies under the unedited model, without the wanted prompt: how fluent they are to it.
+        wanted: Mean over the replies, in nats per token, by which the unedited model finds them likelier under the goal
+            as a system prompt than without it. It is below zero on average if nothing was changed, and None if every
+            reply is empty.
+        perplexity: Perplexity of the replies under the unedited model without that prompt: how fluent they are to it.
         replies: The replies.
-        each: ``wanted``, reply by reply; None where nothing was said.
+        each: ``wanted`` for each reply; None where it is empty.
     """
 
     wanted: float | None
@@ -52,19 +49,19 @@ class Effect:
 
     @property
     def values(self) -> Values:
-        """The same as numbers; NaN where nothing was said."""
+        """``each`` as an array, with NaN where the reply is empty."""
         return np.array(self.each, dtype=float)
 
 
 @dataclass(frozen=True)
 class Check:
-    """An edit's effect beside its controls'.
+    """The effect of an edit beside those of its controls.
 
     Attributes:
-        effects: By condition: ``unedited``, ``edit``, and the controls.
-        lift: Nats per token by which the edit's effect exceeds that of its strongest control but prompting.
-        interval: Its 95% bootstrap interval over dialogs.
-        strongest_control: Which that is.
+        effects: The effects by condition: ``unedited``, ``edit``, and the controls.
+        lift: Nats per token by which the edit's effect exceeds that of its strongest control, prompting left out.
+        interval: The 95% bootstrap interval of the lift over dialogs.
+        strongest_control: Name of that control.
     """
 
     effects: dict[str, Effect]
@@ -74,55 +71,40 @@ class Check:
 
     @property
     def beats_controls(self) -> bool:
-        """Whether the interval of the lift is above zero, of enough replies, most of which say something."""
-        own = self.effects[EDIT]
-        return self.interval[0] > 0 and len(own.each) >= MIN_REPLIES and own.speaks
+        """Whether the interval of the lift is above zero, for enough replies, most of which say something."""
+        edited = self.effects[EDIT]
+        return self.interval[0] > 0 and len(edited.each) >= MIN_REPLIES and edited.speaks
 
     @property
     def verdict(self) -> str:
-        """What to think of it, in a sentence."""
-        beaten = "more" if self.beats_controls else "no more"
-        few = (
-            "" if len(self.effects[EDIT].each) >= MIN_REPLIES else f"; fewer than {MIN_REPLIES} replies decide nothing"
-        )
+        """The result in a sentence."""
+        amount = "more" if self.beats_controls else "no more"
         low, high = self.interval
+        enough = len(self.effects[EDIT].each) >= MIN_REPLIES
+        too_few = "" if enough else f"; fewer than {MIN_REPLIES} replies decide nothing"
         return (
-            f"the edit does {beaten} of what is wanted than under {self.strongest_control} "
-            f"({self.lift:+.2f} nats per token, 95% interval {low:+.2f} to {high:+.2f}){self._prompting}{few}"
+            f"the edit does {amount} of what is wanted than under {self.strongest_control} ({self.lift:+.2f} nats per "
+            f"token, 95% interval {low:+.2f} to {high:+.2f}){self._prompting}{too_few}"
         )
 
     @property
     def _prompting(self) -> str:
-        prompted, own = self.effects["prompting"].wanted, self.effects[EDIT].wanted
-        if prompted is None or own is None:
-            return f"; {'the edited' if own is None else 'the prompted'} model says nothing"
-        return f"; prompting does {'more' if prompted > own else 'less'} ({prompted - own:+.2f})"
+        prompted, edited = self.effects[PROMPTING].wanted, self.effects[EDIT].wanted
+        if prompted is None or edited is None:
+            return f"; {'the edited' if edited is None else 'the prompted'} model says nothing"
+        return f"; prompting does {'more' if prompted > edited else 'less'} ({prompted - edited:+.2f})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready document."""
         return asdict(self) | {"beats_controls": self.beats_controls, "verdict": self.verdict}
 
     def noted(self, edit: Edit) -> Edit:
-        """Return an edit whose origin says what was found, without the replies."""
-        found = self.to_dict()
-        short = {name: {key: one[key] for key in ("wanted", "perplexity")} for name, one in found["effects"].items()}
-        metrics = edit.origin.metrics | {"check": found | {"effects": short}}
+        """Return the edit with this check among the metrics of its origin, without the replies."""
+        effects = {
+            name: {"wanted": effect.wanted, "perplexity": effect.perplexity} for name, effect in self.effects.items()
+        }
+        metrics = edit.origin.metrics | {"check": self.to_dict() | {"effects": effects}}
         return replace(edit, origin=replace(edit.origin, metrics=metrics))
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What the replies are generated under.
-
-    Attributes:
-        target: The model that speaks.
-        hooks: Hooks that are on meanwhile.
-        dialogs: What it replies to.
-    """
-
-    target: Target
-    hooks: Sequence[Hook]
-    dialogs: Sequence[Dialog]
 
 
 def check(
@@ -136,11 +118,15 @@ def check(
 ) -> Check:
     """Compare what an edit does with its controls (see ``Auditor.check``)."""
     made_in = list(Provenance.of(edit.origin).dialogs) or line_dialogs()
-    others = made_in if edit.origin.method == "gradient" else line_dialogs(held_out=True)
-    given = others if dialogs is None else list(dialogs)
-    require_checkable(edit, session.target, given)  # before what takes long
-    control = shuffled_edit(edit, session, made_in) if shuffled else None
-    return check_edit(edit, session.target, given, shuffled=control, prompt=prompt, seed=seed)
+    checked_in = made_in if edit.origin.method == "gradient" else line_dialogs(held_out=True)
+    return check_edit(
+        edit,
+        session.target,
+        checked_in if dialogs is None else list(dialogs),
+        make_shuffled=(lambda: shuffled_edit(edit, session, made_in)) if shuffled else None,
+        prompt=prompt,
+        seed=seed,
+    )
 
 
 def check_edit(
@@ -148,96 +134,63 @@ def check_edit(
     target: Target,
     dialogs: Sequence[Dialog],
     *,
-    shuffled: Edit | None = None,
+    make_shuffled: Callable[[], Edit] | None = None,
     prompt: str | None = None,
     max_new_tokens: int = 40,
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Check:
-    """Let the target speak unedited, edited and under every control, and compare.
+    """Generate replies of the unedited target, of the edited one and under every control, and compare them.
 
-    Args:
-        edit: What is checked.
-        target: The unedited model.
-        dialogs: Others than the edit was made with.
-        shuffled: The control of that name; it costs as much as the edit, so it may be left out.
-        prompt: The goal as a system prompt; None takes the edit's own words.
-        max_new_tokens: Length of the longest reply.
-        temperature: Of the replies.
-        seed: Of the replies and the random direction.
-
-    Raises:
-        EditError: If the edit was made for another model, there are no dialogs, or more than the one that it is for.
+    ``make_shuffled`` makes the control ``shuffled``, and takes as long as the edit did; None leaves the control out.
     """
     require_checkable(edit, target, dialogs)
-    prompt = prompt or edit.origin.goal
-    if not prompt.strip():
+    wish = prompt or edit.origin.goal
+    if not wish.strip():
         raise EditError("the edit does not say what its goal is; name it with prompt='...'.")
+    shuffled = make_shuffled() if make_shuffled else None
     sampling = Sampling(max_new_tokens, temperature, seed=seed)
-    effects = {}
-    for name, condition in _conditions(edit, target, dialogs, prompt, shuffled, seed).items():
-        replies = generate_replies(condition.target, condition.dialogs, sampling, condition.hooks)
-        effects[name] = effect(target, dialogs, prompt, replies)
+
+    def effect(speaker: Target, hooks: Sequence[Hook], spoken_in: Sequence[Dialog]) -> Effect:
+        return measure_effect(target, dialogs, wish, generate_replies(speaker, spoken_in, sampling, hooks))
+
+    effects = {"unedited": effect(target, (), dialogs)}
+    for name, control in controls_of(edit, target, dialogs, wish, shuffled, seed).items():
+        effects[name] = effect(*edited_target(target, control), dialogs)
+    effects[PROMPTING] = effect(target, (), [with_system(dialog, wish) for dialog in dialogs])
     return _compare(effects, seed)
 
 
-def _conditions(
-    edit: Edit, target: Target, dialogs: Sequence[Dialog], prompt: str, shuffled: Edit | None, seed: int
-) -> dict[str, Condition]:
-    edits = controls_of(edit, target, dialogs, prompt, shuffled, seed)
-    return {
-        "unedited": Condition(target, (), dialogs),
-        **{name: Condition(*edited_target(target, control), dialogs) for name, control in edits.items()},
-        "prompting": Condition(target, (), [with_system(dialog, prompt) for dialog in dialogs]),
-    }
+def measure_effect(target: Target, dialogs: Sequence[Dialog], prompt: str, replies: Sequence[str]) -> Effect:
+    """Measure one reply to each dialog with the unedited model; the prompt is the goal as a system prompt."""
+    plain = score_replies(target, dialogs, replies)
+    prompted = score_replies(target, [with_system(dialog, prompt) for dialog in dialogs], replies)
+    each = [
+        float((with_prompt - without).mean()) if len(without) else None
+        for without, with_prompt in zip(plain, prompted, strict=True)
+    ]
+    values = [value for value in each if value is not None]
+    return Effect(float(np.mean(values)) if values else None, perplexity(plain), tuple(replies), tuple(each))
+
+
+def require_checkable(edit: Edit, target: Target, dialogs: Sequence[Dialog]) -> None:
+    """Raise unless an edit was made for the target, and there are dialogs that it can be checked in."""
+    require_made_for(edit, target)
+    one_prompt = isinstance(edit, ActivationEdit) and any(change.positions is not None for change in edit.interventions)
+    if not dialogs or (one_prompt and len(dialogs) > 1):
+        expected = "the one whose positions the edit changes" if one_prompt else "some that it was not made with"
+        raise EditError(f"got {len(dialogs)} dialogs to check the edit in; expected {expected}.")
+    require_prompt(edit, target, dialogs[0])
 
 
 def _compare(effects: dict[str, Effect], seed: int) -> Check:
-    wanted = {name: effect.wanted for name, effect in effects.items() if effect.wanted is not None and effect.speaks}
-    controls = {name: value for name, value in wanted.items() if name not in (EDIT, "prompting")}
+    controls = {
+        name: effect.wanted
+        for name, effect in effects.items()
+        if name not in (EDIT, PROMPTING) and effect.wanted is not None and effect.speaks
+    }
     if not controls:
         raise EditError("neither the unedited model nor any control says anything; expected dialogs that it answers.")
     strongest = max(controls, key=lambda name: controls[name])
     lifts = np.nan_to_num(effects[EDIT].values - effects[strongest].values)  # silence is neither more nor less
     return Check(effects, float(lifts.mean()), bootstrap_interval(lifts, seed=seed), strongest)
-
-
-def require_checkable(edit: Edit, target: Target, dialogs: Sequence[Dialog]) -> None:
-    """Raise unless an edit can be checked in some dialogs.
-
-    Raises:
-        EditError: If it was made for another model, there are no dialogs, or more than the one that it is for.
-    """
-    require_made_for(edit, target)
-    for_one = isinstance(edit, ActivationEdit) and any(change.positions is not None for change in edit.interventions)
-    if not dialogs or (for_one and len(dialogs) > 1):
-        expected = "the one whose positions the edit changes" if for_one else "some that it was not made with"
-        raise EditError(f"got {len(dialogs)} dialogs to check the edit in; expected {expected}.")
-    require_prompt(edit, target, dialogs[0])
-
-
-def controls_of(
-    edit: Edit, target: Target, dialogs: Sequence[Dialog], prompt: str, shuffled: Edit | None, seed: int
-) -> dict[str, Edit]:
-    """Return the edit and those that it is compared with, by name."""
-    edits: dict[str, Edit] = {EDIT: edit, "negated": edit.scaled(-1.0)}
-    if shuffled is not None:
-        edits["shuffled"] = shuffled
-    if isinstance(edit, ActivationEdit):
-        residuals = capture_residuals(target, dialogs, edit.layers)
-        sizes = change_sizes(edit, residuals)
-        if isinstance(shuffled, ActivationEdit):
-            shuffled_size = sum(change_sizes(shuffled, residuals))
-            edits["shuffled"] = shuffled.scaled(sum(sizes) / max(shuffled_size, EPS))
-        edits["random"] = random_edit(edit, sizes, seed)
-        edits["caa"] = caa_edit(edit, sizes, target, prompt, dialogs, Provenance.of(edit.origin).contrast)
-    return edits
-
-
-def effect(target: Target, dialogs: Sequence[Dialog], prompt: str, replies: Sequence[str]) -> Effect:
-    """Measure replies with the unedited model."""
-    plain = score_replies(target, dialogs, replies)
-    prompted = score_replies(target, [with_system(dialog, prompt) for dialog in dialogs], replies)
-    each = [float((b - a).mean()) if len(a) else None for a, b in zip(plain, prompted, strict=True)]
-    said = [value for value in each if value is not None]
-    return Effect(float(np.mean(said)) if said else None, perplexity(plain), tuple(replies), tuple(each))

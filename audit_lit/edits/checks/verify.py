@@ -1,10 +1,10 @@
-"""The causal check of a finding: taking the described trait out should move what the model says, away from the trait.
+"""The causal check of a finding: removing the described trait should move the model's replies away from the trait.
 
-1. An edit is made on neutral twins of the evidence, so that the decoder reads the finding's description in them.
+1. An edit is made in neutral twins of the evidence, so that the decoder reads the finding's description in them.
 2. The evidence runs with that edit negated, and with random edits of the same size.
-3. Behaviour moves by ``M = ((log p(r|d) - log p_E(r|d)) + (log p_E(n|d) - log p(n|d))) / 2`` in nats per token: what
-   the model says of itself in the dialog ``d`` (``r``) gets less likely, and what it says in the neutral twin (``n``)
-   likelier. An edit that merely does damage makes both less likely, and moves nothing.
+3. Behaviour moves by ``M = ((log p(r|d) - log p_E(r|d)) + (log p_E(n|d) - log p(n|d))) / 2`` in nats per token: the
+   model's own reply ``r`` in the dialog ``d`` becomes less likely, and its reply ``n`` in the neutral twin likelier. An
+   edit that merely does damage makes both less likely, and moves nothing.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 
 from audit_lit.answers.session import Session
-from audit_lit.chat.decoys import dissimilar_decoys
+from audit_lit.chat.decoys import dissimilar_decoys, neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
-from audit_lit.chat.neutral import neutral_twins, twins_seed
 from audit_lit.edits.checks.controls import random_edit
 from audit_lit.edits.goal import Goal
-from audit_lit.edits.make import make_edit
+from audit_lit.edits.make import capture_residuals, change_sizes, make_edit
 from audit_lit.edits.recipe import EditSettings, edit_settings, line_dialogs
-from audit_lit.edits.sizes import capture_residuals, change_sizes
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
 from audit_lit.models.generation import Sampling, generate_replies, score_replies
 from audit_lit.models.target import Target
-from audit_lit.scan.findings import Finding
+from audit_lit.scan.finding import Finding
 
 ALPHA = 0.05
+N_NEUTRAL = 24
+"""Number of neutral lines that the edit is made in besides the twins."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Verification:
 
     Attributes:
         description: The trait.
-        moved: Nats per token by which taking it out moves the behaviour toward the neutral twin's.
-        whole: The same if the dialog were the neutral twin itself: all that the hidden part does.
+        moved: Nats per token by which removing the trait moves behaviour towards that in the neutral twin.
+        whole: The same for the neutral twin itself in place of the dialog: all that the hidden part does.
         random: The same for each random edit of equal size.
-        other: The same for an edit made alike that takes another trait out.
-        p_value: Share of random edits, and of this one, that move it as far.
+        other: The same for an edit made in the same way that removes another trait.
+        p_value: Share of all these edits, this one and the random ones, that move behaviour at least as far.
     """
 
     description: str
@@ -55,38 +55,32 @@ class Verification:
 
     @property
     def causal(self) -> bool:
-        """Whether the trait moves behaviour, more than random edits and than another trait do."""
+        """Whether the trait moves behaviour, and more than random edits and another trait do."""
         return self.p_value <= ALPHA and self.moved > max(0.0, self.other)
 
     @property
     def verdict(self) -> str:
-        """What to think of it, in a sentence."""
+        """The result in a sentence."""
         share = f"{self.moved:+.3f} nats per token of {self.whole:.3f}"
-        rivals = f"random edits of equal size: {np.mean(self.random):+.3f}, p = {self.p_value:.2g}; another trait: "
+        controls = f"random edits of equal size: {np.mean(self.random):+.3f}, p = {self.p_value:.2g}; another trait: "
         start = "causal: taking the trait out moves" if self.causal else "not shown to be causal: taking it out moves"
-        return f"{start} what the model says by {share} ({rivals}{self.other:+.3f})"
+        return f"{start} what the model says by {share} ({controls}{self.other:+.3f})"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One dialog of the evidence.
-
-    Attributes:
-        dialog: It.
-        twin: The same visible turns where nothing is hidden.
-        said: What the model says in the dialog.
-        neutral: What it says in the twin.
-    """
+    """One dialog of the evidence and its twin with nothing hidden, with the model's replies in both."""
 
     dialog: Dialog
     twin: Dialog
-    said: str
-    neutral: str
+    reply: str
+    neutral_reply: str
 
     def lead(self, target: Target, hooks: Sequence[Hook] = (), dialog: Dialog | None = None) -> float:
-        """Return half the nats per token by which ``said`` is likelier than ``neutral``, in the dialog or another."""
-        said, neutral = score_replies(target, [dialog or self.dialog] * 2, [self.said, self.neutral], hooks)
-        return float(said.mean() - neutral.mean()) / 2
+        """Return half the nats per token by which ``reply`` is likelier than ``neutral_reply`` in a dialog."""
+        texts = [self.reply, self.neutral_reply]
+        scores, neutral_scores = score_replies(target, [dialog or self.dialog] * 2, texts, hooks)
+        return float(scores.mean() - neutral_scores.mean()) / 2
 
 
 def verify(
@@ -109,49 +103,47 @@ def verify(
     sizes = change_sizes(trait, capture_residuals(target, [scene.dialog for scene in scenes], trait.layers))
     before = np.mean([scene.lead(target) for scene in scenes])
 
-    def moved(edit: ActivationEdit) -> float:
+    def shift(edit: ActivationEdit) -> float:
         return float(before - np.mean([scene.lead(target, edit.fwd_hooks) for scene in scenes]))
 
-    moved_by_random = tuple(moved(random_edit(trait, sizes, seed + draw)) for draw in range(n_random))
-    moved_by_trait = moved(-trait)
+    random_shifts = tuple(shift(random_edit(trait, sizes, seed + draw)) for draw in range(n_random))
+    trait_shift = shift(-trait)
     return Verification(
         description=finding.description,
-        moved=moved_by_trait,
+        moved=trait_shift,
         whole=float(before - np.mean([scene.lead(target, dialog=scene.twin) for scene in scenes])),
-        random=moved_by_random,
-        other=moved(-other),
-        p_value=(1 + sum(value >= moved_by_trait for value in moved_by_random)) / (1 + n_random),
+        random=random_shifts,
+        other=shift(-other),
+        p_value=(1 + sum(random_shift >= trait_shift for random_shift in random_shifts)) / (1 + n_random),
     )
 
 
 def scenes_of(target: Target, finding: Finding, max_new_tokens: int, seed: int) -> list[Scene]:
-    """Return the finding's evidence with what the model says in it.
-
-    Raises:
-        EditError: If the finding describes nothing, or the model says nothing.
-    """
+    """Return the dialogs of a finding's evidence with the model's replies; dialogs with an empty reply are left out."""
     if not finding.description or not finding.evidence:
-        raise EditError("the finding has no description and evidence; verify one that was raised.")
+        raise EditError("the finding has no description or no evidence; verify a finding that was raised.")
     dialogs = [list(evidence.messages) for evidence in finding.evidence]
     twins = [
         neutral_twins(dialog, 2, twins_seed(seed, evidence.dialog))[1]
         for dialog, evidence in zip(dialogs, finding.evidence, strict=True)
     ]
     sampling = Sampling(max_new_tokens, temperature=1.0, seed=seed)
-    said, neutral = generate_replies(target, dialogs, sampling), generate_replies(target, twins, sampling)
-    scenes = [Scene(*parts) for parts in zip(dialogs, twins, said, neutral, strict=True)]
-    speaking = [scene for scene in scenes if scene.said and scene.neutral]
-    if not speaking:
-        raise EditError("the model says nothing in the finding's dialogs, so no behaviour can move.")
-    return speaking
+    replies, neutral_replies = (generate_replies(target, variants, sampling) for variants in (dialogs, twins))
+    scenes = [Scene(*values) for values in zip(dialogs, twins, replies, neutral_replies, strict=True)]
+    answered = [scene for scene in scenes if scene.reply and scene.neutral_reply]
+    if not answered:
+        raise EditError("the model says nothing in the finding's dialogs, so that no behaviour can move.")
+    return answered
 
 
 def _trait_edit(
     session: Session, finding: Finding, text: str, scenes: Sequence[Scene], settings: EditSettings
 ) -> ActivationEdit:
-    """Return the edit that makes the decoder read a trait where there is none."""
-    neutral = [*(scene.twin for scene in scenes), *line_dialogs()[:24]]
+    """Return the edit that makes the decoder read a trait in neutral dialogs."""
+    neutral = [*(scene.twin for scene in scenes), *line_dialogs()[:N_NEUTRAL]]
     edit = make_edit(session, Goal(text, ((finding.question.text, text),)), neutral, settings)
     if not isinstance(edit, ActivationEdit):
-        raise EditError(f"method {settings.method!r} gives no activation edit to negate; use 'vector' or 'lowrank'.")
+        raise EditError(
+            f"method {settings.method!r} does not give an activation edit to negate; use 'vector' or 'lowrank'."
+        )
     return edit

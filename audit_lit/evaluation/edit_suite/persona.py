@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from audit_lit.edits.checks.check import effect
+from audit_lit.edits.checks.check import measure_effect
 from audit_lit.edits.goal import goal_of
 from audit_lit.edits.objective import Objective
 from audit_lit.edits.weights import edited_target
@@ -17,41 +17,46 @@ from audit_lit.evaluation.edit_suite.tradeoff import Point, compared, trace_all
 
 FACTORS = (0.5, 1.0, 1.5, 2.0)
 MAX_RISE = 0.5
-"""Of perplexity: a persona's words are less likely to the unedited model even where they are fluent."""
+"""Largest relative rise of perplexity. A persona's words are less likely to the unedited model even where fluent."""
+MAX_NEW_TOKENS = 30
 
 
 def persona(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
-    """Return how far each condition's replies are what the wanted prompt asks for, in nats per token, by their cost.
+    """Return how far each condition's replies are what the goal asks for, in nats per token, by their cost.
 
-    ``decoder_loss`` is the decoder's own on the wanted answers under each edit: what it was made to lower, here in
-    dialogs that it was not made with.
+    ``decoder_loss`` is the decoder's loss on the wanted answers under each edit: what the edit was made to lower, here
+    in dialogs that it was not made with.
     """
     target, seed = plan.session.target, plan.seed
     conditions = plan.conditions([name for name in methods if name != "gradient"])
     prompt = str(conditions["prompting"].system)
-    plain = effect(target, plan.dialogs, prompt, Condition().replies(target, plan.dialogs, 30, seed))
+    plain = measure_effect(target, plan.dialogs, prompt, _replies(plan, Condition()))
 
     def point(condition: Condition, factor: float) -> Point:
-        said = condition.scaled(factor).replies(target, plan.dialogs, 30, seed)
-        found = effect(target, plan.dialogs, prompt, said)
-        more = {"wanted": found.wanted, "perplexity": found.perplexity}
-        return Point(factor, np.nan_to_num(found.values - plain.values), found.perplexity / plain.perplexity - 1, more)
+        effect = measure_effect(target, plan.dialogs, prompt, _replies(plan, condition.scaled(factor)))
+        differences = np.nan_to_num(effect.values - plain.values)
+        figures = {"wanted": effect.wanted, "perplexity": effect.perplexity}
+        return Point(factor, differences, effect.perplexity / plain.perplexity - 1, figures)
 
     curves = trace_all(conditions, point, FACTORS, MAX_RISE)
-    document = compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=seed)
-    return {**document, "unedited": {"wanted": plain.wanted, "perplexity": plain.perplexity}} | {
-        "decoder_loss": _losses(plan, conditions)
+    return {
+        **compared(curves, plan.recipe.method, MAX_RISE, methods=methods, seed=seed),
+        "unedited": {"wanted": plain.wanted, "perplexity": plain.perplexity},
+        "decoder_loss": _losses(plan, conditions),
     }
+
+
+def _replies(plan: Plan, condition: Condition) -> list[str]:
+    return condition.replies(plan.session.target, plan.dialogs, MAX_NEW_TOKENS, plan.seed)
 
 
 def _losses(plan: Plan, conditions: dict[str, Condition]) -> dict[str, float]:
     """Return the decoder's loss on the wanted answers, in nats per token, under each edit."""
     session = plan.session
-    goal = goal_of(plan.recipe.goal, session, plan.dialogs)
-    unedited = Objective.of(session, plan.dialogs, goal)
-    losses = {"unedited": unedited.value()}
+    objective = Objective.of(session, plan.dialogs, goal_of(plan.recipe.goal, session, plan.dialogs))
+    losses = {"unedited": objective.value()}
     for name, condition in conditions.items():
         if condition.edit is not None:
             target, hooks = edited_target(session.target, condition.edit)
-            losses[name] = unedited.on(target).value(hooks)
+            losses[name] = objective.on(target).value(hooks)
     return losses

@@ -9,8 +9,7 @@ from typing import Any
 
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog
-from audit_lit.edits.checks.check import EDIT, controls_of
-from audit_lit.edits.checks.controls import shuffled_edit
+from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
 from audit_lit.edits.make import edit
 from audit_lit.edits.recipe import EditRecipe, EditSettings, line_dialogs
 from audit_lit.edits.weights import Edit
@@ -19,19 +18,25 @@ from audit_lit.evaluation.edit_suite.speech import Condition
 from audit_lit.hooks import ActivationEdit
 
 METHODS = ("vector", "lowrank", "weights", "gradient")
-"""Measured beside each other; the recipe's own is compared with its controls."""
+"""The methods that are measured beside each other; the recipe's own is compared with its controls."""
+METHOD_SETTINGS: dict[str, dict[str, Any]] = {
+    "lowrank": {"strength": 0.2},  # a bound that residuals reach half of
+    "weights": {"rank": 8},
+    "gradient": {"strength": 0.5, "steps": 6, "lr": 0.3},  # a few positions only, so each is moved further
+}
+"""Settings that differ from the recipe's for methods of another nature."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and on what.
+    """What is measured, and in which dialogs.
 
     Attributes:
-        session: Target and decoder.
-        recipe: Says what is wanted; its method gives one edit for every dialog, as hooks.
-        dialogs: What the model is made to answer; others than edits are made with.
-        folders: Data folders, for what needs data.
-        n_seeds: Replies to each dialog, where sentiment is measured.
+        session: The target and the decoder.
+        recipe: The recipe of the edit; its method gives one edit for every dialog, as hooks.
+        dialogs: The dialogs that the model answers; others than edits are made with.
+        folders: Data folders, for the parts that need data.
+        n_seeds: Number of replies to each dialog, where sentiment is measured.
         seed: Of every draw.
         overrides: Settings over the recipe's, for every method.
     """
@@ -45,41 +50,36 @@ class Plan:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def conditions(self, methods: Sequence[str] = METHODS) -> dict[str, Condition]:
-        """Return the edit as the recipe makes it, as other methods do, and every control, by name."""
-        making, target, own = line_dialogs(self.recipe.lines), self.session.target, self.recipe.method
-        edit = self._made(own, making) if own in ("vector", "lowrank") else None
-        if not isinstance(edit, ActivationEdit):
-            raise EditError(f"recipe {self.recipe.name!r} is of method {own!r}; expected vector or lowrank here.")
-        prompt, shuffled = edit.origin.want, self._shuffled(edit, making)
-        controls = controls_of(edit, target, making, prompt, shuffled, self.seed)
-        found: dict[str, Edit] = {own: controls.pop(EDIT)}
-        found |= {name: self._made(name, making) for name in methods if name not in (own, "gradient")} | controls
-        conditions = {name: Condition(one) for name, one in found.items()}
+        """Return the edit as the recipe makes it, as other methods do, and every control, by name.
+
+        Raises:
+            EditError: If the recipe's method does not give one edit for every dialog, as hooks.
+        """
+        made_in, method = line_dialogs(self.recipe.lines), self.recipe.method
+        recipe_edit = self._make(method, made_in) if method in ("vector", "lowrank") else None
+        if not isinstance(recipe_edit, ActivationEdit):
+            raise EditError(f"recipe {self.recipe.name!r} is of method {method!r}; expected vector or lowrank here.")
+        prompt, shuffled = recipe_edit.origin.goal, shuffled_edit(recipe_edit, self.session, made_in)
+        controls = controls_of(recipe_edit, self.session.target, made_in, prompt, shuffled, self.seed)
+        edits: dict[str, Edit] = {method: controls.pop(EDIT)}
+        edits |= {name: self._make(name, made_in) for name in methods if name not in (method, "gradient")} | controls
+        conditions = {name: Condition(edit) for name, edit in edits.items()}
         if "gradient" in methods:
-            conditions["gradient"] = Condition(each=self._each())
+            conditions["gradient"] = Condition(each=self._edit_of_each_dialog())
         return conditions | {"prompting": Condition(system=prompt)}
 
     def settings(self, method: str) -> dict[str, Any]:
-        """Return how edits of a method are made: by the recipe, but for what suits another method better."""
-        other = OWN.get(method, {}) if method != self.recipe.method else {}
-        own = {name: value for name, value in self.overrides.items() if name in EditSettings.model_fields}
-        return self.recipe.settings().model_dump() | other | own | {"method": method, "seed": self.seed}
+        """Return the settings of a method's edits: the recipe's, but for those that suit another method better."""
+        for_method = METHOD_SETTINGS.get(method, {}) if method != self.recipe.method else {}
+        overrides = {name: value for name, value in self.overrides.items() if name in EditSettings.model_fields}
+        fixed = {"method": method, "seed": self.seed}
+        return self.recipe.settings().model_dump() | for_method | overrides | fixed
 
-    def _made(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
+    def _make(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
         words: dict[str, Any] = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
         return edit(self.session, self.recipe.goal, dialogs, self.settings(method), **words)
 
-    def _shuffled(self, edit: Edit, dialogs: Sequence[Dialog]) -> Edit:
-        return shuffled_edit(edit, self.session, dialogs)
-
-    def _each(self) -> dict[str, ActivationEdit]:
-        made = {dialog[-1]["content"]: self._made("gradient", [dialog]) for dialog in self.dialogs}
-        return {line: edit for line, edit in made.items() if isinstance(edit, ActivationEdit)}
-
-
-OWN: dict[str, dict[str, Any]] = {
-    "lowrank": {"strength": 0.2},  # a bound that residuals reach half of
-    "weights": {"rank": 8},
-    "gradient": {"strength": 0.5, "steps": 6, "lr": 0.3},  # a few positions only, so each is moved further
-}
-"""Settings that differ from the recipe's for methods of another nature."""
+    def _edit_of_each_dialog(self) -> dict[str, ActivationEdit]:
+        """Return an edit of the method ``gradient`` for each dialog, by its user line."""
+        edits = {dialog[-1]["content"]: self._make("gradient", [dialog]) for dialog in self.dialogs}
+        return {line: made for line, made in edits.items() if isinstance(made, ActivationEdit)}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from audit_lit import __version__
 from audit_lit.answers.session import Session
 from audit_lit.edits.recipe import line_dialogs, load_edit_recipe
 from audit_lit.errors import EditError
@@ -21,7 +21,7 @@ MEASURES = {
     "persona": persona,
     "debias": stereotypes,
 }
-"""What measures the edits of each shipped recipe."""
+"""The function that measures the edits of each shipped recipe."""
 SCHEMA = 1
 
 
@@ -39,13 +39,13 @@ def edits(
     """Measure the edits of some recipes and return one JSON-ready document.
 
     Args:
-        session: Target and decoder.
+        session: The target and the decoder.
         recipes: Names from ``MEASURES``; none takes all, but ``debias`` only if there are data for it.
         folders: Data folders: CrowS-Pairs for ``debias``.
-        limit: How many neutral lines are answered.
-        n_seeds: Replies to each.
-        methods: Those measured beside the recipes' own.
-        settings: Over the recipes' own.
+        limit: Number of neutral lines that are answered.
+        n_seeds: Number of replies to each.
+        methods: The methods that are measured beside the recipes' own.
+        settings: Settings over the recipes' own.
         seed: Of every draw.
 
     Raises:
@@ -59,16 +59,15 @@ def edits(
         name: Plan(session, load_edit_recipe(name, overrides), dialogs, folders, n_seeds, seed, overrides)
         for name in names or MEASURES
     }
-    measured = ((name, MEASURES[name](plan, methods)) for name, plan in plans.items())
-    found = {name: document for name, document in measured if document is not None}
-    if missing := [name for name in names if name not in found]:
+    measured = {name: MEASURES[name](plan, methods) for name, plan in plans.items()}
+    if missing := [name for name in names if measured[name] is None]:
         raise EditError(f"there is nothing to measure {missing[0]!r} with; name a folder with CrowS-Pairs' CSV file.")
     return {
         "schema": SCHEMA,
         "suite": "edits",
-        **found,
+        **{name: document for name, document in measured.items() if document is not None},
         "manifest": {
-            "audit_lit": __version__,
+            "audit_lit": version("audit-lit"),
             "decoder": session.decoder.config.name,
             "target": session.target.name,
             "target_fingerprint": session.target.fingerprint(),

@@ -1,8 +1,8 @@
 """Suite ``calibration``: does the decoder know how sure it is?
 
 Claims about re-paired dialogs, half of them right. A wrong one names another dialog's prompt, of the same family where
-there is one. The probability of a claim comes from its evidence (``claims.py``) by a scale that is fitted to the other
-half of the dialogs, for the decoder and for every control alike; so does that of the right one in a forced choice
+there is one. The probability of a claim comes from its evidence (``answers.claims``) by a scale that is fitted to the
+other half of the dialogs, for the decoder and for every control alike; so does that of the right one in a forced choice
 between it and the wrong one.
 """
 
@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from audit_lit.answers.claims import QUESTIONS, claim_marginals
-from audit_lit.answers.control_scores import ACTIVATIONS
+from audit_lit.answers.controls import ACTIVATIONS
 from audit_lit.answers.session import Session
-from audit_lit.data.rows import Row
+from audit_lit.data.rows import Messages, Row
 from audit_lit.decoder.decoder import Decoder, text_baselines
-from audit_lit.evaluation.conditions import Conditions, beside
-from audit_lit.evaluation.dialogs import Messages, derangement, hidden_dialogs
+from audit_lit.evaluation.conditions import NO_ACTIVATION, Conditions, beside
+from audit_lit.evaluation.dialogs import derangement, hidden_dialogs
 from audit_lit.models.target import Target
 from audit_lit.statistics.calibration import (
     brier,
@@ -31,110 +32,134 @@ from audit_lit.statistics.calibration import (
     perfect_calibration_error,
     probability,
 )
-from audit_lit.statistics.ranking import Values, auroc, auroc_interval
+from audit_lit.statistics.ranking import auroc, auroc_interval
+from audit_lit.statistics.values import Values
 
 PAIRINGS = 2
-"""User lines that each prompt is weighed under."""
+"""Number of user lines that each prompt is paired with."""
+
+
+@dataclass(frozen=True)
+class TrueOrFalse:
+    """A claim about a dialog, and whether it is right."""
+
+    text: str
+    right: bool
 
 
 def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
-    """Weigh claims about each prompt under two user lines: its label and its instruction, each beside another's.
+    """Score claims about each prompt under two user lines: its label and its instruction, each beside another's.
 
     ``ece.if_perfect`` is what a perfectly calibrated decoder would show on average, because bins hold few claims.
-    ``claim_scale`` and ``choice_scale`` are fitted to all dialogs: what a decoder's protocol should say.
+    ``claim_scale`` and ``choice_scale`` are fitted to all dialogs: what a decoder's configuration should say.
     """
-    pairings = [hidden_dialogs(rows, repaired=True, seed=seed + place) for place in range(PAIRINGS)]
-    dialogs = [pairing[index] for index in range(len(rows)) for pairing in pairings]
-    claims = [claims_about(rows, index, seed + place) for index in range(len(rows)) for place in range(PAIRINGS)]
+    pairings = [hidden_dialogs(rows, repaired=True, seed=seed + pairing) for pairing in range(PAIRINGS)]
+    dialogs = [dialogs[index] for index in range(len(rows)) for dialogs in pairings]
+    claims = [claims_about(rows, index, seed + pairing) for index in range(len(rows)) for pairing in range(PAIRINGS)]
+    texts = [[claim.text for claim in of_dialog] for of_dialog in claims]
+    right = np.array([[claim.right for claim in of_dialog] for of_dialog in claims], dtype=float)
     conditions = Conditions.of(decoder, target, dialogs, seed=seed)
-    texts = [[text for text, _ in some] for some in claims]
     evidence = _evidence(conditions, texts, _marginals(Session.of(target, decoder), dialogs, texts), seed)
-    right = np.array([[is_right for _, is_right in some] for some in claims], dtype=float)
-    p = {name: cross_fitted(values, right) for name, values in evidence.items()}
     gaps = {name: values[:, ::2] - values[:, 1::2] for name, values in evidence.items()}
-    chosen = {name: cross_fitted(values, np.ones_like(values), offset=False) for name, values in gaps.items()}
-    both = {name: np.dstack([values, 1 - values]).reshape(right.shape) for name, values in chosen.items()}
     return {
-        **_figures(p, right, seed),
-        "forced_choice": _figures(both, right, seed),
+        **_figures({name: cross_fitted(values, right) for name, values in evidence.items()}, right, seed),
+        "forced_choice": _figures({name: _choices(values) for name, values in gaps.items()}, right, seed),
         "claim_scale": fit_scale(evidence[ACTIVATIONS].ravel(), right.ravel()),
         "choice_scale": fit_scale(gaps[ACTIVATIONS].ravel(), np.ones(gaps[ACTIVATIONS].size), offset=False)[0],
         "n": right.size,
     }
 
 
-def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[tuple[str, bool]]:
-    """Return claims about one dialog, and whether they are right, in turn."""
+def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[TrueOrFalse]:
+    """Return claims about one dialog, a right one and a wrong one in turn."""
     rng, row = random.Random(f"{seed}/{index}"), rows[index]
-    others = [one for one in rows if one.label != row.label]
-    near = [one for one in others if one.family == row.family]
+    others = [other for other in rows if other.label != row.label]
+    near = [other for other in others if other.family == row.family]
     wrong = rng.choice(near or others)
     texts = [row.label_words, wrong.label_words, row.instruction, wrong.instruction]
-    return [(text, place % 2 == 0) for place, text in enumerate(texts)]
+    return [TrueOrFalse(text, right=place % 2 == 0) for place, text in enumerate(texts)]
 
 
 def cross_fitted(evidence: Values, right: Values, *, offset: bool = True) -> Values:
     """Return the probability of each claim by the scale that fits the other half of the prompts (pairs of rows)."""
-    found, half = np.empty_like(evidence), np.arange(len(evidence)) // PAIRINGS % 2 == 0
-    for part in (half, ~half):
-        scale = fit_scale(evidence[~part].ravel(), right[~part].ravel(), offset=offset)
-        found[part] = probability(evidence[part], scale)
-    return found
+    probabilities, first = np.empty_like(evidence), np.arange(len(evidence)) // PAIRINGS % 2 == 0
+    for half in (first, ~first):
+        scale = fit_scale(evidence[~half].ravel(), right[~half].ravel(), offset=offset)
+        probabilities[half] = probability(evidence[half], scale)
+    return probabilities
+
+
+def _choices(gaps: Values) -> Values:
+    """Return the probabilities of both claims of each forced choice, in the order of the claims."""
+    chosen = cross_fitted(gaps, np.ones_like(gaps), offset=False)
+    return np.dstack([chosen, 1 - chosen]).reshape(len(gaps), -1)
 
 
 def _marginals(session: Session, dialogs: Sequence[Messages], claims: Sequence[list[str]]) -> Values:
-    """Return the marginal of each claim (columns) about each dialog (rows), as ``Auditor.score_claims`` takes it."""
-    decoder = session.decoder
-    if decoder.reference:
-        texts = sorted({text for some in claims for text in some})
-        known = dict(zip(texts, claim_marginals(decoder, decoder.reference, texts), strict=True))
-        return np.array([[known[text] for text in some] for some in claims])
+    """Return the marginal of each claim (columns) about each dialog (rows), as ``score_claims`` takes it."""
+    decoder, reference = session.decoder, session.decoder.reference
+    if reference:
+        return _by_text(claims, lambda texts: claim_marginals(decoder, reference, texts))
     shown = zip(tqdm(dialogs, desc="decoys", leave=False), claims, strict=True)
-    return np.array([claim_marginals(decoder, session.read(dialog).decoys, some) for dialog, some in shown])
+    return np.array([claim_marginals(decoder, session.read(dialog).decoys, texts) for dialog, texts in shown])
+
+
+def _by_text(claims: Sequence[list[str]], measure: Callable[[list[str]], Values]) -> Values:
+    """Return a value of each claim (columns) of each dialog (rows) that depends on its text alone."""
+    texts = sorted({text for of_dialog in claims for text in of_dialog})
+    known = dict(zip(texts, measure(texts), strict=True))
+    return np.array([[known[text] for text in of_dialog] for of_dialog in claims])
 
 
 def _evidence(conditions: Conditions, claims: Sequence[list[str]], marginals: Values, seed: int) -> dict[str, Values]:
     """Return nats per dialog and claim under every condition, relative to the marginal.
 
-    That of a reader of text is the likelihood of the same claims under the text of another prompt's dialog.
+    The marginal of a text baseline is the likelihood of the same claims under the text of another prompt's dialog.
     """
-    prompts, texts = derangement(len(claims) // PAIRINGS, seed + 1), text_baselines(conditions.decoder)
-    others = [prompt * PAIRINGS + place for prompt in prompts for place in range(PAIRINGS)]
-    evidence = {}
+    prompts, baselines = derangement(len(claims) // PAIRINGS, seed + 1), text_baselines(conditions.decoder)
+    others = [prompt * PAIRINGS + pairing for prompt in prompts for pairing in range(PAIRINGS)]
+    n_claims, evidence = len(claims[0]), {}
     for name in conditions.names:
-        asked = [[*some, *claims[other]] if name in texts else some for some, other in zip(claims, others, strict=True)]
-        nats = log_mean_exp([_likelihood(conditions, name, question, asked) for question in QUESTIONS])
-        elsewhere = marginals.copy()
-        if name in texts:
-            elsewhere[others] = nats[:, len(claims[0]) :]
-        evidence[name] = nats[:, : len(claims[0])] - elsewhere
+        if name not in baselines:
+            evidence[name] = _likelihoods(conditions, name, claims) - marginals
+            continue
+        with_others = [[*of_dialog, *claims[other]] for of_dialog, other in zip(claims, others, strict=True)]
+        nats = _likelihoods(conditions, name, with_others)
+        elsewhere = np.empty_like(marginals)
+        elsewhere[others] = nats[:, n_claims:]
+        evidence[name] = nats[:, :n_claims] - elsewhere
     return evidence
 
 
+def _likelihoods(conditions: Conditions, name: str, claims: Sequence[list[str]]) -> Values:
+    """Return nats per dialog and claim as the answer to one of the questions."""
+    return log_mean_exp([_likelihood(conditions, name, question, claims) for question in QUESTIONS])
+
+
 def _likelihood(conditions: Conditions, name: str, question: str, claims: Sequence[list[str]]) -> Values:
-    if name == "no_activation":  # which nothing depends on
-        texts = sorted({text for some in claims for text in some})
-        known = dict(zip(texts, conditions.totals(name, 0, question, texts), strict=True))
-        return np.array([[known[text] for text in some] for some in claims])
-    return np.array([conditions.totals(name, row, question, some) for row, some in enumerate(claims)])
+    if name == NO_ACTIVATION:
+        return _by_text(claims, lambda texts: conditions.totals(name, 0, question, texts))
+    return np.array([conditions.totals(name, row, question, texts) for row, texts in enumerate(claims)])
 
 
-def _figures(p: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
-    yes = right == 1
-    figures: dict[str, Callable[[Values], float]] = {
-        "auroc": lambda values: auroc(values[yes], values[~yes]),
+def _figures(probabilities: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
+    is_right, read = right == 1, probabilities[ACTIVATIONS]
+    measures: dict[str, Callable[[Values], float]] = {
+        "auroc": lambda values: auroc(values[is_right], values[~is_right]),
         "ece": lambda values: expected_calibration_error(values.ravel(), right.ravel()),
         "brier": lambda values: brier(values, right),
     }
-    results: dict[str, Any] = {
+    figures: dict[str, Any] = {
         name: {
-            "value": of(p[ACTIVATIONS]),
-            "controls": {control: of(p[control]) for control in p if control != ACTIVATIONS},
+            "value": measure(read),
+            "controls": {
+                control: measure(values) for control, values in probabilities.items() if control != ACTIVATIONS
+            },
         }
-        for name, of in figures.items()
+        for name, measure in measures.items()
     }
-    results["ece"]["if_perfect"] = perfect_calibration_error(p[ACTIVATIONS].ravel(), seed=seed)
-    by_prompt = p[ACTIVATIONS].reshape(len(right) // PAIRINGS, -1)  # claims about one prompt are drawn together
-    results["auroc"]["interval"] = auroc_interval(by_prompt[:, ::2], by_prompt[:, 1::2], seed=seed)
-    hits = {name: ((values > 0.5) == yes).mean(axis=1) for name, values in p.items()}
-    return {**results, "accuracy": beside(hits, "accuracy")}
+    figures["ece"]["if_perfect"] = perfect_calibration_error(read.ravel(), seed=seed)
+    by_prompt = read.reshape(len(right) // PAIRINGS, -1)  # claims about one prompt are drawn together
+    figures["auroc"]["interval"] = auroc_interval(by_prompt[:, ::2], by_prompt[:, 1::2], seed=seed)
+    hits = {name: ((values > 0.5) == is_right).mean(axis=1) for name, values in probabilities.items()}
+    return {**figures, "accuracy": beside(hits, "accuracy")}

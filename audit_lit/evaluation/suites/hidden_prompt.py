@@ -21,21 +21,23 @@ from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.evaluation.suites.detection import detection
 from audit_lit.evaluation.suites.identification import identification
 from audit_lit.models.target import Target
-from audit_lit.statistics.ranking import Values
 from audit_lit.statistics.text_overlap import token_f1
+from audit_lit.statistics.values import Values
 
-MAX_NEW_TOKENS, FOR_PROBE = 40, 100
+MAX_NEW_TOKENS = 40
+N_FOR_PROBE = 100
 
 
 def hidden_prompt(
     decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0, train_rows: Sequence[Row] = ()
 ) -> dict[str, Any]:
     """Run the suite on rows with a system prompt and a user line; the probe learns from training rows of that kind."""
-    known = [row for row in train_rows if row.system and len(row.messages) == 2]
-    known = random.Random(seed).sample(known, min(FOR_PROBE, len(known)))
+    for_probe = [row for row in train_rows if row.system and len(row.messages) == 2]
+    for_probe = random.Random(seed).sample(for_probe, min(N_FOR_PROBE, len(for_probe)))
     marginals = _marginals(decoder, rows)
     results, matched = (
-        _on_pairing(decoder, target, rows, known, marginals, repaired=repaired, seed=seed) for repaired in (True, False)
+        _on_pairing(decoder, target, rows, for_probe, marginals, repaired=repaired, seed=seed)
+        for repaired in (True, False)
     )
     for name, values in results.items():
         values["matched"] = matched[name]
@@ -61,14 +63,14 @@ def _on_pairing(
     decoder: Decoder,
     target: Target,
     rows: Sequence[Row],
-    known: Sequence[Row],
+    for_probe: Sequence[Row],
     marginals: dict[str, Values],
     *,
     repaired: bool,
     seed: int,
 ) -> dict[str, Any]:
     dialogs = hidden_dialogs(rows, repaired=repaired, seed=seed)
-    train_dialogs = hidden_dialogs(known, repaired=repaired, seed=seed)
+    train_dialogs = hidden_dialogs(for_probe, repaired=repaired, seed=seed)
     conditions = Conditions.of(decoder, target, dialogs, seed=seed)
     identified = {
         name: identification(conditions, question, texts, marginals=marginals.get(name), seed=seed)
@@ -86,14 +88,14 @@ def open_answers(conditions: Conditions, rows: Sequence[Row]) -> dict[str, Any]:
 
     ``f1`` is the overlap in words of what is generated; ``nats`` the log-probability of the reference per token.
     """
-    asked = {row: one.qa[0] for row, one in enumerate(rows) if one.qa}
+    asked = {index: row.qa[0] for index, row in enumerate(rows) if row.qa}
     if not asked:
         return {"n": 0}
-    questions = [asked.get(row, (LABEL_QUESTION, ""))[0] for row in range(len(rows))]
+    questions = [asked.get(index, (LABEL_QUESTION, ""))[0] for index in range(len(rows))]
     f1, nats = {}, {}
     for name in conditions.names:
-        said = conditions.answers(name, questions, max_new_tokens=MAX_NEW_TOKENS)
-        f1[name] = np.array([token_f1(said[row], answer) for row, (_, answer) in asked.items()])
-        scores = [conditions.scores(name, row, question, [answer])[0] for row, (question, answer) in asked.items()]
+        answers = conditions.answers(name, questions, max_new_tokens=MAX_NEW_TOKENS)
+        f1[name] = np.array([token_f1(answers[index], reference) for index, (_, reference) in asked.items()])
+        scores = [conditions.scores(name, index, question, [answer])[0] for index, (question, answer) in asked.items()]
         nats[name] = np.array([float(score.mean()) for score in scores])
     return {"f1": beside(f1), "nats": beside(nats), "n": len(asked)}

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from audit_lit.answers.control_scores import ACTIVATIONS
+from audit_lit.answers.controls import ACTIVATIONS
 from audit_lit.decoder.decoder import text_baselines
-from audit_lit.evaluation.conditions import Conditions, beside
+from audit_lit.evaluation.conditions import NO_ACTIVATION, Conditions, beside
 from audit_lit.statistics.calibration import log_mean_exp
-from audit_lit.statistics.ranking import Values, top_k
+from audit_lit.statistics.ranking import top_k
+from audit_lit.statistics.values import Values
 
 N_CANDIDATES = 20
 
@@ -24,14 +25,14 @@ def identification(
 
     Args:
         conditions: One dialog per candidate.
-        question: What the candidates answer.
+        question: The question that the candidates answer.
         candidates: The hidden prompts, or their labels.
-        marginals: Their log-likelihood under the decoder's ``reference``; None, as for what reads text, takes the mean
-            likelihood over the other dialogs at hand.
+        marginals: Their log-likelihood under the decoder's ``reference``. None takes the mean likelihood over the
+            other dialogs at hand, as text baselines always do.
         seed: Of the other 19, drawn so that each prompt serves as often.
     """
-    chosen = draw_candidates(len(candidates), seed + 2)  # another order than that of the lines
-    scores = {name: _ranked(conditions, name, question, candidates, chosen, marginals) for name in conditions.names}
+    chosen = draw_candidates(len(candidates), seed + 2)  # another order than that of the user lines
+    scores = {name: _scores(conditions, name, question, candidates, chosen, marginals) for name in conditions.names}
     hits = {name: top_k(rows, 1) for name, rows in scores.items()}
     return {
         **beside(hits, "top1"),
@@ -44,12 +45,12 @@ def identification(
 def draw_candidates(n: int, seed: int) -> list[list[int]]:
     """Return for each dialog its own candidate and 19 others; every candidate is another's 19 times."""
     order = random.Random(seed).sample(range(n), n)
-    rank = {one: index for index, one in enumerate(order)}
+    ranks = {index: rank for rank, index in enumerate(order)}
     size = min(N_CANDIDATES, n)
-    return [[order[(rank[one] + step) % n] for step in range(size)] for one in range(n)]
+    return [[order[(ranks[index] + step) % n] for step in range(size)] for index in range(n)]
 
 
-def _ranked(
+def _scores(
     conditions: Conditions,
     name: str,
     question: str,
@@ -61,24 +62,29 @@ def _ranked(
 
     Without activations nothing depends on the dialog: there a prompt's likelihood alone ranks it.
     """
-    if name == "no_activation":
+    if name == NO_ACTIVATION:
         alone = conditions.totals(name, 0, question, candidates)
-        return [alone[row] for row in chosen]
-    raw = [conditions.totals(name, row, question, [candidates[c] for c in those]) for row, those in enumerate(chosen)]
+        return [alone[indices] for indices in chosen]
+    raw = [
+        conditions.totals(name, row, question, [candidates[index] for index in indices])
+        for row, indices in enumerate(chosen)
+    ]
     if marginals is None or name in text_baselines(conditions.decoder):
         return less_others(raw, chosen)
-    return [values - marginals[those] for values, those in zip(raw, chosen, strict=True)]
+    return [values - marginals[indices] for values, indices in zip(raw, chosen, strict=True)]
 
 
 def less_others(raw: Sequence[Values], chosen: Sequence[Sequence[int]]) -> list[Values]:
     """Subtract from each score the same candidate's marginal over third dialogs: neither this one nor its own."""
-    others: dict[int, dict[int, float]] = {}
-    for row, those in enumerate(chosen):
-        for candidate, value in zip(those[1:], raw[row][1:], strict=True):
-            others.setdefault(candidate, {})[row] = float(value)
+    by_dialog: dict[int, dict[int, float]] = {}
+    for row, indices in enumerate(chosen):
+        for candidate, value in zip(indices[1:], raw[row][1:], strict=True):
+            by_dialog.setdefault(candidate, {})[row] = float(value)
 
-    def reference(candidate: int, row: int) -> float:
-        third = [value for other, value in others.get(candidate, {}).items() if other != row]
+    def marginal(candidate: int, row: int) -> float:
+        third = [value for other, value in by_dialog.get(candidate, {}).items() if other != row]
         return float(log_mean_exp(third)) if third else 0.0
 
-    return [raw[row] - np.array([reference(candidate, row) for candidate in those]) for row, those in enumerate(chosen)]
+    return [
+        raw[row] - np.array([marginal(candidate, row) for candidate in indices]) for row, indices in enumerate(chosen)
+    ]

@@ -17,19 +17,20 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.dialogs import derangement, hidden_dialogs
 from audit_lit.models.target import Target
-from audit_lit.statistics.ranking import Values
+from audit_lit.statistics.values import Values
 
 
 def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
     """Compare the likelihoods of the hidden prompt's label and of the line's, each less its marginal over dialogs."""
     conditions = Conditions.of(decoder, target, hidden_dialogs(rows, repaired=True, seed=seed), seed=seed)
-    labels, of_line = [row.label_words for row in rows], derangement(len(rows), seed)
-    names_state = {name: _names_state(conditions, name, labels, of_line) for name in conditions.names}
+    labels, line_owners = [row.label_words for row in rows], derangement(len(rows), seed)
+    names_state = {name: _names_state(conditions, name, labels, line_owners) for name in conditions.names}
     return {"names_state": beside(names_state), "n": len(rows)}
 
 
-def _names_state(conditions: Conditions, name: str, labels: Sequence[str], of_line: Sequence[int]) -> Values:
+def _names_state(conditions: Conditions, name: str, labels: Sequence[str], line_owners: Sequence[int]) -> Values:
+    """Return 1 for each dialog whose hidden prompt is named, 0 where the line's is, and a half for a tie."""
     evidence = conditions.evidence(name, LABEL_QUESTION, labels)
     rows = np.arange(len(labels))
-    difference = evidence[rows, rows] - evidence[rows, of_line]
-    return np.asarray((np.sign(np.round(difference, 6)) + 1) / 2)  # a tie counts half
+    difference = evidence[rows, rows] - evidence[rows, line_owners]
+    return np.asarray((np.sign(np.round(difference, 6)) + 1) / 2)

@@ -16,35 +16,37 @@ from audit_lit.data.rows import Row
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.models.target import Target
+from audit_lit.statistics.values import Values
 
-PER_RELATION, MAX_NEW_TOKENS = 8, 20
+N_PER_RELATION = 8
+MAX_NEW_TOKENS = 20
 
 
 def relations(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
     """Complete up to eight sentences of each relation; figures for all, and by folder."""
-    chosen = _drawn(rows, seed)
-    dialogs = [row.messages for row in chosen]
-    conditions = Conditions.of(decoder, target, dialogs, seed=seed, last_of_text=True)
-    questions = [row.qa[0][0] for row in chosen]
-    hits = {}
-    for name in conditions.names:
-        said = conditions.answers(name, questions, max_new_tokens=MAX_NEW_TOKENS)
-        truths = [row.qa[0][1].lower() for row in chosen]
-        hits[name] = np.array([truth in answer.lower() for truth, answer in zip(truths, said, strict=True)], float)
-    groups = np.array([row.family[1] for row in chosen])
-    by_group = {
-        str(group): {
-            **beside({name: values[groups == group] for name, values in hits.items()}, "accuracy"),
-            "n": int(np.sum(groups == group)),
+    chosen = _draw(rows, seed)
+    conditions = Conditions.of(decoder, target, [row.messages for row in chosen], seed=seed, last_of_text=True)
+    hits = {name: _hits(conditions, name, chosen) for name in conditions.names}
+    folders = np.array([row.family[1] for row in chosen])
+    by_folder = {
+        str(folder): {
+            **beside({name: values[folders == folder] for name, values in hits.items()}, "accuracy"),
+            "n": int(np.sum(folders == folder)),
         }
-        for group in np.unique(groups)
+        for folder in np.unique(folders)
     }
-    return {"all": {**beside(hits, "accuracy"), "n": len(chosen)}, **by_group}
+    return {"all": {**beside(hits, "accuracy"), "n": len(chosen)}, **by_folder}
 
 
-def _drawn(rows: Sequence[Row], seed: int) -> list[Row]:
+def _hits(conditions: Conditions, name: str, rows: Sequence[Row]) -> Values:
+    questions, objects = zip(*(row.qa[0] for row in rows), strict=True)
+    answers = conditions.answers(name, questions, max_new_tokens=MAX_NEW_TOKENS)
+    return np.array([text.lower() in answer.lower() for text, answer in zip(objects, answers, strict=True)], float)
+
+
+def _draw(rows: Sequence[Row], seed: int) -> list[Row]:
     rng, chosen = random.Random(seed), []
     for label in sorted({row.label for row in rows}):
-        pairs = [row for row in rows if row.label == label]
-        chosen += rng.sample(pairs, min(PER_RELATION, len(pairs)))
+        of_relation = [row for row in rows if row.label == label]
+        chosen += rng.sample(of_relation, min(N_PER_RELATION, len(of_relation)))
     return chosen

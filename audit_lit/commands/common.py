@@ -1,0 +1,100 @@
+"""What the commands share: options, so that each help text stands once, what they stand for, and terminal text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.markup import escape
+
+if TYPE_CHECKING:  # they import torch, which takes seconds
+    from audit_lit.decoder.decoder import Decoder
+    from audit_lit.models.target import Target
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+DEFAULT_TARGET = "smollm2-135m"
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return one decorator for options that commands take together."""
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
+def decoder_options(revision: str) -> Callable[[Command], Command]:
+    """Return ``--decoder``, and the option of the given name for its commit."""
+    decoder = click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id.")
+    return together(decoder, click.option(revision, help="Commit of a decoder from the Hub."))
+
+
+def max_new_tokens_option(default: int) -> Callable[[Command], Command]:
+    """Return ``--max-new-tokens``, whose default suits what the command generates."""
+    return click.option("--max-new-tokens", default=default, type=click.IntRange(1), help="Length limit, in tokens.")
+
+
+target_option = click.option("--target", default=DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id.")
+layer_option = click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
+models_options = together(target_option, decoder_options("--revision"), layer_option)
+seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Seed of everything that is random.")
+device_option = click.option("--device", default="cpu", help="Device to run on, as torch names it: cpu, cuda, ...")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+run_options = together(seed_option, device_option, json_option)
+settings_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe. May be repeated."
+)
+
+
+def load_models(target: str, decoder: str, *, revision: str | None, device: str, **_: Any) -> tuple[Target, Decoder]:
+    """Load a target, and the decoder that reads it; a command may pass on all of its options."""
+    from audit_lit import Decoder, load_target
+    from audit_lit.models.loading import quiet_libraries
+
+    quiet_libraries()
+    note("loading the target (fetched and converted on first use, about a minute) ...")
+    model = load_target(target, device=device)
+    return model, Decoder.from_pretrained(decoder, revision=revision, target=model)
+
+
+def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Return a recipe's overrides: ``wire.n_edge=2`` becomes ``{"wire": {"n_edge": 2}}``."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {assignment!r} has no '='; expected KEY=VALUE, such as --set lr=0.0005.")
+        *outer, last = key.split(".")
+        group = settings
+        for name in outer:
+            group = group.setdefault(name, {})
+            if not isinstance(group, dict):
+                clash = f"goes into {name!r}, which another --set made a single value; drop one of them."
+                raise click.UsageError(f"--set {assignment!r} {clash}")
+        try:
+            group[last] = yaml.safe_load(value)
+        except yaml.YAMLError as err:
+            expected = "is not a YAML value; expected one such as 0.1."
+            raise click.UsageError(f"--set {assignment!r}: {value!r} {expected}") from err
+    return settings
+
+
+def parse_reveal(text: str) -> str | list[int]:
+    """Return what ``--reveal`` names: token positions such as ``3,4,5``, or a name as it is."""
+    parts = [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if all(re.fullmatch(r"-?[0-9]+", part) for part in parts) else text
+
+
+def note(text: str) -> None:
+    """Tell a person on stderr what is going on."""
+    click.secho(text, err=True, dim=True)
+
+
+def printable(text: str) -> str:
+    """Return text without terminal control sequences, and with its markup made inert."""
+    return escape("".join(char for char in text if char.isprintable() or char == "\n"))

@@ -1,1 +1,0 @@
-"""What commands share: exit codes, options, loading, and text on a terminal."""

@@ -1,0 +1,128 @@
+"""``audit-lit ask``: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.commands import raises, run
+
+
+@pytest.fixture
+def tiny(pair: list[str]) -> list[str]:
+    """Options that ask the tiny decoder about the tiny target, quickly."""
+    return [*pair, "--samples", "1", "--max-new-tokens", "4"]
+
+
+def test_prints_answer_controls_and_verdict(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "--system", "Be [bold]x[/].", "--user", "Hi\x1b[31m", *tiny)
+    assert result.exit_code == 0, result.output
+    for expected in (
+        "no_activation",
+        "null",
+        "shuffled",
+        "text_only",
+        "verdict",
+        "hidden from the decoder",
+        "[bold]x[/]",
+    ):
+        assert expected in result.stdout
+    assert "\x1b[31m" not in result.stdout
+
+
+def test_json_is_one_document(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "What?", "--system", "Be x.", "--user", "Hi", "--json", *tiny)
+    document = json.loads(result.stdout)
+    assert [answer["question"] for answer in document["answers"]] == ["Who?", "What?"]
+    assert document["dialog"][0] == {"role": "system", "content": "Be x."}
+    assert {"score", "controls", "lift", "interval", "supported", "seed", "positions"} <= set(document["answers"][0])
+
+
+def test_demo_dialog(tiny: list[str]) -> None:
+    assert "time traveler" in run("ask", *tiny).stdout
+
+
+def test_claims_are_printed_beside_their_controls(tiny: list[str]) -> None:
+    claims = ["--claim", "persona: [bold]pirate[/]\x1b[31m", "--claim", "persona: chef"]
+    result = run("ask", *claims, "--user", "Hi", *tiny, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    for expected in ("persona: [bold]pirate[/]", "evidence", "shuffled", "no_activation", "exactly one of these"):
+        assert expected in result.stdout
+    assert "\x1b" not in result.stdout and "verdict" not in result.stdout
+    document = json.loads(run("ask", *claims, "--user", "Hi", "--json", *tiny).stdout)
+    assert document["answers"] == [] and document["claims"][1]["text"] == "persona: chef"
+    assert set(document["claims"][0]) == {"text", "evidence", "probability", "share", "controls"}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_dialog_from_file_and_stdin(tiny: list[str], tmp_path: Path, wrapped: bool) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    text = json.dumps({"messages": messages} if wrapped else messages)
+    (tmp_path / "dialog.json").write_text(text)
+    options = ["--reveal", "assistant", "--json", *tiny]
+    from_file = run("ask", "Who?", "--dialog", str(tmp_path / "dialog.json"), *options)
+    from_stdin = run("ask", "Who?", "--dialog", "-", *options, input=text)
+    assert json.loads(from_file.stdout) == json.loads(from_stdin.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dialog", "-"], "not JSON"),
+        (["--dialog", "missing.json"], "missing.json"),
+        (["--target", "nowhere"], "neither a folder here nor a Hub id"),
+        (["--decoder", "nowhere"], "neither a folder here nor a Hub id"),
+        (["--system", "x", "--dialog", "-"], "use one"),
+        (["--user", ""], "has no text"),
+        (["--system", "only"], "selects nothing"),
+        (["--reveal", "everyone"], "is unknown"),
+        (["--reveal", "9999"], "outside the dialog"),
+        (["--reveal", "1,--2"], "is unknown"),
+        (["--seed", "-1"], "x>=0"),
+        (["--unknown"], "No such option"),
+    ],
+)
+def test_usage_and_environment_errors_exit_2(tiny: list[str], arguments: list[str], message: str) -> None:
+    result = run("ask", "Who?", *tiny, *arguments, input="no json")
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", '["a"]', '[{"content": "x"}]', '[{"role": "user"}]', '{"a": 1}', "3"])
+def test_malformed_dialogs_exit_2_before_the_models_load(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    import audit_lit.models.loading
+
+    monkeypatch.setattr(audit_lit.models.loading, "load_base", None)
+    result = run("ask", "Who?", "--dialog", "-", input=content)
+    assert result.exit_code == 2 and "expected" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[" "], ["--claim", " "]])
+def test_empty_questions_and_claims_exit_2_before_the_models_load(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    import audit_lit.models.loading
+
+    monkeypatch.setattr(audit_lit.models.loading, "load_base", None)
+    result = run("ask", *arguments, "--user", "Hi")
+    assert result.exit_code == 2 and "a question is empty" in result.stderr
+
+
+def test_json_holds_no_control_characters(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "--user", "Hi \x9b31m \x1b[31m", "--json", *tiny)
+    assert result.exit_code == 0 and not set(result.stdout) & {"\x9b", "\x1b"}
+    assert json.loads(result.stdout)["dialog"][0]["content"] == "Hi \x9b31m \x1b[31m"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(ZeroDivisionError("boom"), "boom"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_crashes_and_interruptions_exit_3(
+    monkeypatch: pytest.MonkeyPatch, tiny: list[str], error: BaseException, message: str
+) -> None:
+    import audit_lit.auditor
+
+    monkeypatch.setattr(audit_lit.auditor.Auditor, "ask", raises(error))
+    result = run("ask", "Who?", *tiny)
+    assert result.exit_code == 3 and message in result.stderr

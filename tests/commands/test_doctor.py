@@ -1,0 +1,99 @@
+"""``audit-lit doctor``: what it looks at, what it needs, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers.commands import raises, run
+from packaging.requirements import Requirement
+
+WIDE = {"COLUMNS": "200"}
+
+
+def checks() -> dict[str, dict[str, Any]]:
+    return {check["what"]: check for check in json.loads(run("doctor", "--json").stdout)}
+
+
+@pytest.fixture
+def required(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What audit-lit's metadata asks for, to be filled in."""
+    from audit_lit.commands import doctor
+
+    lines: list[str] = []
+    monkeypatch.setattr(doctor, "requires", {"audit-lit": lines}.__getitem__)
+    return lines
+
+
+def test_looks_at_packages_models_and_caches() -> None:
+    found = checks()
+    assert found["torch"]["ok"] and found["default decoder"]["ok"]
+    assert next(iter(found)) == "python" and {"device", "free memory", "cache folder", "Hub mode"} <= set(found)
+    assert all(set(check) == {"what", "found", "ok", "step"} for check in found.values())
+
+
+def test_every_needed_package_is_in_the_metadata_and_is_checked() -> None:
+    from audit_lit.commands.doctor import NEEDED
+
+    assert set(NEEDED) <= {Requirement(line).name for line in requires("audit-lit") or ()}
+    found = checks()
+    assert {name: found[name]["found"] for name in NEEDED} == {name: version(name) for name in NEEDED}
+
+
+def test_needed_versions_are_those_of_the_metadata(required: list[str]) -> None:
+    required += ["torch>=999", "transformer-lens<999,>=1", "click>=999", 'peft>=999; extra == "other"']
+    found = checks()
+    assert (found["torch"]["ok"], found["torch"]["step"]) == (False, "pip install 'torch>=999'")
+    assert (found["transformer-lens"]["ok"], found["transformer-lens"]["step"]) == (True, "")
+    assert not {"click", "peft"} & set(found)  # it matters less, and belongs to an extra
+    result = run("doctor", env=WIDE)
+    assert result.exit_code == 2 and "pip install 'torch>=999'" in result.stdout
+
+
+def test_a_package_that_is_not_installed_exits_2(required: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.commands import doctor
+
+    required.append("no-such-package>=1")
+    monkeypatch.setattr(doctor, "NEEDED", ("no-such-package",))
+    assert (checks()["no-such-package"]["found"], checks()["no-such-package"]["ok"]) == ("not installed", False)
+    result = run("doctor", env=WIDE)
+    assert result.exit_code == 2 and "pip install 'no-such-package>=1'" in result.stdout
+
+
+def test_a_clone_that_is_not_installed_exits_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.commands import doctor
+
+    monkeypatch.setattr(doctor, "requires", raises(PackageNotFoundError("audit-lit")))
+    result = run("doctor", env=WIDE)
+    assert result.exit_code == 2 and "not installed" in result.stdout and "pip install" in result.stdout
+
+
+def test_memory_and_disk_that_are_too_small_name_a_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import psutil
+
+    from audit_lit.commands import doctor
+
+    monkeypatch.setenv("AUDIT_LIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
+    found = checks()
+    assert not found["free memory"]["ok"] and "close something" in found["free memory"]["step"]
+    assert not found["cache folder"]["ok"] and "AUDIT_LIT_CACHE" in found["cache folder"]["step"]
+    assert found["default target"] == {
+        "what": "default target",
+        "found": "not fetched yet",
+        "ok": True,
+        "step": "fetched by the first 'audit-lit ask'",
+    }
+
+
+def test_exits_0_where_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.commands import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("python", "[bold]3", True)])
+    result = run("doctor", env=WIDE)
+    assert result.exit_code == 0 and "[bold]3" in result.stdout

@@ -1,0 +1,201 @@
+"""A decoder's configuration: which positions it reads, what is refused in words, and its file."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from helpers.chat_templates import tokenizer_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audit_lit import DecoderConfig
+from audit_lit.chat.rendering import render
+from audit_lit.decoder import formats
+from audit_lit.decoder.config import CONFIG_FILE, FILE_ORDER
+from audit_lit.decoder.files import SHIPPED
+from audit_lit.errors import DecoderConfigError
+
+SIZE: dict[str, Any] = {"target": "t", "d_model": 8, "n_layers": 36}
+
+PUBLISHED = [
+    formats.lit_llama3("lit", target="t"),
+    formats.activation_oracle("ao", **SIZE),
+    formats.activation_oracle_multilayer("multi", **SIZE),
+    formats.activation_oracle_v3("v3", **SIZE),
+]
+AO = PUBLISHED[1]
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": "{sections}"}, "must contain {question} exactly once"),
+    ({"prompt": "{sections}{question}{question}"}, "must contain {question} exactly once"),
+    ({"section": "Layer: {layer}"}, "must contain {slots} exactly once"),
+    ({"write": "multiply"}, "write: expected 'replace', 'add' or 'project', got 'multiply'"),
+    ({"positions": "middle"}, "positions: expected 'all' or 'edges', got 'middle'"),
+    ({"layer_choice": "any"}, "layer_choice: expected 'all' or 'one', got 'any'"),
+    ({"reads": "txt"}, "reads: expected 'activations' or 'text', got 'txt'"),
+    ({"read_layers": ()}, "read_layers: expected at least 1 item"),
+    ({"read_layers": (36,)}, r"read_layers=\[36\] must name layers from 0 to 35"),
+    ({"read_layers": (-1,)}, r"read_layers\.0: expected greater than or equal to 0, got -1"),
+    ({"read_layers": 3}, "read_layers: expected a valid tuple, got 3"),
+    ({"read_layers": (1.5,)}, r"read_layers\.0: expected a valid integer, got 1\.5"),
+    ({"n_edge": 0}, "n_edge: expected greater than or equal to 1, got 0"),
+    ({"write_layer": "0"}, "write_layer: expected a valid integer, got '0'"),
+    ({"write_layer": -1}, "write_layer: expected greater than or equal to 0, got -1"),
+    ({"write_layer": None}, "write_layer: expected a valid integer, got None"),
+    ({"placeholder": ""}, "placeholder: expected at least 1 character, got ''"),
+    ({"prompt": ""}, "prompt: expected at least 1 character, got ''"),
+    ({"name": ""}, "name: expected at least 1 character, got ''"),
+    ({"chat": 1}, "chat: expected a valid boolean, got 1"),
+    ({"d_model": True}, "d_model: expected a valid integer, got True"),
+    ({"lift_threshold": math.nan}, "lift_threshold: expected a finite number, got nan"),
+    ({"lift_threshold": "0.1"}, "lift_threshold: expected a valid number, got '0.1'"),
+    ({"choice_scale": math.inf}, "choice_scale: expected a finite number, got inf"),
+    ({"claim_scale": (1.0, -math.inf)}, r"claim_scale\.1: expected a finite number, got -inf"),
+    ({"claim_scale": (1.0,)}, r"claim_scale\.1: Field required"),
+    ({"n_reference": -1}, "n_reference: expected greater than or equal to 0, got -1"),
+    ({"write_layr": 1}, r"unknown key 'write_layr', did you mean 'write_layer'\?"),
+    ({"read_layer": [1]}, r"unknown key 'read_layer', did you mean 'read_layers'\?"),
+    ({"zzz": 1}, "unknown key 'zzz'; expected some of .*write_layer"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_a_wrong_field_is_refused_in_words(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(DecoderConfigError, match=words):
+        DecoderConfig(**{**dict(AO), **changes})
+    write_file(tmp_path, {**AO.to_dict(), **changes})
+    with pytest.raises(DecoderConfigError, match=rf"protocol\.json is malformed \(.*{words}"):
+        DecoderConfig.load(tmp_path)
+
+
+def write_file(folder: Path, fields: dict[str, Any], version: object = 1) -> None:
+    (folder / CONFIG_FILE).write_text(json.dumps({"format": version, **fields}))
+
+
+REQUIRED = ["name", "target", "d_model", "n_layers", "read_layers", "prompt", "section", "placeholder", "write"]
+
+
+@pytest.mark.parametrize("field", [*REQUIRED, "write_layer"])
+def test_a_missing_field_is_refused_by_name(tmp_path: Path, field: str) -> None:
+    fields = {name: value for name, value in AO.to_dict().items() if name != field}
+    with pytest.raises(DecoderConfigError, match=f"^{field}: Field required$"):
+        DecoderConfig(**fields)
+    write_file(tmp_path, fields)
+    with pytest.raises(DecoderConfigError, match=rf"protocol\.json is malformed \({field}: Field required\)"):
+        DecoderConfig.load(tmp_path)
+
+
+def test_changed_fields_are_checked_like_those_of_a_new_configuration() -> None:
+    changed = AO.changed(lift_threshold=0.25, read_layers=(3,))
+    assert changed == DecoderConfig(**{**AO.to_dict(), "lift_threshold": 0.25, "read_layers": (3,)})
+    assert AO.lift_threshold is None
+    for fields in ({"lift_threshold": math.nan}, {"claim_scale": (math.inf, 0.0)}, {"read_layers": (36,)}, {"x": 1}):
+        with pytest.raises(DecoderConfigError, match=next(iter(fields))):
+            AO.changed(**fields)
+
+
+def test_no_field_is_suggested_for_a_name_like_none() -> None:
+    with pytest.raises(DecoderConfigError) as caught:
+        DecoderConfig(**dict(AO), zzz=1)
+    assert "did you mean" not in str(caught.value)
+
+
+def test_several_wrong_fields_are_named_together() -> None:
+    with pytest.raises(DecoderConfigError, match=r"write_layer: .*; chat: .*; reads: "):
+        DecoderConfig(**{**dict(AO), "write_layer": -1, "chat": "yes", "reads": "txt"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": 2}', '{"name": "x"}', b"\xff"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str | bytes) -> None:
+    (tmp_path / CONFIG_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DecoderConfigError, match=r"protocol\.json (could not be read|is not of format 1)"):
+        DecoderConfig.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("n_edge", "reveal", "expected"),
+    [
+        (3, "user", ["<|im_start|>", "u", "s", "!", "n", "t", "\n"]),
+        (1, "user", ["<|im_start|>", "!", "\n"]),
+        (99, "assistant", ["<|im_start|>", *"assistant\nOk", "<|im_end|>", "\n"]),
+        (2, "assistant", ["<|im_start|>", "a", "k", "<|im_end|>", "\n"]),
+        (1, "last:4", ["a", "\n"]),
+        (1, [-1, -2, -3, -4], ["a", "n", "t", "\n"]),
+    ],
+)
+def test_edges_are_the_first_and_last_tokens_and_the_last_of_the_text(n_edge: int, reveal: Any, expected: Any) -> None:
+    tokenizer = tokenizer_of("chatml")
+    turns = [("user", "Hi"), ("assistant", "Ok"), ("user", "Who are you!")]
+    rendered = render([{"role": role, "content": content} for role, content in turns], tokenizer)
+    places = AO.model_copy(update={"positions": "edges", "n_edge": n_edge}).select(rendered, reveal)
+    assert list(places) == sorted(set(places))
+    assert [tokenizer.decode([rendered.token_ids[at]]) for at in places] == expected
+
+
+SHIPPED_FOLDERS = [folder for root in SHIPPED.values() for folder in (root, root / "rival")]
+
+
+@pytest.mark.parametrize("folder", SHIPPED_FOLDERS, ids=lambda folder: folder.name)
+def test_a_shipped_file_of_format_1_is_saved_back_byte_for_byte(tmp_path: Path, folder: Path) -> None:
+    DecoderConfig.load(folder).save(tmp_path)
+    assert (tmp_path / CONFIG_FILE).read_bytes() == (folder / CONFIG_FILE).read_bytes()
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=lambda config: config.name)
+def test_a_published_configuration_survives_its_file(tmp_path: Path, config: DecoderConfig) -> None:
+    config.save(tmp_path)
+    assert DecoderConfig.load(tmp_path) == config
+
+
+TEXTS = st.text(min_size=1, max_size=12)
+NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.none() | st.text(max_size=12)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> DecoderConfig:
+    """Draw a configuration with a value of every field."""
+    n_layers = draw(st.integers(1, 80))
+    free = st.text(st.characters(exclude_characters="{}", codec="utf-8"), max_size=12)
+    return DecoderConfig(
+        n_layers=n_layers,
+        read_layers=tuple(draw(st.lists(st.integers(0, n_layers - 1), min_size=1, max_size=4))),
+        prompt=draw(free) + "{sections}" + draw(free) + "{question}" + draw(free),
+        section=draw(free) + "{slots}" + draw(free),
+        write=draw(st.sampled_from(["replace", "add", "project"])),
+        layer_choice=draw(st.sampled_from(["all", "one"])),
+        positions=draw(st.sampled_from(["all", "edges"])),
+        reads=draw(st.sampled_from(["activations", "text"])),
+        claim_scale=draw(st.none() | st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)),
+        answer_end=draw(st.none() | TEXTS),
+        **{name: draw(TEXTS) for name in ("name", "target", "placeholder")},
+        **{name: draw(st.integers(1, 9999)) for name in ("d_model", "n_edge")},
+        **{name: draw(st.integers(0, 9999)) for name in ("write_layer", "n_reference", "examples")},
+        **{name: draw(st.booleans()) for name in ("chat", "shift_positions")},
+        **{name: draw(st.text(max_size=4)) for name in ("section_separator", "placeholder_separator")},
+        **{name: draw(NUMBERS) for name in ("choice_scale", "lift_threshold", "lora_scaling")},
+        **{name: draw(NAMES) for name in ("base", "base_fingerprint", "target_revision", "target_fingerprint")},
+        **{name: draw(NAMES) for name in ("training_data", "licence")},
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(config=configs())
+def test_any_configuration_survives_its_file(config: DecoderConfig) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        config.save(folder)
+        first, loaded = (folder / CONFIG_FILE).read_bytes(), DecoderConfig.load(folder)
+        loaded.save(folder)
+        assert loaded == config
+        assert (folder / CONFIG_FILE).read_bytes() == first
+        assert list(json.loads(first)) == ["format", *FILE_ORDER]
+
+
+def test_the_file_holds_every_field_once() -> None:
+    assert sorted(FILE_ORDER) == sorted(DecoderConfig.model_fields)

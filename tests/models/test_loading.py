@@ -1,0 +1,110 @@
+"""Loading models and tokenizers: what a folder gives, one copy of the weights, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.models import tiny_llama
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from audit_lit import DecoderMismatch, load_target
+from audit_lit.errors import TargetError
+from audit_lit.hooks import HookedModel
+from audit_lit.models.loading import decoder_blocks
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model, to break."""
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def refuses(folder: Path, *expected: str, **options: Any) -> None:
+    with pytest.raises(TargetError) as caught:
+        load_target(str(folder), **options)
+    for words in expected:
+        assert words in str(caught.value)
+
+
+def test_local_folder(target: Any, tiny_folder: Path) -> None:
+    assert (target.name, target.revision) == (str(tiny_folder), None)
+    assert (target.d_model, target.n_layers, target.n_ctx, target.device.type) == (32, 4, 1024, "cpu")
+    assert isinstance(target.model, HookedModel)
+    assert target.tokenizer.padding_side == "left"
+    ids = target.tokenizer("Hello", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(target.model(ids), tiny_llama()(ids).logits, rtol=0, atol=1e-4)
+
+
+def test_one_copy_of_the_weights(target: Any) -> None:
+    ours = {param.data_ptr() for param in target.base.parameters()}
+    assert len(ours) == len(list(tiny_llama().parameters()))
+    assert {param.data_ptr() for param in target.model.parameters()} == ours
+
+
+def drop_layer(folder: Path) -> None:
+    tensors = {name: value for name, value in load_file(folder / WEIGHTS).items() if "layers.3" not in name}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def as_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+
+
+def other_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
+
+
+def half(name: str) -> Callable[[Path], Any]:
+    def cut(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return cut
+
+
+@pytest.mark.parametrize(
+    ("breaks", "reason"),
+    [
+        pytest.param(half(WEIGHTS), "the model in", id="weights cut"),
+        pytest.param(lambda folder: (folder / WEIGHTS).write_bytes(b""), "the model in", id="weights empty"),
+        pytest.param(lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS, id="no weights"),
+        pytest.param(as_pickle, WEIGHTS, id="only a pickle"),
+        pytest.param(drop_layer, "9 of its weights are missing, such as 'model.layers.3.", id="a layer missing"),
+        pytest.param(other_shape, "the model in", id="another shape"),
+        pytest.param(lambda folder: (folder / "config.json").unlink(), "config.json", id="no config"),
+        pytest.param(half("config.json"), "not a valid JSON", id="config cut"),
+        pytest.param(
+            lambda folder: (folder / "config.json").write_text('{"model_type": "nope"}'), "`nope`", id="unknown"
+        ),
+        pytest.param(half("tokenizer.json"), "the tokenizer in", id="tokenizer cut"),
+        pytest.param(lambda folder: (folder / "tokenizer.json").unlink(), "the tokenizer in", id="no tokenizer"),
+    ],
+)
+def test_broken_folder(folder: Path, breaks: Callable[[Path], Any], reason: str) -> None:
+    breaks(folder)
+    refuses(folder, reason, str(folder), "could not be loaded", "Expected config.json", "fetch the folder again")
+
+
+def test_no_such_device(tiny_folder: Path) -> None:
+    refuses(tiny_folder, "device 'nonsense'", "such as cpu", device="nonsense")
+    refuses(tiny_folder, "device 'meta'", "hold no values", device="meta")
+
+
+def test_a_model_without_a_list_of_blocks_is_refused(target: Any) -> None:
+    assert decoder_blocks(target.base) is target.base.model.layers
+    headless = nn.Module()
+    headless.config = target.base.config
+    with pytest.raises(DecoderMismatch, match="no list of 4 blocks in a Module; expected a causal language model"):
+        decoder_blocks(headless)

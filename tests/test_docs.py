@@ -1,0 +1,34 @@
+"""The pages for developers name files that exist, and every room has its line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("docs/architecture.md", "docs/papers.md", "CONTRIBUTING.md")
+
+
+def exists(name: str) -> bool:
+    """Whether a file stands where the page says: from the root, from the package, or in some room of it."""
+    places = [ROOT / name, ROOT / "audit_lit" / name]
+    return any(place.exists() for place in places) or bool(list((ROOT / "audit_lit").glob(f"**/{name}")))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = {name for name in re.findall(r"`([\w/.-]+\.(?:py|md|toml|yaml)|[\w/.-]+/)`", text) if "NAME" not in name}
+    assert len(names) > 5
+    assert [name for name in sorted(names) if not exists(name)] == []
+
+
+def test_every_room_and_every_command_of_the_checks_is_named() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (ROOT / "audit_lit").glob("*/__init__.py")}
+    assert {"answers", "scan", "statistics"} <= rooms
+    assert [room for room in sorted(rooms) if f"{room}/" not in text] == []
+    flat = {path.name for path in (ROOT / "audit_lit").glob("[!_]*.py")} - {"registry.py"}
+    assert [name for name in sorted(flat) if name not in text] == [] and len(flat) <= 5
