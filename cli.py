@@ -21,7 +21,8 @@ from audit_lit.commands.doctor import doctor
 from audit_lit.commands.edit import edit
 from audit_lit.commands.evaluate import evaluate
 from audit_lit.commands.recipes import recipes
-from audit_lit.commands.scan import report, scan
+from audit_lit.commands.report import report
+from audit_lit.commands.scan import scan
 from audit_lit.commands.train import train
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AUDIT_LIT", "show_default": True}

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from audit_lit.edits.checks.check import Check
     from audit_lit.edits.checks.verify import Verification
     from audit_lit.edits.weights import WeightEdit, load_edit
-    from audit_lit.hooks import ActivationEdit, capture, inject
+    from audit_lit.hooks.capture import capture
+    from audit_lit.hooks.edit import ActivationEdit
+    from audit_lit.hooks.inject import inject
     from audit_lit.models.activations import Activations
     from audit_lit.models.loading import load_target
     from audit_lit.models.target import Target

@@ -50,8 +50,8 @@ def untrained(target: Target, **wire: Any) -> Decoder:
     from peft import LoraConfig, get_peft_model
 
     from audit_lit.models.loading import share_weights
-    from audit_lit.training.learners import config_of
     from audit_lit.training.recipe import load_training_recipe
+    from audit_lit.training.run import config_of
 
     recipe = load_training_recipe(recipe_path("smollm2-135m"))
     recipe = recipe.model_copy(update={"wire": recipe.wire.model_copy(update=wire)})

@@ -15,8 +15,8 @@ import yaml
 from audit_lit.data.splits import load_split, split_hash
 from audit_lit.models.loading import load_target
 from audit_lit.recipes import recipe_path
-from audit_lit.training.learners import new_decoder
 from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
+from audit_lit.training.run import new_decoder
 from audit_lit.training.trainer import LOG, Trainer
 
 

@@ -24,8 +24,8 @@ from audit_lit.data.splits import load_split
 from audit_lit.decoder.prompt import build_prompt, collate
 from audit_lit.hooks import inject, output_hook
 from audit_lit.recipes import recipe_path
-from audit_lit.training.mixture import Mixture
 from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
+from audit_lit.training.sources import Mixture
 from audit_lit.training.trainer import Trainer
 from benchmarks import models, pairs
 

@@ -10,9 +10,8 @@ from audit_lit.answers.session import Reading, Session
 from audit_lit.errors import QuestionError
 from audit_lit.models.activations import Activations
 from audit_lit.models.generation import Sampling
-from audit_lit.statistics.intervals import bootstrap_interval
+from audit_lit.statistics.intervals import Values, bootstrap_interval
 from audit_lit.statistics.text_overlap import agreement
-from audit_lit.statistics.values import Values
 
 
 def ask(

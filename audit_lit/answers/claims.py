@@ -21,8 +21,8 @@ from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import QuestionError
 from audit_lit.models.activations import Activations
-from audit_lit.statistics.calibration import log_mean_exp, probability
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
+from audit_lit.statistics.scores import log_mean_exp, probability
 
 QUESTIONS = (LABEL_QUESTION, PROMPT_QUESTION)
 

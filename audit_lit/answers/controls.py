@@ -21,7 +21,7 @@ from audit_lit.answers.session import Reading
 from audit_lit.decoder.decoder import Candidate, Decoder, text_baselines
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
 
 ACTIVATIONS = "activations"
 """Name of the condition that is not a control: the dialog's own activations."""

@@ -39,9 +39,9 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     click.echo(json.dumps(document, indent=2)) if as_json else _print_document(document)
     if not plot:
         return
-    from audit_lit.evaluation import plots
+    from audit_lit.evaluation import figures
 
-    draw = plots.plot_curves if suite == EDITS else plots.plot
+    draw = figures.plot_curves if suite == EDITS else figures.plot
     try:
         draw(document, plot)
     except (OSError, ValueError) as err:

@@ -14,29 +14,19 @@ from audit_lit.answers.controls import ACTIVATIONS, controls_of, null_input
 from audit_lit.chat.rendering import render
 from audit_lit.data.rows import Messages
 from audit_lit.decoder.decoder import Decoder, text_baselines
-from audit_lit.evaluation.dialogs import derangement, read_rendered
+from audit_lit.evaluation.dialogs import derangement, read_dialogs
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
-from audit_lit.statistics.calibration import log_mean_exp
-from audit_lit.statistics.intervals import bootstrap_interval
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values, bootstrap_interval
+from audit_lit.statistics.scores import log_mean_exp
 
 NO_ACTIVATION = "no_activation"
 """The condition in which nothing depends on the dialog."""
-BATCH = 16
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Dialogs under the condition ``activations`` and under every control.
-
-    Attributes:
-        decoder: The model that answers.
-        activations: The dialogs' own activations.
-        null: Random activations of the same shape and norms.
-        shuffled: For each dialog, the activations of another.
-        texts: The visible text of each dialog, for the text baselines.
-    """
+    """Dialogs under the condition ``activations`` and under every control; text baselines get the visible texts."""
 
     decoder: Decoder
     activations: Activations
@@ -47,23 +37,16 @@ class Conditions:
     @classmethod
     @torch.no_grad()
     def of(
-        cls,
-        decoder: Decoder,
-        target: Target,
-        dialogs: Sequence[Messages],
-        *,
-        seed: int = 0,
-        last_of_text: bool = False,
+        cls, decoder: Decoder, target: Target, dialogs: Sequence[Messages], *, seed: int = 0, last_of_text: bool = False
     ) -> Conditions:
         """Read the dialogs once: where the decoder reads, or at the last token of each text alone."""
-        rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
-        activations = read_rendered(target, decoder.config, rendered, [last_of_text] * len(rendered))
+        activations = read_dialogs(target, decoder.config, dialogs, [last_of_text] * len(dialogs))
         return cls(
             decoder,
             activations,
             null_input("random", activations, decoder.write, seed=seed),
             activations.rows(derangement(len(dialogs), seed + 1)),  # another order than that of the user lines
-            tuple(dialog.visible_text for dialog in rendered),
+            tuple(render(dialog, target.tokenizer).visible_text for dialog in dialogs),
         )
 
     @property
@@ -74,8 +57,7 @@ class Conditions:
     def scores(self, condition: str, row: int, question: str, answers: Sequence[str]) -> list[Tensor]:
         """Return the log-probability in nats of each token of each answer to a question about one dialog."""
         if baseline := text_baselines(self.decoder).get(condition):
-            n = len(answers)
-            return baseline.logprob([self.texts[row]] * n, [question] * n, answers)
+            return baseline.logprob([self.texts[row]] * len(answers), [question] * len(answers), answers)
         activations = self._activations(condition).rows([row])
         return self.decoder.score_choices(activations, question, answers, injected=condition != NO_ACTIVATION)
 
@@ -88,27 +70,26 @@ class Conditions:
 
         The answer's marginal over the dialogs is subtracted: what fits all of them does not tell them apart.
         """
-        rows = range(len(self.texts)) if condition != NO_ACTIVATION else [0] * len(self.texts)
-        known = {row: self.totals(condition, row, question, answers) for row in set(rows)}
-        nats = np.stack([known[row] for row in rows])
+        rows = range(1 if condition == NO_ACTIVATION else len(self.texts))
+        totals = [self.totals(condition, row, question, answers) for row in rows]
+        nats = np.resize(totals, (len(self.texts), len(answers)))
         return np.asarray(nats - log_mean_exp(nats))
 
     def answers(
-        self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = BATCH
+        self, condition: str, questions: Sequence[str], *, max_new_tokens: int, batch_size: int = 16
     ) -> list[str]:
         """Return the likeliest answers, to one question about each dialog."""
         answers: list[str] = []
+        baseline, injected = text_baselines(self.decoder).get(condition), condition != NO_ACTIVATION
         for start in range(0, len(questions), batch_size):
             rows = range(start, min(start + batch_size, len(questions)))
-            answers += self._batch(condition, rows, questions[start : rows.stop], max_new_tokens)
+            asked = questions[start : rows.stop]
+            if baseline:
+                answers += baseline.answer(self.texts[start : rows.stop], asked, max_new_tokens=max_new_tokens)
+            else:
+                activations = self._activations(condition).rows(rows)
+                answers += self.decoder.answer(activations, asked, max_new_tokens=max_new_tokens, injected=injected)
         return answers
-
-    def _batch(self, condition: str, rows: range, questions: Sequence[str], max_new_tokens: int) -> list[str]:
-        if baseline := text_baselines(self.decoder).get(condition):
-            return baseline.answer([self.texts[row] for row in rows], questions, max_new_tokens=max_new_tokens)
-        activations = self._activations(condition).rows(rows)
-        injected = condition != NO_ACTIVATION
-        return self.decoder.answer(activations, questions, max_new_tokens=max_new_tokens, injected=injected)
 
     def _activations(self, condition: str) -> Activations:
         return {"null": self.null, "shuffled": self.shuffled}.get(condition, self.activations)

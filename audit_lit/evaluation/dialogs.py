@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from audit_lit.chat.decoys import neutral_text
-from audit_lit.chat.dialog import Dialog, RenderedDialog
+from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.rendering import render
 from audit_lit.data.rows import Messages, Row
 from audit_lit.decoder.config import DecoderConfig
@@ -16,13 +16,10 @@ from audit_lit.models.target import Target
 
 
 def hidden_dialogs(rows: Sequence[Row], *, repaired: bool, seed: int = 0) -> list[Messages]:
-    """Return the dialogs of rows with a hidden system prompt.
+    """Return the dialogs of rows with a hidden system prompt and a user line.
 
-    Args:
-        rows: Rows that all have a system prompt and a user line.
-        repaired: Whether the user lines are dealt out anew, so that the visible text gives nothing away. Otherwise
-            each prompt keeps its own (*matched*), which gives it away in part.
-        seed: Of the dealing.
+    *Re-paired*, the user lines are dealt out anew, so that the visible text gives nothing away. Otherwise each prompt
+    keeps its own (*matched*), which gives it away in part.
     """
     if not repaired:
         return [row.messages for row in rows]
@@ -49,34 +46,12 @@ def neutral_twin(dialog: Messages, rng: random.Random) -> Messages:
 
 
 def read_dialogs(
-    target: Target,
-    config: DecoderConfig,
-    dialogs: Sequence[Dialog],
-    last_of_text: Sequence[bool] | None = None,
+    target: Target, config: DecoderConfig, dialogs: Sequence[Dialog], last_of_text: Sequence[bool] | None = None
 ) -> Activations:
-    """Read each dialog's last visible turn where a decoder reads it.
-
-    Args:
-        target: The model to read.
-        config: The decoder's configuration.
-        dialogs: The dialogs that the target runs.
-        last_of_text: For each dialog, whether the last token of the text is read alone; None for none of them.
-    """
-    return read_rendered(target, config, [render(dialog, target.tokenizer) for dialog in dialogs], last_of_text)
-
-
-def read_rendered(
-    target: Target,
-    config: DecoderConfig,
-    rendered: Sequence[RenderedDialog],
-    last_of_text: Sequence[bool] | None = None,
-) -> Activations:
-    """Read dialogs that are rendered already, as ``read_dialogs`` does."""
-    flags = last_of_text or [False] * len(rendered)
-    positions = [_positions(config, dialog, flag) for dialog, flag in zip(rendered, flags, strict=True)]
+    """Read each dialog's last visible turn where a decoder reads it, or, if flagged, the last token of its text."""
+    rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
+    positions = []
+    for dialog, is_last_alone in zip(rendered, last_of_text or [False] * len(rendered), strict=True):
+        turn = next(turn for turn in reversed(dialog.turns) if not turn.hidden)
+        positions.append((turn.text_end - 1,) if is_last_alone else config.select(dialog, turn.role))
     return capture_dialogs(target, rendered, positions, config.read_layers)
-
-
-def _positions(config: DecoderConfig, dialog: RenderedDialog, last_of_text: bool) -> tuple[int, ...]:
-    last_turn = next(turn for turn in reversed(dialog.turns) if not turn.hidden)
-    return (last_turn.text_end - 1,) if last_of_text else config.select(dialog, last_turn.role)

@@ -18,14 +18,9 @@ from audit_lit.statistics.intervals import bootstrap_interval
 
 @dataclass(frozen=True)
 class Gap:
-    """Mean loss of the right answers in nats per token, with the right, shuffled and no activations.
+    """Mean loss of the right answers in nats per token, with a dialog's own activations, another's, and empty slots.
 
-    Attributes:
-        true: Loss with the dialog's own activations.
-        shuffled: Loss with another dialog's.
-        no_activation: Loss with empty slots.
-        gap: ``shuffled - true``: what is truly read.
-        interval: 95% bootstrap interval of the gap over dialogs.
+    The gap, with its 95% bootstrap interval over dialogs, is ``shuffled - true``: what is truly read.
     """
 
     true: float
@@ -35,7 +30,7 @@ class Gap:
     interval: tuple[float, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return a JSON-ready document."""
         return asdict(self)
 
 
@@ -55,19 +50,12 @@ def measure_gap(decoder: Decoder, target: Target, examples: Sequence[Example], *
     losses: dict[str, list[float]] = {"true": [], "shuffled": [], "no_activation": []}
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
-        for name, values in _batch_losses(decoder, target, batch).items():
-            losses[name] += values
+        questions, answers = [example.question for example in batch], [example.answer for example in batch]
+        true = read_dialogs(target, decoder.config, [example.dialog for example in batch])
+        conditions = {"true": true, "shuffled": true.rows([*range(1, len(batch)), 0]), "no_activation": true}
+        for name, activations in conditions.items():
+            scores = decoder.logprob(activations, questions, answers, injected=name != "no_activation")
+            losses[name] += [-float(score.mean()) for score in scores]
     means = {name: float(np.mean(values)) for name, values in losses.items()}
     differences = np.subtract(losses["shuffled"], losses["true"])
     return Gap(**means, gap=float(differences.mean()), interval=bootstrap_interval(differences))
-
-
-def _batch_losses(decoder: Decoder, target: Target, batch: Sequence[Example]) -> dict[str, list[float]]:
-    true = read_dialogs(target, decoder.config, [example.dialog for example in batch])
-    conditions = {"true": true, "shuffled": true.rows([*range(1, len(batch)), 0]), "no_activation": true}
-    questions, answers = [example.question for example in batch], [example.answer for example in batch]
-    losses = {}
-    for name, activations in conditions.items():
-        scores = decoder.logprob(activations, questions, answers, injected=name != "no_activation")
-        losses[name] = [-float(score.mean()) for score in scores]
-    return losses

@@ -9,21 +9,16 @@ import torch
 from torch import Tensor
 
 from audit_lit.models.activations import Activations
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
 
 RIDGE = 1.0
 """Penalty in units of the mean squared length of a standardised row."""
 
 
 class Probe:
-    """Ridge regression onto one indicator per class, in its dual form: there are more features than examples.
-
-    Attributes:
-        classes: The labels, in the order of the scores.
-    """
+    """Ridge regression onto one indicator per class, in its dual form: there are more features than examples."""
 
     def __init__(self, activations: Activations, labels: Sequence[str]) -> None:
-        """Fit to the training split's activations."""
         self.classes = sorted(set(labels))
         features = probe_features(activations)
         self._mean, self._std = features.mean(0), features.std(0).clamp_min(1e-6)
@@ -40,8 +35,7 @@ class Probe:
     def scores(self, activations: Activations) -> Values:
         """Return one score per row and class, in the order of ``classes``."""
         rows = self._standardised(probe_features(activations))
-        scores: Values = (rows @ self._rows.T @ self._dual + self._centre).cpu().numpy()
-        return scores
+        return np.asarray((rows @ self._rows.T @ self._dual + self._centre).cpu())
 
     def predict(self, activations: Activations) -> list[str]:
         """Return the likeliest class of each row."""

@@ -12,10 +12,9 @@ from audit_lit.answers.answer import is_supported
 from audit_lit.scan.finding import Evidence, Finding, JudgedAnswer
 from audit_lit.scan.recipe import Question
 from audit_lit.scan.records import DialogRecord, Record
-from audit_lit.statistics.intervals import MIN_DIALOGS, few_interval, mean_interval
+from audit_lit.statistics.intervals import MIN_DIALOGS, Values, few_interval, mean_interval
 from audit_lit.statistics.significance import conformal_p, corrected, exceedance_p
 from audit_lit.statistics.text_overlap import most_alike
-from audit_lit.statistics.values import Values
 
 N_EVIDENCE = 3
 """Number of dialogs that a finding shows."""

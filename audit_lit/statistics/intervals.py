@@ -1,11 +1,9 @@
-"""Confidence intervals of means, all of them at 95%."""
+"""Measured values, and confidence intervals of their means, all of them at 95%."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-
-from audit_lit.statistics.values import Values
 
 LEVEL = 0.95
 NORMAL = 1.96
@@ -13,6 +11,7 @@ NORMAL = 1.96
 MIN_DIALOGS = 5
 """Smallest number of dialogs over which intervals are taken."""
 Interval = tuple[float, float]
+Values = npt.NDArray[np.float64]
 
 
 def mean_interval(values: npt.ArrayLike) -> Interval:
@@ -21,7 +20,7 @@ def mean_interval(values: npt.ArrayLike) -> Interval:
 
     data = np.asarray(values, dtype=float)
     if not _has_spread(data):
-        return _point(data)
+        return float(data.mean()), float(data.mean())
     error = np.std(data, ddof=1) / len(data) ** 0.5
     low, high = t.interval(LEVEL, len(data) - 1, loc=data.mean(), scale=error)
     return float(low), float(high)
@@ -33,7 +32,7 @@ def bootstrap_interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
 
     data = np.asarray(values, dtype=float)
     if not _has_spread(data):
-        return _point(data)
+        return float(data.mean()), float(data.mean())
     interval = bootstrap((data,), np.mean, confidence_level=LEVEL, method="percentile", rng=seed).confidence_interval
     return float(interval.low), float(interval.high)
 
@@ -50,9 +49,3 @@ def few_interval(values: Values, intervals: Values) -> Interval:
 
 def _has_spread(data: Values) -> bool:
     return len(data) > 1 and bool(np.ptp(data) != 0)
-
-
-def _point(data: Values) -> Interval:
-    """Return the interval of values without spread: their mean alone."""
-    mean = float(data.mean())
-    return mean, mean

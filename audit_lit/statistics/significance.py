@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
 
 TIE = 1e-9
 """Scores this close count as equal."""
@@ -20,11 +20,9 @@ def exceedance_p(scores: Values) -> float:
     """Return the share of neutral prompts whose score reaches that of the dialogs, themselves counted.
 
     A Monte Carlo p-value, ``(1 + k) / (1 + n)`` (Phipson and Smyth 2010), for the hypothesis that the dialogs' system
-    prompt is drawn like the neutral ones; where they have different prompts, it errs on the side of no finding.
-
-    Args:
-        scores: A row per dialog: its own score, that of its twin without a hidden prompt, and those of its twins under
-            neutral prompts, each drawn anew. The twins without a prompt are one draw in all dialogs, and count as one.
+    prompt is drawn like the neutral ones; where they have different prompts, it errs on the side of no finding. A row
+    per dialog holds its own score, that of its twin without a hidden prompt, and those of its twins under neutral
+    prompts, each drawn anew. The twins without a prompt are one draw in all dialogs, and count as one.
     """
     hidden, bare, neutral = scores[:, 0], scores[:, 1], scores[:, 2:]
     n_reaching = int(np.sum(neutral >= hidden[:, None] - TIE)) + int(bare.mean() >= hidden.mean() - TIE)
@@ -34,10 +32,7 @@ def exceedance_p(scores: Values) -> float:
 def conformal_p(scores: Values) -> Values:
     """Return for each dialog the share of all twins whose score reaches its own, itself counted (Bates et al. 2023).
 
-    The p-values are not corrected for the number of dialogs.
-
-    Args:
-        scores: A row per dialog: its own score, then those of its twins.
+    A row per dialog holds its own score, then those of its twins. The p-values are not corrected for their number.
     """
     twins = np.sort(scores[:, 1:].ravel())
     n_reaching = len(twins) - np.searchsorted(twins, scores[:, 0] - TIE)

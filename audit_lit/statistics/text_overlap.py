@@ -24,10 +24,7 @@ def agreement(text: str, samples: Sequence[str]) -> float:
 
 
 def distinct(n: int, texts: Sequence[str]) -> float:
-    """Return the share of different sequences of ``n`` words among all of them, 0-1; 0 if there are none.
-
-    (Li et al., arXiv 1510.03055.)
-    """
+    """Return the share of different sequences of ``n`` words, 0-1; 0 without any (Li et al., arXiv 1510.03055)."""
     rows = [text.split() for text in texts]
     sequences = [tuple(words[start : start + n]) for words in rows for start in range(len(words) - n + 1)]
     return len(set(sequences)) / len(sequences) if sequences else 0.0

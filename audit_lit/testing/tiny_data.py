@@ -13,33 +13,24 @@ ROLES = ("pirate", "nurse", "poet", "judge", "baker", "pilot")
 
 def write_tiny_data(folder: Path) -> None:
     """Write a few dialogs in LatentQA's layout, and a few of TalkTuner's and a few relations beside them."""
-    for split in ("train", "dev"):
-        _write_hidden_prompts(folder / split)
-    _write_users(folder / "users.jsonl")
-    _write_relations(folder / "factual")
-
-
-def _write_hidden_prompts(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [
+    prompts = [
         {"system": f"You are a {role}.", "stimulus_user": f"Hello number {index}.", "label": f"persona-job-{role}"}
         for index, role in enumerate(ROLES)
     ]
     qa = {f"persona-job-{role}": [["Who is the assistant?", f"The assistant is a {role}."]] for role in ROLES}
-    (folder / "system.json").write_text(json.dumps(rows), encoding="utf-8")
-    (folder / "qa.json").write_text(json.dumps(qa), encoding="utf-8")
-
-
-def _write_users(path: Path) -> None:
+    for split in ("train", "dev"):
+        _write(folder / split / "system.json", json.dumps(prompts))
+        _write(folder / split / "qa.json", json.dumps(qa))
     ages = [(number, ("child", "adult")[number % 2]) for number in range(N_USERS)]
     users = [{"attribute": "age", "label": age, "text": USER.format(number=number, age=age)} for number, age in ages]
-    path.write_text("".join(f"{json.dumps(user)}\n" for user in users), encoding="utf-8")
-
-
-def _write_relations(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+    _write(folder / "users.jsonl", "".join(f"{json.dumps(user)}\n" for user in users))
     for added in range(N_RELATIONS):
         numbers = range(8 * added, 8 * added + 8)
         samples = [{"subject": f"number {number}", "object": str(number + added)} for number in numbers]
         content = {"prompt_templates": [f"{{}} plus {added} is"], "samples": samples}
-        (folder / f"plus_{added}.json").write_text(json.dumps(content), encoding="utf-8")
+        _write(folder / "factual" / f"plus_{added}.json", json.dumps(content))
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")

@@ -17,24 +17,15 @@ from audit_lit.errors import TrainingError
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
-from audit_lit.training.mixture import Mixture
-from audit_lit.training.recipe import TrainingRecipe
+from audit_lit.training.sources import Mixture
 
 Learner = Decoder | TextBaseline
 """The model that is trained: to answer from activations, or from the visible text."""
-STATISTICS_DIALOGS = 256
-"""Number of dialogs for the mean and spread of activations; their indices are below zero, so that no step has them."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of one part of a step.
-
-    Attributes:
-        inputs: What the learner is given of each dialog: its activations, or its visible text.
-        questions: The question about each dialog.
-        answers: The right answer to each question.
-    """
+    """Examples of one part of a step: dialogs as the learner gets them, a question about each, and its answer."""
 
     inputs: Activations | list[str]
     questions: list[str]
@@ -45,13 +36,9 @@ class Batches:
     """The steps of a run, in an order that depends on the recipe alone."""
 
     def __init__(self, mixture: Mixture, target: Target, learner: Learner, *, rank: int = 0, world: int = 1) -> None:
-        """Deal each step's examples out to ``world`` processes, of which this one is number ``rank``.
-
-        Raises:
-            TrainingError: If a step cannot be dealt out evenly.
-        """
+        """Deal each step's examples out to ``world`` processes, of which this one is number ``rank``."""
         self.mixture, self.target, self.learner, self.rank, self.world = mixture, target, learner, rank, world
-        self.recipe: TrainingRecipe = mixture.recipe
+        self.recipe = mixture.recipe
         if self.recipe.batch_size % (world * self.recipe.accumulate):
             raise TrainingError(
                 f"batch_size={self.recipe.batch_size} cannot be split over {world} processes and "
@@ -64,6 +51,7 @@ class Batches:
         The examples of several steps are drawn at once and sorted by length: little padding, same sum.
         """
         n_steps, step, share = self.recipe.n_steps, first, self.recipe.batch_size // self.world
+        size = share // self.recipe.accumulate
         while step < n_steps:
             bucket, n_done = divmod(step, self.recipe.buckets)
             groups = self._groups(bucket)[n_done:][: n_steps - step]
@@ -71,7 +59,8 @@ class Batches:
             inputs = self._inputs(mine)
             for start in range(0, len(mine), share):
                 step += 1
-                yield [self._part(mine, inputs, rows, step) for rows in self._parts(start, share)]
+                parts = [range(part, part + size) for part in range(start, start + share, size)]
+                yield [self._part(mine, inputs, rows, step) for rows in parts]
 
     def _groups(self, bucket: int) -> list[list[Example]]:
         size, n = self.recipe.batch_size, self.recipe.buckets
@@ -84,10 +73,6 @@ class Batches:
         """Return about how long the decoder's input will be, in characters."""
         text = example.dialog if isinstance(self.learner, TextBaseline) else ()
         return len(example.question) + len(example.answer) + sum(len(message["content"]) for message in text)
-
-    def _parts(self, start: int, share: int) -> Iterator[range]:
-        size = share // self.recipe.accumulate
-        return (range(first, first + size) for first in range(start, start + share, size))
 
     def _part(self, examples: list[Example], inputs: Activations | list[str], rows: range, step: int) -> Batch:
         chosen = [examples[row] for row in rows]
@@ -105,8 +90,7 @@ class Batches:
         activations = read_dialogs(self.target, self.learner.config, dialogs, last_of_text)
         for row, example in enumerate(examples):
             if example.null:
-                kind, seed = example.null
-                true = activations.rows([row])
+                (kind, seed), true = example.null, activations.rows([row])
                 null = null_input(kind, true, self.learner.write, others=self._others, seed=seed)
                 activations.resid[row] = null.resid[0]
         return activations
@@ -114,5 +98,4 @@ class Batches:
     @cached_property
     def _others(self) -> Activations:
         """Activations of dialogs that depend on the recipe alone, whatever else is in the batch."""
-        dialogs = [self.mixture.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
-        return read_dialogs(self.target, self.learner.config, dialogs)
+        return read_dialogs(self.target, self.learner.config, self.mixture.statistics_dialogs())

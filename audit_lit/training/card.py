@@ -9,17 +9,13 @@ from typing import Any
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.training.recipe import TrainingRecipe
 
-TEMPLATE = Path(__file__).with_name("card.md.jinja")
-
 
 def _beside(figures: dict[str, Any], key: str) -> str:
-    """Return a figure with its interval."""
     low, high = figures["interval"]
     return f"{figures[key]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _controls(figures: dict[str, Any]) -> str:
-    """Return the controls' figures, in words."""
     return ", ".join(f"{name} {value:.2f}" for name, value in figures["controls"].items())
 
 
@@ -29,16 +25,11 @@ def write_card(folder: Path, decoder: Decoder, recipe: TrainingRecipe, results: 
 
     rates = [json.loads(line)["examples_per_s"] for line in log.read_text(encoding="utf-8").splitlines()]
     seconds = sum(recipe.batch_size / rate for rate in rates)
-    data = ModelCardData(
-        library_name="audit-lit",
-        license=recipe.licence,
-        base_model=decoder.config.base,
-        language="en",
-        tags=["latentqa", "interpretability", "activations"],
-    )
+    tags = ["latentqa", "interpretability", "activations"]
+    labels = {"license": recipe.licence, "base_model": decoder.config.base, "language": "en", "tags": tags}
     card = ModelCard.from_template(
-        data,
-        template_path=str(TEMPLATE),
+        ModelCardData(library_name="audit-lit", **labels),
+        template_path=str(Path(__file__).with_name("card.md.jinja")),
         config=decoder.config,
         recipe=recipe,
         results=results,

@@ -1,18 +1,65 @@
-"""Checkpoints of a training run: parameters and optimizer state in one safetensors file."""
+"""What a run folder holds beside its log: the claim of one run on it, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from audit_lit.errors import TrainingError
+from audit_lit.files import read_json, write_whole
+from audit_lit.training.recipe import TrainingRecipe
+
+CLAIM = "run.json"
 FILE = "checkpoint.safetensors"
 STATE = ("step", "exp_avg", "exp_avg_sq")
 """The state that AdamW keeps for each parameter."""
 
 Parameters = Mapping[str, nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a run folder is for."""
+
+    data: str | None
+    """SHA-256 of the training data."""
+    examples_in_all: int | None
+    """Number of examples that the decoder is trained on, those of its start counted."""
+    recipe: TrainingRecipe
+
+    @classmethod
+    def load(cls, folder: Path) -> Claim | None:
+        """Read the claim on a run folder, if it has one; settings that later versions added have their defaults."""
+        path = folder / CLAIM
+        if not path.is_file():
+            return None
+        try:
+            content = read_json(path, TrainingError)
+            data, examples = content.pop("data"), content.pop("examples_in_all")
+            return cls(data, examples, TrainingRecipe.model_validate(content))
+        except (AttributeError, KeyError, TypeError, ValidationError) as err:
+            raise TrainingError(
+                f"{path} could not be read as the file of a training run ({err}); name another folder with --out."
+            ) from err
+
+    def check(self, folder: Path) -> None:
+        """Raise if a folder holds another run."""
+        if Claim.load(folder) not in (None, self):
+            raise TrainingError(
+                f"{folder} holds a run of another recipe or on other data; name another with --out, or delete it."
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the claim into a folder, which is created if it is missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"data": self.data, "examples_in_all": self.examples_in_all, **self.recipe.model_dump()}
+        write_whole(folder / CLAIM, json.dumps(content, indent=2))
 
 
 def save_checkpoint(

@@ -12,6 +12,9 @@ from audit_lit.errors import RecipeError
 from audit_lit.recipes import load_recipe
 from audit_lit.settings import explain, merged
 
+AboutPrompt = Literal["label", "instruction", "system", "qa", "kind", "yes_no"]
+AboutElse = Literal["user", "relation", "previous_text", "next_text", "neutral", "null"]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,69 +42,37 @@ class Lora(_Strict):
 
 
 class Share(_Strict):
-    """One source's share of the examples, and the questions that it asks.
+    """The weight of one source (see ``training.sources``) among the examples, and the questions that it asks.
 
-    Attributes:
-        source: Name of the source (see ``training.sources``).
-        weight: Relative share.
-        questions: One is drawn for each example; ``qa`` and ``relation`` bring their own, those of ``yes_no`` hold
-            ``{claim}``, those of ``user`` ``{attribute}``.
-        neutral_prompts: Sentences that instruct nothing in particular, for ``neutral`` and the dialogs without a
-            hidden prompt in ``yes_no``.
+    Of the questions, one is drawn for each example; ``qa`` and ``relation`` bring their own, those of ``yes_no`` hold
+    ``{claim}``, those of ``user`` ``{attribute}``. Neutral prompts are sentences that instruct nothing in particular,
+    for ``neutral`` and the dialogs without a hidden prompt in ``yes_no``.
     """
 
-    source: Literal[
-        "label",
-        "instruction",
-        "system",
-        "qa",
-        "kind",
-        "yes_no",
-        "user",
-        "relation",
-        "previous_text",
-        "next_text",
-        "neutral",
-        "null",
-    ]
+    source: Literal[AboutPrompt, AboutElse]
     weight: float = Field(gt=0)
     questions: tuple[str, ...] = ()
     neutral_prompts: tuple[str, ...] = ()
 
 
 class TrainingRecipe(_Strict):
-    """A whole training run.
+    """A whole training run; lengths of time are numbers of optimizer steps.
 
     Attributes:
-        name: Name of the decoder.
-        licence: Licence of the decoder.
         about_data: For the card: where the data come from.
         limits: For the card: what the decoder cannot do, a sentence or two each.
         target: Model to read: alias, folder or Hub id; ``tiny`` is a random one for ``--smoke``.
         start: Decoder to continue from (``default``, a folder or a Hub id); None starts anew.
-        repaired: Share of system-prompt dialogs that get a random other user line, because their own often gives the
-            prompt away.
+        repaired: Share of system prompts that get a random user line, because their own often gives the prompt away.
         reworded: Share of system prompts that are put in other words.
-        wire: How activations enter the decoder.
-        lora: Settings of the LoRA.
-        mixture: The sources of the examples, with their shares.
         reads: ``text`` trains a text baseline, which is given the visible text instead of activations.
-        rival: Number of examples that the text baseline is trained on after the decoder, to be shipped with it; 0
-            trains none.
-        examples: Number of examples to train on.
-        batch_size: Number of examples per step, over all processes.
-        accumulate: Number of parts in which each process computes its examples of a step, one after the other; more
-            parts need less memory.
+        rival: Number of examples for the text baseline that is trained after the decoder and shipped with it, or 0.
+        batch_size: Number of examples per optimizer step, over all processes.
+        accumulate: Number of parts that each process computes its share of a step in; more parts need less memory.
         average: Decay per step of the moving average of the weights that is measured and saved; 0 takes the last.
         buckets: Number of steps whose examples are drawn together and sorted by length.
-        lr: AdamW's step size after warm-up; it falls linearly to zero.
-        weight_decay: AdamW's weight decay.
-        warmup: Number of steps in which the step size rises to ``lr``.
-        max_grad_norm: Norm that gradients are clipped to.
+        lr: AdamW's step size after ``warmup`` steps; it falls linearly to zero.
         precision: ``auto`` takes bfloat16 on GPUs, and on CPUs where a matrix product is faster in it.
-        evaluate_every: Number of steps between evaluations on the dev split.
-        checkpoint_every: Number of steps between checkpoints.
-        seed: Of every draw.
     """
 
     name: str
@@ -157,11 +128,7 @@ class TrainingRecipe(_Strict):
 
 
 def load_training_recipe(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainingRecipe:
-    """Read a recipe from YAML, with overrides put over it.
-
-    Raises:
-        RecipeError: If it cannot be read, or a key is unknown or of a wrong type.
-    """
+    """Read a recipe from YAML, with overrides put over it."""
     content = load_recipe(Path(path), "training")
     try:
         return TrainingRecipe.model_validate(merged(content, overrides or {}))

@@ -7,25 +7,32 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from audit_lit.data.rows import Row, measurable
 from audit_lit.data.splits import load_split, split_hash
-from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.config import DecoderConfig, WireFormat
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.decoder.files import TEXT_BASELINE
-from audit_lit.evaluation.card_figures import measure
+from audit_lit.decoder.files import PLAIN_WRITES, TEXT_BASELINE
+from audit_lit.decoder.text_baseline import TextBaseline
+from audit_lit.errors import TrainingError
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
-from audit_lit.evaluation.evaluate import SCHEMA
+from audit_lit.evaluation.evaluate import SCHEMA, measure
+from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
-from audit_lit.models.loading import load_target
+from audit_lit.models.loading import load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
 from audit_lit.training.card import write_card
-from audit_lit.training.learners import new_decoder, new_text_baseline
 from audit_lit.training.recipe import TrainingRecipe
+from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import check_tracker
 from audit_lit.training.trainer import LOG, Trainer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 N_REFERENCE = 32
 """Number of reference dialogs. More make a claim's marginal surer, and a claim slower to score."""
@@ -42,24 +49,14 @@ def train(
 ) -> Path:
     """Train a decoder and return its folder, ``out/decoder``; a killed run resumes from its last checkpoint.
 
-    Args:
-        recipe: The recipe of the run.
-        data: Folder of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
-        out: Run folder: log, checkpoint, decoder.
-        device: Device to train on, as torch names it.
-        target: The model to read, if it is loaded already.
-        tracker: Tracker that gets the log beside its file: ``trackio`` or ``wandb``.
-
-    Raises:
-        RecipeError: If the recipe lacks questions.
-        DataError: If the data are malformed, or too few for the recipe.
-        TrainingError: If ``out`` belongs to another run, the tracker is missing, or the loss is not finite.
+    The first data folder is of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
+    Whatever is wrong with recipe, data or run folder is raised before hours of training.
     """
     check_tracker(tracker)
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(rows, "the train split")
-    measurable(dev_rows, "the dev split")  # before hours of training
+    measurable(dev_rows, "the dev split")
     target = target or load_target(recipe.target, device=device)
     digest = split_hash(folders, "train")
     decoder = new_decoder(recipe, target, rows, digest)
@@ -74,6 +71,80 @@ def train(
     return out / "decoder"
 
 
+def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
+    """Return a decoder that shares the weights of the target's base: untrained, or trained as the recipe's start is."""
+    config, model = config_of(recipe, target, training_data), _new_model(recipe, target)
+    if recipe.start:
+        return _continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
+    plain = PLAIN_WRITES.get(recipe.wire.write)
+    write = plain() if plain else _projection(recipe, target, config, rows)
+    return Decoder(model, target.tokenizer, config, write)
+
+
+def new_text_baseline(recipe: TrainingRecipe, target: Target, training_data: str) -> TextBaseline:
+    """Return an untrained text baseline that shares the weights of the target's base."""
+    return TextBaseline(_new_model(recipe, target), target.tokenizer, config_of(recipe, target, training_data))
+
+
+def config_of(recipe: TrainingRecipe, target: Target, training_data: str) -> DecoderConfig:
+    """Return the configuration of the decoder that a recipe trains, on data of this SHA-256."""
+    return DecoderConfig(
+        name=recipe.name,
+        target=target.name,
+        base=target.name,
+        d_model=target.d_model,
+        n_layers=target.n_layers,
+        target_revision=target.revision,
+        target_fingerprint=target.fingerprint(),
+        base_fingerprint=weights_fingerprint(target.base) if target.base else None,
+        lora_scaling=recipe.lora.lora_alpha / recipe.lora.r,
+        training_data=training_data,
+        examples=recipe.examples,
+        reads=recipe.reads,
+        licence=recipe.licence,
+        **recipe.wire.model_dump(),
+    )
+
+
+def _new_model(recipe: TrainingRecipe, target: Target) -> PeftModel:
+    from peft import LoraConfig, get_peft_model
+
+    if target.base is None:
+        raise TrainingError("the target has no Hugging Face base to train a LoRA on; load it with load_target.")
+    torch.manual_seed(recipe.seed)
+    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
+    model: PeftModel = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
+    return model
+
+
+def _continue_from(start: Decoder, model: PeftModel, config: DecoderConfig) -> Decoder:
+    """Return a decoder of a fresh model with the parameters of a trained one, whose wire format and LoRA it shares."""
+    different = [name for name in WireFormat.model_fields if getattr(start.config, name) != getattr(config, name)]
+    old, new = (
+        {name: parameter for name, parameter in source.named_parameters() if "lora_" in name}
+        for source in (start.model, model)
+    )
+    shapes = [{name: parameter.shape for name, parameter in parameters.items()} for parameters in (old, new)]
+    if different or shapes[0] != shapes[1]:
+        raise TrainingError(
+            f"the recipe starts from {start.config.name!r}, which differs in {', '.join(different) or 'its LoRA'}; "
+            "expected the same 'wire' and 'lora' settings. Change them in the recipe, or leave out 'start'."
+        )
+    for name, parameter in new.items():
+        parameter.data.copy_(old[name])
+    config = config.changed(examples=(start.config.examples or 0) + (config.examples or 0))
+    return Decoder(model, start.tokenizer, config, start.write, start.text_baseline)
+
+
+def _projection(recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]) -> Project:
+    """Return the ``project`` operation with the mean and spread of training activations at the read positions."""
+    activations = read_dialogs(target, config, Mixture(rows, recipe).statistics_dialogs())
+    per_layer = [activations.resid[:, layer][activations.mask].float() for layer in range(len(config.read_layers))]
+    mean = torch.stack([values.mean(0) for values in per_layer])
+    std = torch.stack([values.std(0) for values in per_layer]).clamp_min(1e-3)
+    return Project(mean, std, target.d_model)
+
+
 def publish(
     decoder: Decoder, target: Target, recipe: TrainingRecipe, splits: tuple[list[Row], list[Row]], out: Path
 ) -> None:
@@ -85,37 +156,31 @@ def publish(
     decoder.reference = reference_activations(recipe, target, decoder.config, rows)
     decoder.config = decoder.config.changed(n_reference=len(decoder.reference))
     decoder.save(folder)
-    results = measure(decoder, target, dev_rows, rows, out / "measured" / _digest(folder, dev_rows))
+    digest = hashlib.sha256(f"{SCHEMA} {dev_rows!r}".encode())
+    for path in sorted(folder.rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    measured = out / "measured" / digest.hexdigest()[:12]  # so that no figures of other weights or data are kept
+    results = measure(decoder, target, dev_rows, rows, measured)
     decoder.config = calibrated(decoder.config, results)
     decoder.config.save(folder)
     write_card(folder, decoder, recipe, results, out / LOG)
 
 
-def _digest(folder: Path, dev_rows: list[Row]) -> str:
-    """Return a hash of what figures depend on, so that none are kept for other weights, data or definitions."""
-    digest = hashlib.sha256(f"{SCHEMA} {dev_rows!r}".encode())
-    for path in sorted(folder.rglob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def calibrated(config: DecoderConfig, results: dict[str, Any]) -> DecoderConfig:
     """Return the configuration with the threshold and the scales that were measured on the dev split."""
     slope, offset = results["calibration"]["claim_scale"]
-    measured = {
-        "lift_threshold": round(results["null"]["threshold_of_first_half"], 3),
-        "claim_scale": (round(slope, 4), round(offset, 4)),
-        "choice_scale": round(results["calibration"]["choice_scale"], 4),
-    }
-    return config.changed(**measured)
+    return config.changed(
+        lift_threshold=round(results["null"]["threshold_of_first_half"], 3),
+        claim_scale=(round(slope, 4), round(offset, 4)),
+        choice_scale=round(results["calibration"]["choice_scale"], 4),
+    )
 
 
 def reference_activations(
     recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]
 ) -> Activations:
     """Return activations of training dialogs under different hidden prompts, which claims are compared with."""
-    with_prompt = [row for row in rows if row.system and len(row.messages) == 2]
-    rng = random.Random(recipe.seed)
+    with_prompt, rng = measurable(rows), random.Random(recipe.seed)
     by_label = {row.label: row for row in rng.sample(with_prompt, len(with_prompt))}
     chosen = rng.sample(sorted(by_label.values(), key=lambda row: row.label), min(N_REFERENCE, len(by_label)))
     activations = read_dialogs(target, config, hidden_dialogs(chosen, repaired=True, seed=recipe.seed))

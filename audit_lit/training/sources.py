@@ -1,4 +1,4 @@
-"""What training examples ask: one function per source.
+"""The examples of a training run: which source each comes from, and what it asks.
 
 To add a source, write a function of ``(pool, share, rng)`` that returns an ``Example``, and enter it in ``SOURCES``.
 """
@@ -7,37 +7,93 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from audit_lit.chat.vocabulary import NO, NO_INSTRUCTION, SAYS_NOTHING, YES
-from audit_lit.data.rows import Example, Row
+from audit_lit.data.relations import KIND as RELATION
+from audit_lit.data.reword import reword
+from audit_lit.data.rows import Example, Messages, Row
+from audit_lit.data.users import KIND as USER
 from audit_lit.data.users import attribute_of, value_of
-from audit_lit.training.pool import Pool, is_reply
-from audit_lit.training.recipe import Share
+from audit_lit.errors import DataError, RecipeError
+from audit_lit.training.recipe import Share, TrainingRecipe
 
 TRAINED_NULL_KINDS = ("random", "mean")
 """Those of ``controls.NULL_KINDS`` that are trained on; ``permuted`` is kept for measuring."""
 N_WORDS = 12
 """Length in words of the texts that are read back or foretold."""
+USER_DIALOGS = 0.15
+"""Share of dialogs without a hidden prompt that have several turns, if there are any."""
+STATISTICS_DIALOGS = 256
+"""Number of dialogs for the mean and spread of activations."""
+
+
+class Mixture:
+    """Examples drawn by weight from the sources; example ``i`` depends on the seed and ``i`` alone."""
+
+    def __init__(self, rows: Sequence[Row], recipe: TrainingRecipe) -> None:
+        self.recipe = recipe
+        self._pool = pool = Pool(rows, recipe)
+        pools = {"qa": pool.qa, "user": pool.users, "relation": pool.relations, "next_text": pool.replied}
+        for share in recipe.mixture:
+            if not pools.get(share.source, pool.system):
+                raise DataError(
+                    f"the mixture wants {share.source!r} examples, but the data has no row for them; name a folder "
+                    "that holds some with --data, or leave the source out of the recipe."
+                )
+            if not share.questions and share.source not in ("qa", "relation"):  # whose rows have their own
+                raise RecipeError(f"source {share.source!r} needs questions; add 'questions: [...]' in the recipe.")
+
+    def draw(self, index: int) -> Example:
+        """Return example number ``index``."""
+        rng, shares = random.Random(f"{self.recipe.seed}/{index}"), self.recipe.mixture
+        share = rng.choices(shares, weights=[share.weight for share in shares])[0]
+        return SOURCES[share.source](self._pool, share, rng)
+
+    def statistics_dialogs(self) -> list[Messages]:
+        """Return dialogs for the mean and spread of activations; their indices are below zero: no step has them."""
+        return [self.draw(-1 - index).dialog for index in range(STATISTICS_DIALOGS)]
+
+
+class Pool:
+    """Rows, sorted by what they can serve."""
+
+    def __init__(self, rows: Sequence[Row], recipe: TrainingRecipe) -> None:
+        self.recipe = recipe
+        self.system = [row for row in rows if row.system]
+        self.qa = [row for row in rows if row.qa and row.family[0] != RELATION]
+        self.users = [row for row in rows if row.family[0] == USER]
+        self.relations = [row for row in rows if row.family[0] == RELATION]
+        self.replied = [row for row in rows if any(map(is_reply, row.messages))]
+        openings = [*(row.messages[1:2] for row in self.system), *(row.messages[:1] for row in self.users)]
+        self.lines = [message["content"] for opening in openings for message in opening]
+
+    def dialog(self, row: Row, rng: random.Random) -> Messages:
+        """Return the row's dialog: its system prompt mostly with a random user line, and sometimes in other words."""
+        if not row.system:
+            return row.messages
+        system, *shown = row.messages
+        if rng.random() < self.recipe.reworded:
+            system = {**system, "content": reword(row.system, rng)}
+        if rng.random() < self.recipe.repaired:
+            return (system, {"role": "user", "content": rng.choice(self.lines)})
+        return (system, *shown)
+
+    def neutral(self, share: Share, rng: random.Random) -> Messages:
+        """Return a dialog that nothing controls: a user line under up to three empty phrases, or a longer one."""
+        if self.users and rng.random() < USER_DIALOGS:
+            return rng.choice(self.users).messages
+        sentences = rng.sample(share.neutral_prompts, min(rng.choice([0, 1, 1, 2, 3]), len(share.neutral_prompts)))
+        system = ({"role": "system", "content": " ".join(sentences)},) if sentences else ()
+        return (*system, {"role": "user", "content": rng.choice(self.lines)})
+
+
+def is_reply(message: dict[str, Any]) -> bool:
+    """Return whether a message is something that the assistant visibly says."""
+    return message["role"] == "assistant" and not message.get("hidden")
+
 
 Source = Callable[[Pool, Share, random.Random], Example]
-
-
-def label(pool: Pool, share: Share, rng: random.Random) -> Example:
-    """Answer with the label's words: short and dense, so the decoder learns fastest from them."""
-    row = rng.choice(pool.system)
-    return Example(pool.dialog(row, rng), rng.choice(share.questions), row.label_words, row.label)
-
-
-def instruction(pool: Pool, share: Share, rng: random.Random) -> Example:
-    """Answer with the system prompt's first sentence."""
-    row = rng.choice(pool.system)
-    return Example(pool.dialog(row, rng), rng.choice(share.questions), row.instruction, row.label)
-
-
-def system(pool: Pool, share: Share, rng: random.Random) -> Example:
-    """Answer with the whole system prompt, as it was worded in the data."""
-    row = rng.choice(pool.system)
-    return Example(pool.dialog(row, rng), rng.choice(share.questions), str(row.system), row.label)
 
 
 def qa(pool: Pool, _share: Share, rng: random.Random) -> Example:
@@ -45,12 +101,6 @@ def qa(pool: Pool, _share: Share, rng: random.Random) -> Example:
     row = rng.choice(pool.qa)
     question, answer = rng.choice(row.qa)
     return Example(pool.dialog(row, rng), question, answer, row.label)
-
-
-def kind(pool: Pool, share: Share, rng: random.Random) -> Example:
-    """Ask for the first word of the label alone, such as persona or goal."""
-    row = rng.choice(pool.system)
-    return Example(pool.dialog(row, rng), rng.choice(share.questions), f"A {row.label.split('-')[0]}.", row.label)
 
 
 def yes_no(pool: Pool, share: Share, rng: random.Random) -> Example:
@@ -101,12 +151,22 @@ def null(pool: Pool, share: Share, rng: random.Random) -> Example:
     return Example(pool.dialog(row, rng), rng.choice(share.questions), SAYS_NOTHING, "none", null=null_input)
 
 
+def _about_prompt(answer: Callable[[Row], str]) -> Source:
+    """Return the source that asks about a hidden system prompt, with an answer that follows from its row."""
+
+    def draw(pool: Pool, share: Share, rng: random.Random) -> Example:
+        row = rng.choice(pool.system)
+        return Example(pool.dialog(row, rng), rng.choice(share.questions), answer(row), row.label)
+
+    return draw
+
+
 SOURCES: dict[str, Source] = {
-    source.__name__: source
-    for source in (
-        *(label, instruction, system, qa, kind, yes_no),
-        *(user, relation, previous_text, next_text, neutral, null),
-    )
+    "label": _about_prompt(lambda row: row.label_words),  # short and dense, so the decoder learns fastest from them
+    "instruction": _about_prompt(lambda row: row.instruction),
+    "system": _about_prompt(lambda row: str(row.system)),  # all of it, as it was worded in the data
+    "kind": _about_prompt(lambda row: f"A {row.label.split('-')[0]}."),  # such as persona or goal
+    **{source.__name__: source for source in (qa, yes_no, user, relation, previous_text, next_text, neutral, null)},
 }
 
 

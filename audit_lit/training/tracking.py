@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from audit_lit.errors import TrainingError
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 PROJECT = "audit-lit"
 TRACKERS = ("trackio", "wandb")
 
 
 def check_tracker(tracker: str | None) -> None:
-    """Raise unless a tracker can be used.
-
-    Raises:
-        TrainingError: If it is not one of ``TRACKERS``, or is not installed.
-    """
+    """Raise unless a tracker is known and installed."""
     from accelerate import tracking
 
     if tracker is None:
@@ -32,11 +24,6 @@ def check_tracker(tracker: str | None) -> None:
             f"the tracker {tracker!r} is not installed in this environment; install it with pip install {tracker}, or "
             "leave out --track."
         )
-
-
-def start_tracking(accelerator: Accelerator, settings: Mapping[str, Any]) -> None:
-    """Begin a run of the project ``audit-lit`` with a recipe's settings."""
-    accelerator.init_trackers(PROJECT, config={**scalars(settings), "recipe": json.dumps(settings)})
 
 
 def scalars(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +21,53 @@ from audit_lit.evaluation.gap import dev_examples, measure_gap
 from audit_lit.files import write_whole
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
-from audit_lit.training.average import WeightAverage
 from audit_lit.training.batches import Batch, Batches, Learner
-from audit_lit.training.checkpoint import load_checkpoint, save_checkpoint
-from audit_lit.training.claim import Claim
-from audit_lit.training.mixture import Mixture
-from audit_lit.training.precision import use_bf16
+from audit_lit.training.checkpoint import Claim, load_checkpoint, save_checkpoint
 from audit_lit.training.recipe import TrainingRecipe
-from audit_lit.training.tracking import scalars, start_tracking
+from audit_lit.training.sources import Mixture
+from audit_lit.training.tracking import PROJECT, scalars
 
 LOG = "log.jsonl"
+N_TIMINGS = 10
+
+
+class WeightAverage:
+    """An exponential moving average of parameters; its ``values`` are empty for a decay of 0."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self._parameters, self._decay = parameters, decay
+        averaged = parameters if decay else {}
+        self.values = {name: parameter.detach().clone() for name, parameter in averaged.items()}
+
+    def update(self, step: int) -> None:
+        """Move the average toward the parameters after a step, counted from 1."""
+        if self.values:
+            # Short at first, so that the start is soon forgotten (as TensorFlow's ExponentialMovingAverage does).
+            decay = min(self._decay, (1 + step) / (10 + step))
+            current = [parameter.detach() for parameter in self._parameters.values()]
+            torch._foreach_lerp_(list(self.values.values()), current, 1 - decay)
+
+    def swap(self) -> None:
+        """Exchange the parameters and their average: meanwhile ``values`` holds the parameters."""
+        for name, value in self.values.items():
+            current = self._parameters[name].detach().clone()
+            self._parameters[name].data.copy_(value)
+            value.copy_(current)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Have the average in the place of the parameters meanwhile."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
 
 
 class Objective(nn.Module):
     """Everything that is trained, with its loss as ``forward``: what accelerate wraps."""
 
     def __init__(self, learner: Learner) -> None:
-        """Register the learner's modules."""
         super().__init__()
         self.model = learner.model
         if isinstance(learner, Decoder):
@@ -52,22 +84,12 @@ class Objective(nn.Module):
 class Trainer:
     """Trains a decoder or a text baseline on one target, in a run folder that it can resume from.
 
-    It may be one of several processes.
-
-    Attributes:
-        learner: The decoder or text baseline that is trained.
-        step: Number of steps that are done.
-        is_main: Whether this process writes, measures and shows progress.
+    It may be one of several processes; ``is_main`` is the one that writes, measures and shows progress.
     """
 
     def __init__(
         self, recipe: TrainingRecipe, target: Target, learner: Learner, out: Path, *, tracker: str | None = None
     ) -> None:
-        """Prepare optimizer, schedule and, if one is named, a tracker.
-
-        Raises:
-            TrainingError: If the run folder belongs to another run.
-        """
         from accelerate import Accelerator
 
         self.recipe, self.target, self.learner, self.out = recipe, target, learner, out
@@ -83,14 +105,14 @@ class Trainer:
         self._claim_folder()
         self.bf16 = use_bf16(recipe.precision, target.device)
         objective = Objective(learner)
-        trained = ((name, value) for name, value in objective.named_parameters() if value.requires_grad)
-        self.parameters: dict[str, nn.Parameter] = dict(trained)
+        self.parameters = {name: value for name, value in objective.named_parameters() if value.requires_grad}
         self.average = WeightAverage(self.parameters, recipe.average)
         optimizer = torch.optim.AdamW(self.parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self._start_at(0)
         if tracker:
-            start_tracking(self.accelerator, recipe.model_dump())
+            settings = recipe.model_dump()
+            self.accelerator.init_trackers(PROJECT, config={**scalars(settings), "recipe": json.dumps(settings)})
 
     def _start_at(self, step: int) -> None:
         from transformers import get_linear_schedule_with_warmup
@@ -101,7 +123,7 @@ class Trainer:
         self.schedule = get_linear_schedule_with_warmup(optimizer, self.recipe.warmup, self.recipe.n_steps, step - 1)
 
     def _claim_folder(self) -> None:
-        claim = Claim.of(self.recipe, self.learner.config)
+        claim = Claim(self.learner.config.training_data, self.learner.config.examples, self.recipe)
         claim.check(self.out)
         self.accelerator.wait_for_everyone()  # before one of them writes it
         if self.is_main and Claim.load(self.out) is None:
@@ -132,9 +154,8 @@ class Trainer:
     def train_step(self, batches: list[Batch]) -> dict[str, Any]:
         """Take one optimizer step and return what to log."""
         # Dropout repeats after a resume, and differs between processes.
-        torch.manual_seed(
-            (self.recipe.seed + self.step) * self.accelerator.num_processes + self.accelerator.process_index
-        )
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        torch.manual_seed((self.recipe.seed + self.step) * world + rank)
         self.objective.train()
         losses = [self._backward(batch) for batch in batches]
         self.schedule.step()
@@ -165,9 +186,12 @@ class Trainer:
         if self.is_main:
             if last or self.step % self.recipe.evaluate_every == 0:
                 record |= self.evaluate(dev_rows)
-            self._log(record)
+            with (self.out / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            self.accelerator.log(scalars(record), step=self.step)
             if last or self.step % self.recipe.checkpoint_every == 0:
-                self.checkpoint()
+                metadata = {"step": str(self.step), "bf16": str(self.bf16)}
+                save_checkpoint(self.out, self.parameters, self.average.values, self.optimizer.optimizer, metadata)
         self.accelerator.wait_for_everyone()
 
     def evaluate(self, dev_rows: list[Row]) -> dict[str, Any]:
@@ -183,11 +207,6 @@ class Trainer:
                     gaps[f"gap_{share.source}"] = measure_gap(self.learner.for_layer(), self.target, examples).to_dict()
         return gaps
 
-    def checkpoint(self) -> None:
-        """Save the run as it is."""
-        metadata = {"step": str(self.step), "bf16": str(self.bf16)}
-        save_checkpoint(self.out, self.parameters, self.average.values, self.optimizer.optimizer, metadata)
-
     def resume(self) -> None:
         """Continue from the checkpoint in the run folder, if there is one; later log lines are dropped."""
         kept = load_checkpoint(self.out, self.parameters, self.average.values, self.optimizer.optimizer)
@@ -198,7 +217,19 @@ class Trainer:
             before = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
             write_whole(self.out / LOG, "".join(f"{line}\n" for line in before))
 
-    def _log(self, record: dict[str, Any]) -> None:
-        with (self.out / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        self.accelerator.log(scalars(record), step=self.step)
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether to compute in bfloat16; ``auto`` times a matrix product on a CPU, where it may be slower."""
+    if precision != "auto" or device.type != "cpu":
+        return precision != "fp32"
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = torch.randn(512, 576, dtype=dtype), torch.randn(1536, 576, dtype=dtype)
+        times = []
+        for _ in range(N_TIMINGS):
+            start = time.perf_counter()
+            nn.functional.linear(left, right)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)

@@ -10,7 +10,7 @@ import pytest
 from audit_lit.answers.claims import QUESTIONS, claim_likelihoods, claim_marginals, score_claims
 from audit_lit.answers.session import Session
 from audit_lit.errors import QuestionError
-from audit_lit.statistics.calibration import fit_scale, probability
+from audit_lit.statistics.scores import fit_scale, probability
 
 CLAIMS = ["persona: pirate", "Rhyme."]
 

@@ -37,17 +37,24 @@ class Trained:
         return ["--target", str(self.data.parent / "tiny-llama"), "--decoder", str(self.folder)]
 
 
+MEASURED = {"null": {"threshold_of_first_half": 0.1}, "calibration": {"claim_scale": (1.0, 0.0), "choice_scale": 1.0}}
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The pair that ``--smoke`` leaves, read-only."""
+    """The pair that ``--smoke`` leaves, but with figures made up, since measuring takes a minute; read-only."""
     from audit_lit import Decoder, load_target
     from audit_lit.data.rows import load_rows
     from audit_lit.recipes import recipe_path
+    from audit_lit.training import run
     from audit_lit.training.recipe import load_training_recipe
     from audit_lit.training.smoke import smoke_run
 
     root = tmp_path_factory.mktemp("evaluation")
-    folder = smoke_run(load_training_recipe(recipe_path("smollm2-135m"), {"examples": 8}), root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "measure", lambda *_: MEASURED)
+        patch.setattr(run, "write_card", lambda *_: None)
+        folder = smoke_run(load_training_recipe(recipe_path("smollm2-135m"), {"examples": 8}), root)
     target = load_target(str(root / "tiny-llama"))
     decoder = Decoder.from_pretrained(str(folder), target=target)
     return Trained(root / "data", folder, target, decoder, load_rows(root / "data" / "dev"))

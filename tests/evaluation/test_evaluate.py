@@ -1,4 +1,4 @@
-"""Every suite: its document by the command line, its seed, and what is refused."""
+"""Every suite: its document by the command line, its seed, what is refused, and what is measured for a card."""
 
 from __future__ import annotations
 
@@ -111,3 +111,27 @@ def test_data_without_a_training_split_can_be_measured(trained: Any, tmp_path: P
     assert result.exit_code == 0, result.output
     result = run("eval", "hidden-prompt", *command, "--limit", "4")
     assert result.exit_code == 0 and "probe" not in json.loads(result.stdout)["detection"]["controls"]
+
+
+@pytest.mark.slow
+def test_measuring_goes_on_where_it_stopped(trained: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from audit_lit.evaluation import evaluate as suites
+    from audit_lit.evaluation.evaluate import evaluate
+
+    asked: list[str] = []
+
+    def counted(name: str, *args: Any, **settings: Any) -> dict[str, Any]:
+        asked.append(name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return {"suite": name} if name != "inversion" else evaluate(name, *args, **settings)
+
+    monkeypatch.setattr(suites, "evaluate", counted)
+    pair = (trained.decoder, trained.target, trained.rows)
+    with pytest.raises(KeyboardInterrupt):
+        suites.measure(*pair, [], tmp_path)
+    results = suites.measure(*pair, [], tmp_path)
+    assert asked == ["hidden-prompt", "null", "null", "calibration", "inversion"]
+    assert set(results) == {"gap_label", "gap_instruction", "hidden-prompt", "null", "calibration", "inversion"}
+    assert results["inversion"] == json.loads(json.dumps(evaluate("inversion", *pair, limit=suites.N_LABELS)))
+    assert results["null"] == {"suite": "null"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from audit_lit.evaluation.edit_suite.crows_pairs import SentencePair
+from audit_lit.evaluation.edit_suite.stereotypes import SentencePair
 from audit_lit.hooks import ActivationEdit, Origin, Steer
 from helpers.hooked_models import D_MODEL, N_LAYERS
 

@@ -36,8 +36,8 @@ def rows() -> list[Any]:
 
 
 def mixture(**changes: Any) -> Any:
-    from audit_lit.training.mixture import Mixture
     from audit_lit.training.recipe import load_training_recipe
+    from audit_lit.training.sources import Mixture
 
     return Mixture(rows(), load_training_recipe(RECIPE).model_copy(update=changes))
 

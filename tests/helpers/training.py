@@ -34,8 +34,8 @@ def batches(folders: tuple[Path, Path], recipe: Any, **share: int) -> Any:
     from audit_lit.data.splits import load_split
     from audit_lit.models.loading import load_target
     from audit_lit.training.batches import Batches
-    from audit_lit.training.learners import new_decoder
-    from audit_lit.training.mixture import Mixture
+    from audit_lit.training.run import new_decoder
+    from audit_lit.training.sources import Mixture
 
     target, rows = load_target(str(folders[0])), load_split([folders[1]], "train")
     return Batches(Mixture(rows, recipe), target, new_decoder(recipe, target, rows, ""), **share)

@@ -1,4 +1,4 @@
-"""A whole run: the text baseline beside the decoder, the reference, and what is measured."""
+"""A whole run: what it starts from, the text baseline beside the decoder, the reference, and what is measured."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_reference_holds_different_hidden_prompts(folders: tuple[Path, Path]
     from audit_lit.data.splits import load_split
     from audit_lit.models.loading import load_target
     from audit_lit.training import run
-    from audit_lit.training.learners import config_of
+    from audit_lit.training.run import config_of
 
     target, recipe, rows = load_target(str(folders[0])), small_recipe(folders), load_split([folders[1]], "train")
     config = config_of(recipe, target, "")
@@ -86,3 +86,38 @@ def test_what_was_measured_goes_into_the_configuration(config: Any) -> None:
     found = calibrated(config, results)
     assert (found.lift_threshold, found.claim_scale, found.choice_scale) == (0.123, (0.1235, -0.5), 0.9877)
     assert found.model_copy(update=dict.fromkeys(("lift_threshold", "claim_scale", "choice_scale"))) == config
+
+
+def test_a_run_can_start_from_a_decoder(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from audit_lit.data.splits import load_split
+    from audit_lit.errors import TrainingError
+    from audit_lit.models.loading import load_target
+    from audit_lit.training.run import new_decoder, train
+
+    target, rows = load_target(str(folders[0])), load_split([folders[1]], "train")
+    start = train(small_recipe(folders, examples=8), folders[1], tmp_path / "start", target=target)
+    recipe = small_recipe(folders, start=str(start))
+    fresh, continued = (new_decoder(of, target, rows, "") for of in (small_recipe(folders), recipe))
+    saved = new_decoder(recipe.model_copy(update={"start": str(start)}), target, rows, "")
+    for name, parameter in continued.model.named_parameters():
+        assert torch.equal(parameter, saved.model.get_parameter(name))
+        if "lora_B" in name:
+            assert parameter.requires_grad and not torch.equal(parameter, fresh.model.get_parameter(name))
+    assert continued.config.examples == 48 and fresh.config.examples == 40
+    other = recipe.model_copy(update={"wire": recipe.wire.model_copy(update={"n_edge": 2})})
+    with pytest.raises(TrainingError, match=r"differs in n_edge.*leave out 'start'"):
+        new_decoder(other, target, rows, "")
+    with pytest.raises(TrainingError, match="differs in its LoRA"):
+        new_decoder(recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"r": 8})}), target, rows, "")
+
+
+def test_a_target_without_its_base_cannot_be_trained_on(folders: tuple[Path, Path]) -> None:
+    from dataclasses import replace
+
+    from audit_lit.errors import TrainingError
+    from audit_lit.models.loading import load_target
+    from audit_lit.training.run import new_text_baseline
+
+    target = replace(load_target(str(folders[0])), base=None)
+    with pytest.raises(TrainingError, match="load it with load_target"):
+        new_text_baseline(small_recipe(folders).for_text_baseline(), target, "")

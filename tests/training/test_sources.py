@@ -1,12 +1,14 @@
-"""What training examples ask, and that an answer belongs to its dialog."""
+"""Training examples: how often each source is drawn, what it asks, and that an answer belongs to its dialog."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import Any
 
 import pytest
-from helpers.mixtures import LABELS, only, system_of
+from helpers.mixtures import LABELS, mixture, only, rows, system_of
+from helpers.support import RECIPE
 
 
 @pytest.mark.parametrize("source", ["label", "instruction", "system", "qa", "kind"])
@@ -85,3 +87,72 @@ def test_texts_are_read_back_and_foretold() -> None:
     following = only("next_text", 20)
     assert {(len(example.dialog), example.answer) for example in following} == {(1, "ho")}  # up to the reply
     assert _opening("word " * 50).split() == ["word"] * N_WORDS
+
+
+def test_example_depends_on_seed_and_index_alone() -> None:
+    first, second = mixture(), mixture()
+    assert [first.draw(i) for i in (5, 0, 5)] == [second.draw(i) for i in (5, 0, 5)]
+    assert [first.draw(i) for i in range(9)] != [mixture(seed=7).draw(i) for i in range(9)]
+
+
+def test_sources_are_drawn_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.training import sources as module
+
+    drawn: Counter[str] = Counter()
+
+    def counting(name: str, source: Any) -> Any:
+        def draw(*args: Any) -> Any:
+            drawn[name] += 1
+            return source(*args)
+
+        return draw
+
+    wrapped = {name: counting(name, source) for name, source in module.SOURCES.items()}
+    monkeypatch.setattr(module, "SOURCES", wrapped)
+    mixed = mixture()
+    for index in range(2000):
+        mixed.draw(index)
+    weights = {share.source: share.weight for share in mixed.recipe.mixture}
+    for source, weight in weights.items():
+        assert drawn[source] / 2000 == pytest.approx(weight / sum(weights.values()), abs=0.04)
+
+
+def test_what_the_data_cannot_serve_is_refused() -> None:
+    from audit_lit.data.rows import Row
+    from audit_lit.errors import DataError, RecipeError
+    from audit_lit.training.recipe import Share, load_training_recipe
+    from audit_lit.training.sources import Mixture
+
+    recipe = load_training_recipe(RECIPE)
+    control = Row("goal-x", ({"role": "user", "content": "c"},))
+    with pytest.raises(DataError, match="no row for them"):
+        Mixture([control], recipe)
+    with pytest.raises(RecipeError, match=r"needs questions.*questions: \[\.\.\.\]"):
+        Mixture(rows(), recipe.model_copy(update={"mixture": (Share(source="kind", weight=1),)}))
+
+
+@pytest.mark.parametrize("repaired", [0.0, 1.0])
+def test_repaired_lines_tell_nothing(repaired: float) -> None:
+    kept = [e.dialog[-1]["content"] == f"line of {e.label}" for e in only("label", repaired=repaired)]
+    assert sum(kept) / len(kept) == pytest.approx(1.0 if not repaired else 1 / 16, abs=0.04)
+
+
+def pool_of(**changes: Any) -> Any:
+    from audit_lit.training.recipe import load_training_recipe
+    from audit_lit.training.sources import Pool
+
+    return Pool(rows(), load_training_recipe(RECIPE, changes))
+
+
+def test_rows_are_sorted_by_what_they_serve() -> None:
+    pool = pool_of()
+    assert (len(pool.system), len(pool.qa), len(pool.users), len(pool.relations)) == (16, 16, 2, 1)
+    assert pool.replied == pool.users and len(pool.lines) == 18
+
+
+@pytest.mark.parametrize(("reworded", "same"), [(0.0, 50), (1.0, 0)])
+def test_prompts_are_put_in_other_words(reworded: float, same: int) -> None:
+    pool = pool_of(reworded=reworded, repaired=0.0)
+    dialogs = [pool.dialog(pool.system[0], random.Random(seed)) for seed in range(50)]
+    assert sum(dialog[0] == pool.system[0].messages[0] for dialog in dialogs) == same
+    assert all(dialog[1:] == pool.system[0].messages[1:] and dialog[0]["hidden"] for dialog in dialogs)

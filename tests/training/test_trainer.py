@@ -1,4 +1,4 @@
-"""The training loop: it lowers the loss, resumes exactly, and stops at a loss that is not finite."""
+"""The training loop: it lowers the loss, averages the weights, resumes exactly, and stops at a loss not finite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.training import losses, small_recipe
+from torch import nn
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -110,3 +112,86 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     with pytest.raises(TrainingError, match=r"the loss is nan at step 3; expected a finite number. Lower lr"):
         train(small_recipe(folders), folders[1], tmp_path)
     assert len(losses(tmp_path)) == 3 and (tmp_path / "checkpoint.safetensors").is_file()
+
+
+def test_the_average_follows_its_recurrence() -> None:
+    from audit_lit.training.trainer import WeightAverage
+
+    parameter = nn.Parameter(torch.zeros(3))
+    average = WeightAverage({"p": parameter}, 0.9)
+    expected = torch.zeros(3)
+    for step in range(1, 200):
+        parameter.data.add_(torch.randn(3))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * parameter.detach()
+    torch.testing.assert_close(average.values["p"], expected)
+
+
+def test_the_average_takes_the_place_of_the_weights_for_a_while() -> None:
+    from audit_lit.training.trainer import WeightAverage
+
+    parameter = nn.Parameter(torch.zeros(2))
+    average = WeightAverage({"p": parameter}, 0.5)
+    parameter.data.fill_(1.0)
+    with average.swapped():
+        assert parameter.tolist() == [0, 0]
+    assert parameter.tolist() == [1, 1] and average.values["p"].tolist() == [0, 0]
+    with pytest.raises(KeyboardInterrupt), average.swapped():
+        raise KeyboardInterrupt
+    assert parameter.tolist() == [1, 1]
+
+
+def test_without_a_decay_there_is_no_average() -> None:
+    from audit_lit.training.trainer import WeightAverage
+
+    parameter = nn.Parameter(torch.ones(2))
+    average = WeightAverage({"p": parameter}, 0.0)
+    average.update(1)
+    with average.swapped():
+        assert average.values == {} and parameter.tolist() == [1, 1]
+
+
+def test_average_is_exponential_and_is_what_is_saved(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from audit_lit.training.run import train
+    from audit_lit.training.trainer import WeightAverage
+
+    seen: list[torch.Tensor] = []
+    update = WeightAverage.update
+
+    def watched(self: Any, step: int) -> None:
+        update(self, step)
+        seen.append(self._parameters["write.weight"].detach().clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WeightAverage, "update", watched)
+        folder = train(small_recipe(folders, average=0.5, precision="fp32"), folders[1], tmp_path)
+    expected = torch.eye(32).reshape(seen[0].shape)
+    for step, value in enumerate(seen, start=1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    saved = load_file(folder / "projection.safetensors")["weight"]
+    torch.testing.assert_close(saved, expected)
+    assert not torch.allclose(saved, seen[-1])
+
+
+def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.training import trainer
+
+    cpu = torch.device("cpu")
+    assert trainer.use_bf16("bf16", cpu) and not trainer.use_bf16("fp32", cpu)
+    real = torch.nn.functional.linear
+
+    def slow_in(dtype: torch.dtype) -> Any:
+        def linear(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            for _ in range(50 if left.dtype == dtype else 1):
+                out = real(left, right)
+            return out
+
+        return linear
+
+    for dtype, expected in ((torch.bfloat16, False), (torch.float32, True)):
+        monkeypatch.setattr(trainer.nn.functional, "linear", slow_in(dtype))
+        assert trainer.use_bf16("auto", cpu) is expected

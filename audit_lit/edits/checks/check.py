@@ -17,8 +17,7 @@ from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
 from audit_lit.models.generation import Sampling, generate_replies, perplexity, score_replies
 from audit_lit.models.target import Target
-from audit_lit.statistics.intervals import bootstrap_interval
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values, bootstrap_interval
 
 PROMPTING = "prompting"
 MIN_REPLIES = 5

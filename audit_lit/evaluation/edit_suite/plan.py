@@ -29,32 +29,21 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and in which dialogs.
-
-    Attributes:
-        session: The target and the decoder.
-        recipe: The recipe of the edit; its method gives one edit for every dialog, as hooks.
-        dialogs: The dialogs that the model answers; others than edits are made with.
-        folders: Data folders, for the parts that need data.
-        n_seeds: Number of replies to each dialog, where sentiment is measured.
-        seed: Of every draw.
-        overrides: Settings over the recipe's, for every method.
-    """
+    """What is measured of one recipe, and in which dialogs."""
 
     session: Session
     recipe: EditRecipe
     dialogs: Sequence[Dialog]
+    """The dialogs that the model answers; others than edits are made with."""
     folders: Sequence[Path]
     n_seeds: int
+    """Number of replies to each dialog, where sentiment is measured."""
     seed: int
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings over the recipe's, for every method."""
 
     def conditions(self, methods: Sequence[str] = METHODS) -> dict[str, Condition]:
-        """Return the edit as the recipe makes it, as other methods do, and every control, by name.
-
-        Raises:
-            EditError: If the recipe's method does not give one edit for every dialog, as hooks.
-        """
+        """Return the edit as the recipe makes it, as other methods do, and every control, by name."""
         made_in, method = line_dialogs(self.recipe.lines), self.recipe.method
         recipe_edit = self._make(method, made_in) if method in ("vector", "lowrank") else None
         if not isinstance(recipe_edit, ActivationEdit):
@@ -65,7 +54,9 @@ class Plan:
         edits |= {name: self._make(name, made_in) for name in methods if name not in (method, "gradient")} | controls
         conditions = {name: Condition(edit) for name, edit in edits.items()}
         if "gradient" in methods:
-            conditions["gradient"] = Condition(each=self._edit_of_each_dialog())
+            made = {dialog[-1]["content"]: self._make("gradient", [dialog]) for dialog in self.dialogs}
+            each = {line: edit for line, edit in made.items() if isinstance(edit, ActivationEdit)}
+            conditions["gradient"] = Condition(each=each)
         return conditions | {"prompting": Condition(system=prompt)}
 
     def settings(self, method: str) -> dict[str, Any]:
@@ -78,8 +69,3 @@ class Plan:
     def _make(self, method: str, dialogs: Sequence[Dialog]) -> Edit:
         words: dict[str, Any] = {"prompt": self.recipe.prompt, "contrast": self.recipe.contrast}
         return edit(self.session, self.recipe.goal, dialogs, self.settings(method), **words)
-
-    def _edit_of_each_dialog(self) -> dict[str, ActivationEdit]:
-        """Return an edit of the method ``gradient`` for each dialog, by its user line."""
-        edits = {dialog[-1]["content"]: self._make("gradient", [dialog]) for dialog in self.dialogs}
-        return {line: made for line, made in edits.items() if isinstance(made, ActivationEdit)}

@@ -18,11 +18,7 @@ MAX_RISE = 0.1
 
 
 def sentiment(plan: Plan, methods: Sequence[str]) -> dict[str, Any]:
-    """Return how far each condition moves the sentiment in the wanted direction, by its cost.
-
-    Raises:
-        AuditLitError: If vaderSentiment is not installed.
-    """
+    """Return how far each condition moves the sentiment in the wanted direction, by its cost."""
     score, sign = _vader(), -1.0 if plan.recipe.name.startswith("negative") else 1.0
 
     def speech(condition: Condition) -> Speech:

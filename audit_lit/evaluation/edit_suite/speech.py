@@ -12,8 +12,8 @@ from audit_lit.edits.weights import Edit, edited_target
 from audit_lit.hooks import ActivationEdit
 from audit_lit.models.generation import Sampling, generate_replies, perplexity, score_replies
 from audit_lit.models.target import Target
+from audit_lit.statistics.intervals import Values
 from audit_lit.statistics.text_overlap import distinct
-from audit_lit.statistics.values import Values
 
 TEMPERATURE = 0.7
 """As people sample from chat models; at 1, a small one's tail drowns everything."""
@@ -21,16 +21,11 @@ TEMPERATURE = 0.7
 
 @dataclass(frozen=True)
 class Condition:
-    """What a target speaks under.
-
-    Attributes:
-        edit: The edit that is on while it speaks; None leaves it as it is.
-        each: An edit for each dialog instead, by its user line: those of the method ``gradient``.
-        system: A system prompt.
-    """
+    """What a target speaks under: an edit, an edit for each dialog, a system prompt, or nothing."""
 
     edit: Edit | None = None
     each: Mapping[str, ActivationEdit] | None = None
+    """By the dialog's user line: the edits of the method ``gradient``."""
     system: str | None = None
 
     @property
@@ -49,28 +44,24 @@ class Condition:
         prompted = [with_system(dialog, self.system) if self.system else dialog for dialog in dialogs]
         sampling = Sampling(max_new_tokens, TEMPERATURE, seed=seed)
         if self.each is not None:
-            hooks = [self.each[dialog[-1]["content"]].fwd_hooks for dialog in prompted]
-            pairs = zip(prompted, hooks, strict=True)
-            return [generate_replies(target, [dialog], sampling, edit_hooks)[0] for dialog, edit_hooks in pairs]
-        model, edit_hooks = edited_target(target, self.edit) if self.edit is not None else (target, [])
-        return generate_replies(model, prompted, sampling, edit_hooks)
+            edits = [self.each[dialog[-1]["content"]] for dialog in prompted]
+            pairs = zip(prompted, edits, strict=True)
+            return [generate_replies(target, [dialog], sampling, edit.fwd_hooks)[0] for dialog, edit in pairs]
+        model, hooks = edited_target(target, self.edit) if self.edit is not None else (target, [])
+        return generate_replies(model, prompted, sampling, hooks)
 
 
 @dataclass(frozen=True)
 class Speech:
-    """Replies to some lines, several to each.
-
-    Attributes:
-        replies: For each seed, the reply to each line.
-        scores: For each line, the mean score of the replies that say something; NaN if none does.
-        perplexity: Perplexity of all replies under the unedited model, without any system prompt.
-        distinct2: Share of different word pairs among all (Li et al., arXiv 1510.03055).
-    """
+    """Replies to some lines: for each seed, one to each line."""
 
     replies: tuple[tuple[str, ...], ...]
     scores: Values
+    """For each line, the mean score of the replies that say something; NaN if none does."""
     perplexity: float
+    """Perplexity of all replies under the unedited model, without any system prompt."""
     distinct2: float
+    """Share of different word pairs among all (Li et al., arXiv 1510.03055)."""
 
     @property
     def silent(self) -> float:
@@ -90,24 +81,13 @@ def speak(
 ) -> Speech:
     """Let a target speak under a condition, and measure what it says.
 
-    Args:
-        target: The unedited model.
-        condition: What it speaks under.
-        dialogs: The dialogs that it replies in.
-        score: The function that scores a reply.
-        n_seeds: Number of replies in each dialog; one, if the condition has an edit for each.
-        max_new_tokens: Length of the longest reply in tokens.
-        seed: Of the first replies; each further seed is one higher.
+    Each seed is one higher than the last; a condition that has an edit for each dialog takes but one seed.
     """
     seeds = range(seed, seed + (1 if condition.each is not None else n_seeds))
     drawn = tuple(tuple(condition.replies(target, dialogs, max_new_tokens, number)) for number in seeds)
     nats = [reply_nats for replies in drawn for reply_nats in score_replies(target, dialogs, replies)]
     texts = [reply for replies in drawn for reply in replies]
-    return Speech(drawn, _mean_scores(drawn, score), perplexity(nats), distinct(2, texts))
-
-
-def _mean_scores(drawn: Sequence[Sequence[str]], score: Callable[[str], float]) -> Values:
-    """Return the mean score of each line's replies that say something; NaN if none does."""
     scores = np.array([[score(reply) if reply else np.nan for reply in replies] for replies in drawn])
     n_spoken = np.isfinite(scores).sum(0)
-    return np.where(n_spoken, np.nansum(scores, 0) / np.maximum(n_spoken, 1), np.nan)
+    means = np.where(n_spoken, np.nansum(scores, 0) / np.maximum(n_spoken, 1), np.nan)
+    return Speech(drawn, means, perplexity(nats), distinct(2, texts))

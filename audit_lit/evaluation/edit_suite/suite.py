@@ -15,12 +15,7 @@ from audit_lit.evaluation.edit_suite.plan import METHODS, Plan
 from audit_lit.evaluation.edit_suite.sentiment import sentiment
 from audit_lit.evaluation.edit_suite.stereotypes import stereotypes
 
-MEASURES = {
-    "positive-sentiment": sentiment,
-    "negative-sentiment": sentiment,
-    "persona": persona,
-    "debias": stereotypes,
-}
+MEASURES = {"positive-sentiment": sentiment, "negative-sentiment": sentiment, "persona": persona, "debias": stereotypes}
 """The function that measures the edits of each shipped recipe."""
 SCHEMA = 1
 
@@ -38,18 +33,8 @@ def edits(
 ) -> dict[str, Any]:
     """Measure the edits of some recipes and return one JSON-ready document.
 
-    Args:
-        session: The target and the decoder.
-        recipes: Names from ``MEASURES``; none takes all, but ``debias`` only if there are data for it.
-        folders: Data folders: CrowS-Pairs for ``debias``.
-        limit: Number of neutral lines that are answered.
-        n_seeds: Number of replies to each.
-        methods: The methods that are measured beside the recipes' own.
-        settings: Settings over the recipes' own.
-        seed: Of every draw.
-
-    Raises:
-        EditError: If a recipe is not among them, or has no data.
+    No recipes are all of ``MEASURES``, but ``debias`` only if CrowS-Pairs is among the data folders. ``limit`` neutral
+    lines are answered ``n_seeds`` times. Settings go before the recipes' own.
     """
     names = [name.removeprefix("edits/") for name in recipes]
     if unknown := [name for name in names if name not in MEASURES]:

@@ -11,24 +11,19 @@ from typing import Any
 import numpy as np
 
 from audit_lit.evaluation.edit_suite.speech import Condition
-from audit_lit.statistics.intervals import bootstrap_interval
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values, bootstrap_interval
 
 
 @dataclass(frozen=True)
 class Point:
-    """The effect and the cost of one condition at one strength.
-
-    Attributes:
-        factor: Factor of the edit's own strength.
-        effects: Change in the wanted direction, item by item.
-        cost: Relative rise of perplexity.
-        figures: Other figures to report.
-    """
+    """The effect and the cost of one condition at one strength, and other figures to report."""
 
     factor: float
+    """Factor of the edit's own strength."""
     effects: Values
+    """Change in the wanted direction, item by item."""
     cost: float
+    """Relative rise of perplexity."""
     figures: Mapping[str, float | None]
 
     @property
@@ -76,49 +71,33 @@ def allowed(curve: Curve, limit: float) -> Curve:
 def compared(
     curves: Mapping[str, Curve], best: str, limit: float, *, methods: Sequence[str] = (), seed: int = 0
 ) -> dict[str, Any]:
-    """Return what a condition reaches at an allowed cost beside its controls, and what other methods do.
+    """Return what the condition ``best`` reaches at an allowed cost beside its controls, and what other methods do.
 
-    The condition and other methods count at their greatest allowed strength, whatever their effect there; a control
-    counts at whichever allowed strength favours it most.
-
-    Args:
-        curves: The curve of each condition.
-        best: The condition that is compared.
-        limit: Allowed cost.
-        methods: Conditions that are not controls, but other ways to the same end.
-        seed: Of the bootstrap.
+    It and other methods to the same end count at their greatest allowed strength, whatever their effect there; a
+    control counts at whichever allowed strength favours it most.
     """
     within = {name: points for name, curve in curves.items() if (points := allowed(curve, limit))}
-    document: dict[str, Any] = {"too_dear": sorted(set(curves) - set(within) - {best}), "curves": _rows(curves)}
+    rows = {name: [point.to_dict() for point in curve] for name, curve in curves.items()}
+    document: dict[str, Any] = {"too_dear": sorted(set(curves) - set(within) - {best}), "curves": rows}
     if best not in within:
         return {"unreached": f"no strength of {best} costs at most {limit:.0%}", **document}
     reached = within[best][-1]
-    controls = {
-        name: max(points, key=lambda point: point.effect)
-        for name, points in within.items()
-        if name not in (best, *methods)
-    }
+    names = [name for name in within if name not in (best, *methods)]
+    controls = {name: max(within[name], key=lambda point: point.effect) for name in names}
+    # Over the strongest control, or over strength 0, which costs nothing and has no effect.
+    baselines = [np.zeros_like(reached.effects), *(point.effects for point in controls.values())]
+    lifts = reached.effects - max(baselines, key=lambda effects: float(effects.mean()))
     return {
         **_reached(reached, seed),
         "controls": {name: point.effect for name, point in controls.items()},
         "control_costs": {name: point.cost for name, point in controls.items()},
-        **_lift(reached, list(controls.values()), seed),
+        "lift": float(lifts.mean()),
+        "lift_interval": bootstrap_interval(lifts, seed=seed),
         "methods": {name: _reached(within[name][-1], seed) for name in methods if name in within and name != best},
         **document,
     }
 
 
-def _lift(reached: Point, controls: Sequence[Point], seed: int) -> dict[str, Any]:
-    """Return the lift over the strongest control, or over strength 0, which costs nothing and has no effect."""
-    baselines = [np.zeros_like(reached.effects), *(point.effects for point in controls)]
-    lifts = reached.effects - max(baselines, key=lambda effects: float(effects.mean()))
-    return {"lift": float(lifts.mean()), "lift_interval": bootstrap_interval(lifts, seed=seed)}
-
-
 def _reached(point: Point, seed: int) -> dict[str, Any]:
     interval = bootstrap_interval(point.effects, seed=seed)
     return {"value": point.effect, "interval": interval, "cost": point.cost, "factor": point.factor}
-
-
-def _rows(curves: Mapping[str, Curve]) -> dict[str, list[dict[str, Any]]]:
-    return {name: [point.to_dict() for point in curve] for name, curve in curves.items()}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,27 +23,11 @@ from audit_lit.decoder.decoder import Decoder, text_baselines
 from audit_lit.evaluation.conditions import NO_ACTIVATION, Conditions, beside
 from audit_lit.evaluation.dialogs import derangement, hidden_dialogs
 from audit_lit.models.target import Target
-from audit_lit.statistics.calibration import (
-    brier,
-    expected_calibration_error,
-    fit_scale,
-    log_mean_exp,
-    perfect_calibration_error,
-    probability,
-)
-from audit_lit.statistics.ranking import auroc, auroc_interval
-from audit_lit.statistics.values import Values
+from audit_lit.statistics import scores
+from audit_lit.statistics.intervals import Values
 
 PAIRINGS = 2
 """Number of user lines that each prompt is paired with."""
-
-
-@dataclass(frozen=True)
-class TrueOrFalse:
-    """A claim about a dialog, and whether it is right."""
-
-    text: str
-    right: bool
 
 
 def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
@@ -56,36 +39,36 @@ def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: 
     pairings = [hidden_dialogs(rows, repaired=True, seed=seed + pairing) for pairing in range(PAIRINGS)]
     dialogs = [dialogs[index] for index in range(len(rows)) for dialogs in pairings]
     claims = [claims_about(rows, index, seed + pairing) for index in range(len(rows)) for pairing in range(PAIRINGS)]
-    texts = [[claim.text for claim in of_dialog] for of_dialog in claims]
-    right = np.array([[claim.right for claim in of_dialog] for of_dialog in claims], dtype=float)
+    texts = [[text for text, _ in of_dialog] for of_dialog in claims]
+    right = np.array([[is_right for _, is_right in of_dialog] for of_dialog in claims], dtype=float)
     conditions = Conditions.of(decoder, target, dialogs, seed=seed)
     evidence = _evidence(conditions, texts, _marginals(Session.of(target, decoder), dialogs, texts), seed)
     gaps = {name: values[:, ::2] - values[:, 1::2] for name, values in evidence.items()}
     return {
         **_figures({name: cross_fitted(values, right) for name, values in evidence.items()}, right, seed),
         "forced_choice": _figures({name: _choices(values) for name, values in gaps.items()}, right, seed),
-        "claim_scale": fit_scale(evidence[ACTIVATIONS].ravel(), right.ravel()),
-        "choice_scale": fit_scale(gaps[ACTIVATIONS].ravel(), np.ones(gaps[ACTIVATIONS].size), offset=False)[0],
+        "claim_scale": scores.fit_scale(evidence[ACTIVATIONS].ravel(), right.ravel()),
+        "choice_scale": scores.fit_scale(gaps[ACTIVATIONS].ravel(), np.ones(gaps[ACTIVATIONS].size), offset=False)[0],
         "n": right.size,
     }
 
 
-def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[TrueOrFalse]:
-    """Return claims about one dialog, a right one and a wrong one in turn."""
+def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[tuple[str, bool]]:
+    """Return claims about one dialog and whether they are right, a right one and a wrong one in turn."""
     rng, row = random.Random(f"{seed}/{index}"), rows[index]
     others = [other for other in rows if other.label != row.label]
     near = [other for other in others if other.family == row.family]
     wrong = rng.choice(near or others)
     texts = [row.label_words, wrong.label_words, row.instruction, wrong.instruction]
-    return [TrueOrFalse(text, right=place % 2 == 0) for place, text in enumerate(texts)]
+    return [(text, place % 2 == 0) for place, text in enumerate(texts)]
 
 
 def cross_fitted(evidence: Values, right: Values, *, offset: bool = True) -> Values:
     """Return the probability of each claim by the scale that fits the other half of the prompts (pairs of rows)."""
     probabilities, first = np.empty_like(evidence), np.arange(len(evidence)) // PAIRINGS % 2 == 0
     for half in (first, ~first):
-        scale = fit_scale(evidence[~half].ravel(), right[~half].ravel(), offset=offset)
-        probabilities[half] = probability(evidence[half], scale)
+        scale = scores.fit_scale(evidence[~half].ravel(), right[~half].ravel(), offset=offset)
+        probabilities[half] = scores.probability(evidence[half], scale)
     return probabilities
 
 
@@ -120,23 +103,17 @@ def _evidence(conditions: Conditions, claims: Sequence[list[str]], marginals: Va
     others = [prompt * PAIRINGS + pairing for prompt in prompts for pairing in range(PAIRINGS)]
     n_claims, evidence = len(claims[0]), {}
     for name in conditions.names:
-        if name not in baselines:
-            evidence[name] = _likelihoods(conditions, name, claims) - marginals
-            continue
         with_others = [[*of_dialog, *claims[other]] for of_dialog, other in zip(claims, others, strict=True)]
-        nats = _likelihoods(conditions, name, with_others)
-        elsewhere = np.empty_like(marginals)
-        elsewhere[others] = nats[:, n_claims:]
+        asked = with_others if name in baselines else claims
+        nats = scores.log_mean_exp([_likelihoods(conditions, name, question, asked) for question in QUESTIONS])
+        elsewhere = marginals.copy()
+        if name in baselines:
+            elsewhere[others] = nats[:, n_claims:]
         evidence[name] = nats[:, :n_claims] - elsewhere
     return evidence
 
 
-def _likelihoods(conditions: Conditions, name: str, claims: Sequence[list[str]]) -> Values:
-    """Return nats per dialog and claim as the answer to one of the questions."""
-    return log_mean_exp([_likelihood(conditions, name, question, claims) for question in QUESTIONS])
-
-
-def _likelihood(conditions: Conditions, name: str, question: str, claims: Sequence[list[str]]) -> Values:
+def _likelihoods(conditions: Conditions, name: str, question: str, claims: Sequence[list[str]]) -> Values:
     if name == NO_ACTIVATION:
         return _by_text(claims, lambda texts: conditions.totals(name, 0, question, texts))
     return np.array([conditions.totals(name, row, question, texts) for row, texts in enumerate(claims)])
@@ -144,22 +121,18 @@ def _likelihood(conditions: Conditions, name: str, question: str, claims: Sequen
 
 def _figures(probabilities: dict[str, Values], right: Values, seed: int) -> dict[str, Any]:
     is_right, read = right == 1, probabilities[ACTIVATIONS]
+    controls = [name for name in probabilities if name != ACTIVATIONS]
     measures: dict[str, Callable[[Values], float]] = {
-        "auroc": lambda values: auroc(values[is_right], values[~is_right]),
-        "ece": lambda values: expected_calibration_error(values.ravel(), right.ravel()),
-        "brier": lambda values: brier(values, right),
+        "auroc": lambda values: scores.auroc(values[is_right], values[~is_right]),
+        "ece": lambda values: scores.expected_calibration_error(values.ravel(), right.ravel()),
+        "brier": lambda values: scores.brier(values, right),
     }
     figures: dict[str, Any] = {
-        name: {
-            "value": measure(read),
-            "controls": {
-                control: measure(values) for control, values in probabilities.items() if control != ACTIVATIONS
-            },
-        }
+        name: {"value": measure(read), "controls": {control: measure(probabilities[control]) for control in controls}}
         for name, measure in measures.items()
     }
-    figures["ece"]["if_perfect"] = perfect_calibration_error(read.ravel(), seed=seed)
+    figures["ece"]["if_perfect"] = scores.perfect_calibration_error(read.ravel(), seed=seed)
     by_prompt = read.reshape(len(right) // PAIRINGS, -1)  # claims about one prompt are drawn together
-    figures["auroc"]["interval"] = auroc_interval(by_prompt[:, ::2], by_prompt[:, 1::2], seed=seed)
+    figures["auroc"]["interval"] = scores.auroc_interval(by_prompt[:, ::2], by_prompt[:, 1::2], seed=seed)
     hits = {name: ((values > 0.5) == is_right).mean(axis=1) for name, values in probabilities.items()}
     return {**figures, "accuracy": beside(hits, "accuracy")}

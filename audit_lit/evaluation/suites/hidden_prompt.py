@@ -21,8 +21,8 @@ from audit_lit.evaluation.dialogs import hidden_dialogs
 from audit_lit.evaluation.suites.detection import detection
 from audit_lit.evaluation.suites.identification import identification
 from audit_lit.models.target import Target
+from audit_lit.statistics.intervals import Values
 from audit_lit.statistics.text_overlap import token_f1
-from audit_lit.statistics.values import Values
 
 MAX_NEW_TOKENS = 40
 N_FOR_PROBE = 100
@@ -34,53 +34,29 @@ def hidden_prompt(
     """Run the suite on rows with a system prompt and a user line; the probe learns from training rows of that kind."""
     for_probe = [row for row in train_rows if row.system and len(row.messages) == 2]
     for_probe = random.Random(seed).sample(for_probe, min(N_FOR_PROBE, len(for_probe)))
-    marginals = _marginals(decoder, rows)
-    results, matched = (
-        _on_pairing(decoder, target, rows, for_probe, marginals, repaired=repaired, seed=seed)
-        for repaired in (True, False)
-    )
-    for name, values in results.items():
-        values["matched"] = matched[name]
-    return results
-
-
-def _candidates(rows: Sequence[Row]) -> dict[str, tuple[str, list[str]]]:
-    """Return for each way to identify a prompt the question, and what each row's answer to it would be."""
-    return {
+    candidates = {
         "identification": (PROMPT_QUESTION, [str(row.system) for row in rows]),
         "identification_label": (LABEL_QUESTION, [row.label_words for row in rows]),
     }
+    marginals: dict[str, Values] = {}
+    if decoder.reference:
+        for name, (question, texts) in candidates.items():
+            marginals[name] = claim_marginals(decoder, decoder.reference, texts, [question])
 
+    def on_pairing(repaired: bool) -> dict[str, Any]:
+        dialogs, train_dialogs = (hidden_dialogs(part, repaired=repaired, seed=seed) for part in (rows, for_probe))
+        conditions = Conditions.of(decoder, target, dialogs, seed=seed)
+        identified = {
+            name: identification(conditions, question, texts, marginals=marginals.get(name), seed=seed)
+            for name, (question, texts) in candidates.items()
+        }
+        detected = detection(decoder, target, dialogs, seed=seed, train_dialogs=train_dialogs)
+        return {**identified, "detection": detected, "open_answers": open_answers(conditions, rows)}
 
-def _marginals(decoder: Decoder, rows: Sequence[Row]) -> dict[str, Values]:
-    if not decoder.reference:
-        return {}
-    asked = _candidates(rows).items()
-    return {name: claim_marginals(decoder, decoder.reference, texts, [question]) for name, (question, texts) in asked}
-
-
-def _on_pairing(
-    decoder: Decoder,
-    target: Target,
-    rows: Sequence[Row],
-    for_probe: Sequence[Row],
-    marginals: dict[str, Values],
-    *,
-    repaired: bool,
-    seed: int,
-) -> dict[str, Any]:
-    dialogs = hidden_dialogs(rows, repaired=repaired, seed=seed)
-    train_dialogs = hidden_dialogs(for_probe, repaired=repaired, seed=seed)
-    conditions = Conditions.of(decoder, target, dialogs, seed=seed)
-    identified = {
-        name: identification(conditions, question, texts, marginals=marginals.get(name), seed=seed)
-        for name, (question, texts) in _candidates(rows).items()
-    }
-    return {
-        **identified,
-        "detection": detection(decoder, target, dialogs, seed=seed, train_dialogs=train_dialogs),
-        "open_answers": open_answers(conditions, rows),
-    }
+    results, matched = on_pairing(True), on_pairing(False)
+    for name, values in results.items():
+        values["matched"] = matched[name]
+    return results
 
 
 def open_answers(conditions: Conditions, rows: Sequence[Row]) -> dict[str, Any]:

@@ -11,9 +11,8 @@ import numpy as np
 from audit_lit.answers.controls import ACTIVATIONS
 from audit_lit.decoder.decoder import text_baselines
 from audit_lit.evaluation.conditions import NO_ACTIVATION, Conditions, beside
-from audit_lit.statistics.calibration import log_mean_exp
-from audit_lit.statistics.ranking import top_k
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
+from audit_lit.statistics.scores import log_mean_exp, top_k
 
 N_CANDIDATES = 20
 
@@ -23,13 +22,9 @@ def identification(
 ) -> dict[str, Any]:
     """Rank each dialog's own prompt among 20 by its pointwise mutual information with what is read, and with controls.
 
-    Args:
-        conditions: One dialog per candidate.
-        question: The question that the candidates answer.
-        candidates: The hidden prompts, or their labels.
-        marginals: Their log-likelihood under the decoder's ``reference``. None takes the mean likelihood over the
-            other dialogs at hand, as text baselines always do.
-        seed: Of the other 19, drawn so that each prompt serves as often.
+    The candidates are the dialogs' hidden prompts, or their labels, as answers to the question. The marginals are their
+    log-likelihood under the decoder's ``reference``. None takes the mean likelihood over the other dialogs at hand, as
+    text baselines always do.
     """
     chosen = draw_candidates(len(candidates), seed + 2)  # another order than that of the user lines
     scores = {name: _scores(conditions, name, question, candidates, chosen, marginals) for name in conditions.names}

@@ -17,7 +17,7 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.dialogs import derangement, hidden_dialogs
 from audit_lit.models.target import Target
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
 
 
 def inversion(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:

@@ -31,9 +31,6 @@ TRUE = "true"
 MAX_NEW_TOKENS = 24
 SEED_OFFSET = 1000
 """Added to the seed, so that no draw is one of the control ``null``."""
-QUANTILE = 0.95
-"""Share of the answers about nothing that stay below the threshold."""
-DIGITS = 3
 Answers = dict[str, list[Answer]]
 """Answers about each kind of activations, dialog by dialog."""
 
@@ -75,31 +72,26 @@ def _summary(answers: Answers, truths: Sequence[str], shipped: float | None) -> 
         "confident_share": float(pooled.mean()),
         "interval": bootstrap_interval(pooled),
         "by_kind": {kind: float(confident[kind].mean()) for kind in NULL_KINDS},
-        "says_nothing": {kind: _share_of_nothing(about) for kind, about in answers.items()},
+        "says_nothing": {
+            kind: float(np.mean([a.text == SAYS_NOTHING for a in about])) for kind, about in answers.items()
+        },
         "true_confident_share": float(confident[TRUE].mean()),
         "true_f1": _overlap(answers[TRUE], truths, threshold),
         "threshold": threshold,
         "threshold_of_first_half": measured,
         "n": len(pooled),
-        "lifts": {kind: sorted(round(answer.lift, DIGITS) for answer in answers[kind]) for kind in NULL_KINDS},
-        "answers": [
-            [truth, answer.text, round(answer.lift, DIGITS)]
-            for truth, answer in zip(truths, answers[TRUE], strict=True)
-        ],
+        "lifts": {kind: sorted(round(answer.lift, 3) for answer in answers[kind]) for kind in NULL_KINDS},
+        "answers": [[truth, a.text, round(a.lift, 3)] for truth, a in zip(truths, answers[TRUE], strict=True)],
     }
 
 
 def _threshold(answers: Answers) -> float:
     """Return the lift that 5% of the answers about the most deceptive kind of nothing exceed."""
     quantiles = [
-        np.quantile([0.0 if answer.text == SAYS_NOTHING else answer.lift for answer in about], QUANTILE)
+        np.quantile([0.0 if answer.text == SAYS_NOTHING else answer.lift for answer in about], 0.95)
         for about in answers.values()
     ]
     return max(0.0, *map(float, quantiles))
-
-
-def _share_of_nothing(answers: Sequence[Answer]) -> float:
-    return float(np.mean([answer.text == SAYS_NOTHING for answer in answers]))
 
 
 def _overlap(answers: Sequence[Answer], truths: Sequence[str], threshold: float) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ from audit_lit.data.rows import Row
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.models.target import Target
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
 
 N_PER_RELATION = 8
 MAX_NEW_TOKENS = 20

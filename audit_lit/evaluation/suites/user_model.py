@@ -21,7 +21,7 @@ from audit_lit.evaluation.conditions import Conditions, beside
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.evaluation.probe import Probe
 from audit_lit.models.target import Target
-from audit_lit.statistics.values import Values
+from audit_lit.statistics.intervals import Values
 
 QUESTION = "What is the user's {attribute}? Answer in a few words."
 N_PER_ATTRIBUTE = 30

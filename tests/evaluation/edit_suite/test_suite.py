@@ -46,7 +46,7 @@ def crows_pairs(tmp_path: Path) -> Path:
 def test_persona_and_stereotypes_show_in_table_and_plot(session: Any, crows_pairs: Path, capsys: Any) -> None:
     pytest.importorskip("matplotlib")
     from audit_lit.commands.evaluate import _print_document
-    from audit_lit.evaluation.plots import plot_curves
+    from audit_lit.evaluation.figures import plot_curves
 
     settings = {"folders": [crows_pairs], "limit": 2, "n_seeds": 1, "methods": ("gradient",)}  # which neither can use
     document = suite.edits(session, recipes=["persona", "debias"], **settings)

@@ -14,16 +14,17 @@ def test_claims_are_right_and_wrong_in_turn(trained: Any) -> None:
     rows = trained.with_prompt
     for index, row in enumerate(rows):
         claims = claims_about(rows, index, seed=0)
-        assert [claim.right for claim in claims] == [True, False, True, False]
-        assert [claims[0].text, claims[2].text] == [row.label_words, row.instruction]
-        (wrong,) = [other for other in rows if other.label_words == claims[1].text]
-        assert wrong.label != row.label and claims[3].text == wrong.instruction
+        assert [right for _, right in claims] == [True, False, True, False]
+        texts = [text for text, _ in claims]
+        assert [texts[0], texts[2]] == [row.label_words, row.instruction]
+        (wrong,) = [other for other in rows if other.label_words == texts[1]]
+        assert wrong.label != row.label and texts[3] == wrong.instruction
     assert claims_about(rows, 0, seed=0) == claims_about(rows, 0, seed=0)
 
 
 def test_probabilities_come_from_the_other_half_of_the_prompts() -> None:
     from audit_lit.evaluation.suites.calibration import PAIRINGS, cross_fitted
-    from audit_lit.statistics.calibration import fit_scale, probability
+    from audit_lit.statistics.scores import fit_scale, probability
 
     rng = np.random.default_rng(0)
     right = np.tile([1.0, 0.0], (6 * PAIRINGS, 2))

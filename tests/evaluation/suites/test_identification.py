@@ -20,7 +20,7 @@ def test_candidates_serve_equally_often() -> None:
 
 def test_reference_takes_the_prior_away_and_leaves_the_planted_signal() -> None:
     from audit_lit.evaluation.suites.identification import draw_candidates, less_others
-    from audit_lit.statistics.ranking import top_k
+    from audit_lit.statistics.scores import top_k
 
     rng = np.random.default_rng(0)
     chosen = draw_candidates(200, seed=0)

@@ -1,4 +1,4 @@
-"""Probabilities from evidence, and calibration figures, against plain references."""
+"""Evidence as probabilities, calibration, top-k accuracy and AUROC, by hand and against counting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 
 def test_log_mean_exp_is_the_logarithm_of_the_mean_probability() -> None:
-    from audit_lit.statistics.calibration import log_mean_exp
+    from audit_lit.statistics.scores import log_mean_exp
 
     nats = np.random.default_rng(0).normal(size=(4, 3)) * 5
     np.testing.assert_allclose(log_mean_exp(nats), np.log(np.exp(nats).mean(axis=0)))
@@ -15,7 +15,7 @@ def test_log_mean_exp_is_the_logarithm_of_the_mean_probability() -> None:
 
 
 def test_a_probability_is_logistic_in_the_evidence() -> None:
-    from audit_lit.statistics.calibration import probability
+    from audit_lit.statistics.scores import probability
 
     evidence = np.array([-3.0, 0.0, 2.0])
     np.testing.assert_allclose(probability(evidence, (0.5, 1.0)), 1 / (1 + np.exp(-(0.5 * evidence + 1.0))))
@@ -30,7 +30,7 @@ def _loss(slope: float, offset: float, x: np.ndarray, y: np.ndarray) -> float:
 
 @pytest.mark.parametrize("offset", [True, False])
 def test_the_scale_is_the_most_likely_one(offset: bool) -> None:
-    from audit_lit.statistics.calibration import fit_scale
+    from audit_lit.statistics.scores import fit_scale
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=300) * 2
@@ -42,14 +42,14 @@ def test_the_scale_is_the_most_likely_one(offset: bool) -> None:
 
 
 def test_the_slope_is_finite_and_not_negative() -> None:
-    from audit_lit.statistics.calibration import fit_scale
+    from audit_lit.statistics.scores import fit_scale
 
     assert 0 < fit_scale([-1.0, 1.0], [0, 1])[0] < 3  # no overlap
     assert fit_scale([-1.0, 1.0], [1, 0])[0] == 0  # the wrong way round
 
 
 def test_calibration_error_and_brier_score_by_hand() -> None:
-    from audit_lit.statistics.calibration import brier, expected_calibration_error
+    from audit_lit.statistics.scores import brier, expected_calibration_error
 
     p, y = np.array([0.05, 0.95, 0.95, 0.95, 0.95]), np.array([0.0, 1, 1, 1, 0])
     assert expected_calibration_error(p, y) == pytest.approx(0.2 * 0.05 + 0.8 * 0.2)
@@ -61,9 +61,53 @@ def test_calibration_error_and_brier_score_by_hand() -> None:
 
 
 def test_chance_alone_leaves_a_calibration_error() -> None:
-    from audit_lit.statistics.calibration import expected_calibration_error, perfect_calibration_error
+    from audit_lit.statistics.scores import expected_calibration_error, perfect_calibration_error
 
     rng = np.random.default_rng(0)
     few = rng.random(40)
     drawn = [expected_calibration_error(few, rng.random(40) < few) for _ in range(400)]
     assert perfect_calibration_error(few) == pytest.approx(np.mean(drawn), abs=0.01) and np.mean(drawn) > 0.1
+
+
+def test_top_k_counts_ties_as_chance() -> None:
+    from audit_lit.statistics.scores import top_k
+
+    rows = [np.array(row, dtype=float) for row in ([3, 1, 2], [1, 3, 2], [1, 1, 1], [2, 3, 2])]
+    assert top_k(rows, 1) == pytest.approx([1, 0, 1 / 3, 0])
+    assert top_k(rows, 2) == pytest.approx([1, 0, 2 / 3, 1 / 2])
+
+
+def test_top_k_is_the_mean_over_all_orders_of_ties() -> None:
+    from itertools import permutations
+
+    from audit_lit.statistics.scores import top_k
+
+    row = np.array([1.0, 2.0, 1.0, 1.0, 0.0])
+    orders = [sorted(order, key=lambda place: -row[place]) for order in permutations(range(len(row)))]
+    for k in range(1, 6):
+        assert top_k([row], k)[0] == pytest.approx(np.mean([0 in order[:k] for order in orders]))
+
+
+def test_auroc_is_the_share_of_ordered_pairs() -> None:
+    from audit_lit.statistics.scores import auroc, auroc_interval
+
+    rng = np.random.default_rng(0)
+    above, below = rng.integers(0, 5, 30) + 1, rng.integers(0, 5, 20)
+    pairs = [float(a > b) + 0.5 * float(a == b) for a in above for b in below]
+    assert auroc(above, below) == pytest.approx(np.mean(pairs))
+    assert auroc(below, above) == pytest.approx(1 - np.mean(pairs))
+    low, high = auroc_interval(above, below)
+    assert low < auroc(above, below) < high
+
+
+def test_the_interval_of_rows_that_repeat_is_that_of_one_value_each() -> None:
+    from audit_lit.statistics.scores import auroc_interval
+
+    rng = np.random.default_rng(0)
+    above, below = rng.integers(0, 5, 30) + 1, rng.integers(0, 5, 20)
+    tenfold = [np.repeat(group[:20, None], 10, axis=1) for group in (above, below)]  # says no more than once
+    once, ten, alone = (
+        np.ptp(auroc_interval(*groups))
+        for groups in ([group[:, :1] for group in tenfold], tenfold, [group.ravel() for group in tenfold])
+    )
+    assert ten == pytest.approx(once) and alone < once / 2
