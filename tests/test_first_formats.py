@@ -101,6 +101,7 @@ def test_an_edit_is_saved_as_it_was(folder: Path) -> None:
     from audit_lit import ActivationEdit
 
     ActivationEdit.load("edit").save(folder / "again")
-    assert json.loads((folder / "again" / "edit.json").read_text()) == json.loads((folder / "edit/edit.json").read_text())
+    before, after = (json.loads((folder / name / "edit.json").read_text()) for name in ("edit", "again"))
+    assert before == after
     before, after = (load_file(folder / name / "edit.safetensors") for name in ("edit", "again"))
     assert set(before) == set(after) and all(torch.equal(before[name], after[name]) for name in before)
