@@ -13,7 +13,7 @@ def read_json(path: Path, error: type[AuditLitError]) -> Any:
     """Return what a JSON file holds; raise ``error`` if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as err:
         raise error(f"{path} could not be read ({err}); expected a JSON document in UTF-8.") from err
 
 

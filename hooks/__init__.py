@@ -7,6 +7,8 @@ from audit_lit.hooks.inject import AddNormMatched, Project, Replace, WriteOp, in
 from audit_lit.hooks.interventions import Ablate, Intervention, LowRank, Steer
 from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw, resid_post, resolve_layers
 
+Part, writing_to = Intervention, output_hook  # their former names
+
 __all__ = [
     "Ablate",
     "ActivationEdit",
@@ -16,6 +18,7 @@ __all__ = [
     "Intervention",
     "LowRank",
     "Origin",
+    "Part",
     "Project",
     "Replace",
     "Steer",
@@ -27,4 +30,5 @@ __all__ = [
     "require_raw",
     "resid_post",
     "resolve_layers",
+    "writing_to",
 ]

@@ -105,3 +105,11 @@ def test_an_edit_is_saved_as_it_was(folder: Path) -> None:
     assert before == after
     before, after = (load_file(folder / name / "edit.safetensors") for name in ("edit", "again"))
     assert set(before) == set(after) and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_public_names_of_the_first_version_stay() -> None:
+    import audit_lit
+    from audit_lit import hooks
+
+    assert audit_lit.Protocol is audit_lit.DecoderConfig
+    assert hooks.Part is hooks.Intervention and hooks.writing_to is hooks.output_hook

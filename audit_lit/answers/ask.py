@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from audit_lit.answers.answer import Answer
 from audit_lit.answers.controls import ACTIVATIONS, controls_of, score_under_controls
@@ -29,11 +29,12 @@ def ask(
     ]
 
 
-def check_questions(questions: Sequence[str]) -> list[str]:
+def check_questions(questions: Iterable[str]) -> list[str]:
     """Return the questions as a list; raise ``QuestionError`` if there is none, or one is empty."""
-    if not questions or not all(question.strip() for question in questions):
+    listed = list(questions)
+    if not listed or not all(question.strip() for question in listed):
         raise QuestionError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
-    return list(questions)
+    return listed
 
 
 def _to_answer(

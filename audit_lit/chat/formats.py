@@ -76,7 +76,7 @@ def digest(dialogs: Iterable[NamedDialog]) -> tuple[int, str]:
 def _parsed(line: str, number: int, where: str) -> NamedDialog:
     try:
         content: Any = json.loads(line)
-    except json.JSONDecodeError as err:
+    except (json.JSONDecodeError, RecursionError) as err:
         raise DialogError(f"{where} is not JSON ({err}); expected one dialog per line.") from err
     if not isinstance(content, dict):
         return _checked(str(number), content, where)

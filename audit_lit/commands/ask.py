@@ -79,7 +79,7 @@ def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistan
         raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
     try:
         content: Any = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as err:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as err:
         raise click.UsageError(f"--dialog {file.name!r} is not JSON ({err}); {EXPECTED_DIALOG}.") from err
     loaded = content.get("messages") if isinstance(content, dict) else content
     if not isinstance(loaded, list):

@@ -82,6 +82,8 @@ def lowrank(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
     so that a residual of median norm is moved by ``strength`` at most.
     """
     rank, d_model, device = fit.settings.rank, objective.target.d_model, objective.target.device
+    if rank > d_model:
+        raise EditError(f"rank={rank} is more than the target's d_model; expected at most {d_model}.")
     generator = torch.Generator().manual_seed(fit.settings.seed)
     learnt: dict[int, list[Tensor]] = {}
     for layer in fit.layers:

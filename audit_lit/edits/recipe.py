@@ -99,6 +99,8 @@ def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) 
 
 def _with_goal(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with the goal under the name ``goal``, which files may call ``want``."""
+    if "goal" in values and "want" in values:
+        raise RecipeError("the recipe has both 'goal' and 'want', two names of one setting. Remove one of them.")
     return {"goal" if key == "want" else key: value for key, value in values.items()}
 
 

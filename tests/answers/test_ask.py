@@ -92,3 +92,7 @@ def test_identical_activations_have_no_lift_over_shuffled(session: Session, dial
 def test_empty_questions_are_refused(questions: list[str]) -> None:
     with pytest.raises(QuestionError, match="question is empty"):
         check_questions(questions)
+
+
+def test_questions_may_come_from_a_generator() -> None:
+    assert check_questions(question for question in ("Who?", "Why?")) == ["Who?", "Why?"]

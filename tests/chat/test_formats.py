@@ -22,6 +22,7 @@ def test_dialog_lines_may_be_lists_or_documents(tmp_path: Path) -> None:
         ("", "no dialog to audit"),
         ("[]\n", "line 1: the dialog is empty"),
         ('[{"role": "user", "content": "Hi."}]\n{"messages"', "line 2 is not JSON"),
+        ("[" * 100_000, "line 1 is not JSON"),
         ('{"text": 1}\n', "line 1 has no 'messages'"),
         ('[{"role": "robot", "content": "Hi."}]\n', "line 1: message 0 has role 'robot'"),
         ('[{"role": "user", "content": "Hi.", "secret": 1}]\n', "unknown keys"),

@@ -60,6 +60,11 @@ def test_same_seed_same_edit_and_the_random_state_is_left_alone(auditor: Auditor
     assert method == "gradient" or not same_edit(edits[0], edits[2])
 
 
+def test_a_rank_above_the_width_is_refused(auditor: Auditor) -> None:
+    with pytest.raises(EditError, match=f"rank={D_MODEL + 1} .* at most {D_MODEL}"):
+        tiny_edit(auditor, "lowrank", rank=D_MODEL + 1)
+
+
 @pytest.mark.parametrize(("layers", "lr"), [([1], 0.15), ([0, 2], 100.0)])
 def test_changes_stay_within_the_strength_that_layers_share(auditor: Auditor, layers: list[int], lr: float) -> None:
     bound = 0.3 / len(layers) ** 0.5

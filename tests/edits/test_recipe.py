@@ -65,6 +65,7 @@ def test_files_and_overrides_may_call_the_goal_want(tmp_path: Path) -> None:
         ("name: own\nabout: x\ngoal: a\nstrength: .nan\n", "strength: .*finite"),
         ("name: own\ngoal: a\n", "about: Field required"),
         ("name: own\nabout: x\ngoal: 3\n", "goal"),
+        ("name: own\nabout: x\ngoal: a\nwant: b\n", "both 'goal' and 'want'"),
         ("- a\n", "holds no settings"),
         ("a: [1\n", "could not be read"),
     ],
@@ -121,9 +122,10 @@ def test_goals_of_no_layout_are_refused(tmp_path: Path, content: str) -> None:
 
 def test_goals_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "goal.json"
-    path.write_text("[[")
-    with pytest.raises(RecipeError, match=r"goal\.json could not be read .*; expected a JSON document"):
-        load_goal(path)
+    for content in ("[[", "[" * 100_000):
+        path.write_text(content)
+        with pytest.raises(RecipeError, match=r"goal\.json could not be read .*; expected a JSON document"):
+            load_goal(path)
     with pytest.raises(RecipeError, match="could not be read"):
         load_goal(tmp_path)
 
