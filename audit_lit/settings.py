@@ -6,9 +6,10 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+if TYPE_CHECKING:  # help does not wait for it
+    from pydantic import BaseModel
 
 
 def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def explain(err: Exception, *models: type[BaseModel]) -> str:
     """Return what is wrong with settings in words, with the nearest known key for an unknown one."""
+    from pydantic import ValidationError
+
     if not isinstance(err, ValidationError):
         return str(err)
     known = [name for model in models for name in model.model_fields]

@@ -7,7 +7,8 @@ from audit_lit.hooks.inject import AddNormMatched, Project, Replace, WriteOp, in
 from audit_lit.hooks.interventions import Ablate, Intervention, LowRank, Steer
 from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw, resid_post, resolve_layers
 
-Part, writing_to = Intervention, output_hook  # their former names
+Part = Intervention  # the former name
+writing_to = output_hook  # the former name
 
 __all__ = [
     "Ablate",
@@ -18,7 +19,6 @@ __all__ = [
     "Intervention",
     "LowRank",
     "Origin",
-    "Part",
     "Project",
     "Replace",
     "Steer",
@@ -30,5 +30,4 @@ __all__ = [
     "require_raw",
     "resid_post",
     "resolve_layers",
-    "writing_to",
 ]

@@ -101,7 +101,7 @@ def unwritable(folder: Path, err: Exception) -> EditError:
 
 def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
     """Read ``edit.json``: the origin, and the interventions without their tensors; none for an edit of the weights."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter
 
     try:
         content = json.loads((folder / DATA).read_text(encoding="utf-8"))
@@ -111,7 +111,7 @@ def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
             )
         origin = TypeAdapter(Origin).validate_json(json.dumps(vars(Origin.from_dict(content["origin"]))), strict=True)
         return origin, list(content["parts"])
-    except (OSError, KeyError, TypeError, AttributeError, ValidationError, UnicodeError, json.JSONDecodeError) as err:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as err:
         raise _incomplete(folder, err) from err
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from audit_lit.chat.dialog import Dialog, check_dialog
 from audit_lit.errors import DialogError
+from audit_lit.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,7 @@ def digest(dialogs: Iterable[NamedDialog]) -> tuple[int, str]:
 
 
 def _parsed(line: str, number: int, where: str) -> NamedDialog:
-    try:
-        content: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as err:
-        raise DialogError(f"{where} is not JSON ({err}); expected one dialog per line.") from err
+    content = parse_json(line, where, "one dialog per line", DialogError)
     if not isinstance(content, dict):
         return _checked(str(number), content, where)
     if "messages" not in content:

@@ -8,14 +8,12 @@ from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
 
 from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import check_dialog, is_hidden
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
+from audit_lit.files import parse_json
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.answers.claims import Claim
@@ -24,7 +22,7 @@ DEMO = (
     {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
-EXPECTED_DIALOG = 'expected [{"role": ..., "content": ...}]'
+EXPECTED_DIALOG = '[{"role": ..., "content": ...}]'
 
 
 @click.command()
@@ -77,18 +75,19 @@ def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistan
         return messages or [dict(message) for message in DEMO]
     if messages:
         raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
-    try:
-        content: Any = json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise click.UsageError(f"--dialog {file.name!r} is not JSON ({err}); {EXPECTED_DIALOG}.") from err
+    where = f"--dialog {file.name!r}"
+    content = parse_json(common.read_text(file, where, EXPECTED_DIALOG), where, EXPECTED_DIALOG, click.UsageError)
     loaded = content.get("messages") if isinstance(content, dict) else content
     if not isinstance(loaded, list):
-        raise click.UsageError(f"--dialog {file.name!r} holds no list of messages; {EXPECTED_DIALOG}.")
+        raise click.UsageError(f"{where} holds no list of messages; expected {EXPECTED_DIALOG}.")
     return loaded
 
 
 def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
     """Print a dialog, and say what the decoder does not see."""
+    from rich.console import Console
+    from rich.panel import Panel
+
     lines = []
     for message in dialog:
         mark = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
@@ -97,6 +96,9 @@ def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_answer(answer: Answer) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=f"[bold]{common.printable(answer.question)}[/]", title_justify="left", min_width=72)
     table.add_column("answer given", no_wrap=True)
     table.add_column("nats/token", justify="right")
@@ -122,6 +124,9 @@ def _print_answer(answer: Answer) -> None:
 
 
 def _print_claims(claims: Sequence[Claim]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("claim", "true*", "share**", "evidence, nats", "shuffled", "no_activation")
     table.caption = "*probability from even odds   **if exactly one of these claims is true"
     for claim in claims:

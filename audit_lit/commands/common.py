@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.markup import escape
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.decoder.decoder import Decoder
@@ -90,6 +89,14 @@ def parse_reveal(text: str) -> str | list[int]:
     return [int(part) for part in parts] if all(re.fullmatch(r"-?[0-9]+", part) for part in parts) else text
 
 
+def read_text(file: IO[str], where: str, expected: str) -> str:
+    """Return the text of a file that an option opened."""
+    try:
+        return file.read()
+    except UnicodeDecodeError as err:
+        raise click.UsageError(f"{where} is not UTF-8 text ({err}); expected {expected}.") from err
+
+
 def note(text: str) -> None:
     """Tell a person on stderr what is going on."""
     click.secho(text, err=True, dim=True)
@@ -97,4 +104,6 @@ def note(text: str) -> None:
 
 def printable(text: str) -> str:
     """Return text without terminal control sequences, and with its markup made inert."""
+    from rich.markup import escape
+
     return escape("".join(char for char in text if char.isprintable() or char == "\n"))

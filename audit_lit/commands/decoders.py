@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import click
-from rich.console import Console
 
 from audit_lit.commands import common
 
@@ -14,6 +13,8 @@ from audit_lit.commands import common
 @common.json_option
 def decoders(as_json: bool) -> None:
     """List the decoders that are shipped, and the published ones whose format is known."""
+    from rich.console import Console
+
     from audit_lit.decoder.config import DecoderConfig
     from audit_lit.decoder.files import SHIPPED
     from audit_lit.decoder.formats import PUBLISHED

@@ -9,15 +9,15 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING
 
 import click
-from packaging.requirements import Requirement
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import USAGE
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 NEEDED = ("torch", "transformer-lens", "transformers", "peft", "huggingface-hub")
 """The packages whose versions matter most, of those that audit-lit requires."""
@@ -39,6 +39,10 @@ class Check:
 @common.json_option
 def doctor(as_json: bool) -> None:
     """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is missing."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
     checks = examine()
     if as_json:
         Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
@@ -65,6 +69,8 @@ def _check(what: str, found: str, ok: bool, step: str) -> Check:
 
 def _packages() -> list[Check]:
     """Check the packages that audit-lit's own metadata asks for, without any extra."""
+    from packaging.requirements import Requirement
+
     try:
         requirements = [Requirement(line) for line in requires("audit-lit") or ()]
     except PackageNotFoundError:

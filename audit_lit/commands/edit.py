@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
 
 from audit_lit.commands import common
-from audit_lit.edits.recipe import EditRecipe, line_dialogs, load_edit_recipe, load_goal
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # they import torch or pydantic
+    from audit_lit.edits.recipe import EditRecipe
     from audit_lit.hooks import Origin
 
 LINES = click.File(encoding="utf-8")
@@ -47,6 +45,8 @@ def make(recipe: str | None, goal: str | None, goal_file: Path | None, lines: IO
 
     A setting is one of the recipe's, such as strength, prompt or contrast.
     """
+    from audit_lit.edits.recipe import line_dialogs
+
     edit_recipe = _recipe(recipe, goal, goal_file, common.parse_settings(options["settings"]))
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
@@ -65,6 +65,8 @@ def make(recipe: str | None, goal: str | None, goal_file: Path | None, lines: IO
 
 
 def _recipe(name: str | None, goal: str | None, goal_file: Path | None, overrides: dict[str, Any]) -> EditRecipe:
+    from audit_lit.edits.recipe import EditRecipe, load_edit_recipe, load_goal
+
     if sum(source is not None for source in (name, goal, goal_file)) != 1:
         raise click.UsageError("expected one of RECIPE, --goal and --goal-file; see audit-lit recipes list.")
     if name:
@@ -77,11 +79,8 @@ def _read_lines(file: IO[str] | None) -> tuple[str, ...]:
     """Return the lines of a file that are not blank; none without a file."""
     if file is None:
         return ()
-    try:
-        lines = tuple(line.strip() for line in file if line.strip())
-    except UnicodeDecodeError as err:
-        problem = f"is not UTF-8 text ({err}); expected one user message per line."
-        raise click.UsageError(f"--lines {file.name!r} {problem}") from err
+    text = common.read_text(file, f"--lines {file.name!r}", "one user message per line")
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not lines:
         raise click.UsageError(f"--lines {file.name!r} is empty; expected one user message per line.")
     return lines
@@ -100,6 +99,8 @@ def show(name: str, revision: str | None, as_json: bool) -> None:
 
 def _show(origin: Origin, as_json: bool) -> None:
     """Print what an edit is, and what was measured of it."""
+    from rich.console import Console
+
     if as_json:
         click.echo(json.dumps(origin.to_dict(), indent=2))
         return
@@ -133,6 +134,7 @@ def _show(origin: Origin, as_json: bool) -> None:
 def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as_json: bool, **options: Any) -> None:
     """Let the model speak with and without the edit NAME, side by side."""
     from audit_lit import load_target
+    from audit_lit.edits.recipe import line_dialogs
     from audit_lit.edits.weights import edited_target, load_edit, load_origin, require_prompt
     from audit_lit.models.generation import Sampling, generate_replies
     from audit_lit.models.loading import quiet_libraries
@@ -158,6 +160,9 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
 
 
 def _print_side_by_side(rows: list[dict[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("user", "unedited", "edited", show_lines=True)
     for row in rows:
         table.add_row(*map(common.printable, row.values()))
@@ -178,6 +183,7 @@ def check(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options:
     user_lines = _read_lines(lines)
 
     from audit_lit import Auditor
+    from audit_lit.edits.recipe import line_dialogs
     from audit_lit.edits.weights import load_edit, load_origin
 
     origin = load_origin(name, options["revision"])
@@ -196,6 +202,9 @@ edit.add_command(click.Command("evaluate", callback=check.callback, params=check
 
 def _print_check(check: Mapping[str, Any]) -> None:
     """Print the document of a ``Check``: what an edit does, beside its controls."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
     table = Table("replies", Column("wanted, nats/token", justify="right"), Column("perplexity", justify="right"))
     for name, effect in check["effects"].items():
         bold = "[bold]" if name == "edit" else ""

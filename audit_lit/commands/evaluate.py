@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from audit_lit.commands import common
 
@@ -80,6 +78,9 @@ def _measure_edits(
 
 
 def _print_document(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     from audit_lit.evaluation.figures import figures
 
     table = Table("figure and its controls", "decoder", "95% interval", "lift")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import FINDINGS, INCOMPLETE
@@ -39,6 +38,8 @@ def conclude(report: AuditReport, form: str | None) -> None:
 
 def _print_report(report: AuditReport) -> None:
     """Print an audit's verdict, and what each question found."""
+    from rich.console import Console
+
     console = Console(soft_wrap=True, highlight=False)
     colour = "red" if report.flagged or not report.complete else "green"
     console.print(f"[bold {colour}]{common.printable(report.verdict)}[/]\n")

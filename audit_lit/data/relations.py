@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 from pathlib import Path
 
 from audit_lit.data.rows import Row
 from audit_lit.errors import DataError
+from audit_lit.files import read_json
 
 KIND = "relation"
 SUBJECT = "Tell me about {}"
@@ -47,11 +47,11 @@ def _line(row: Row) -> str:
 
 
 def _rows(path: Path) -> list[Row]:
+    content = read_json(path, DataError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         questions = [QUESTION.format(template.format("X")) for template in content["prompt_templates"]]
         pairs = [(str(sample["subject"]), str(sample["object"])) for sample in content["samples"] if questions]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as err:
         raise DataError(
             f"{path} is malformed ({err!r}); expected prompt_templates and samples of subject and object."
         ) from err

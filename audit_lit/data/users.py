@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import zlib
 from itertools import accumulate, cycle, takewhile
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from audit_lit.data.rows import Messages, Row, held_out
 from audit_lit.errors import DataError
+from audit_lit.files import parse_json
 
 KIND = "user"
 SPLITS = ("train", "dev")
@@ -69,11 +69,12 @@ def _text(path: Path) -> str:
 
 
 def _rows(line: str, where: str) -> list[Row]:
+    expected = "JSON with attribute, label and text"
+    record = parse_json(line, where, expected, DataError)
     try:
-        record = json.loads(line)
         label, messages = f"{KIND}-{record['attribute']}-{record['label']}", _messages(record["text"])
-    except (json.JSONDecodeError, KeyError, TypeError) as err:
-        raise DataError(f"{where} is malformed ({err!r}); expected JSON with attribute, label and text.") from err
+    except (KeyError, TypeError) as err:
+        raise DataError(f"{where} is malformed ({err!r}); expected {expected}.") from err
     lengths = accumulate(len(message["content"]) for message in messages)
     ends = [end for end, length in enumerate(lengths, start=1) if end % 2 and (end == 1 or length <= MAX_CHARS)]
     return [Row(label, messages[: ends[-1]])] if ends else []

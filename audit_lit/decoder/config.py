@@ -141,7 +141,8 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         try:
             super().__init__(**fields)
         except ValueError as err:
-            raise DecoderConfigError(explain(err, DecoderConfig)) from err
+            problems = explain(err, DecoderConfig)
+            raise DecoderConfigError(f"malformed configuration of a decoder ({problems}). Correct it.") from err
 
     @model_validator(mode="after")
     def _reads_layers_that_exist(self) -> DecoderConfig:
@@ -235,9 +236,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         try:
             return cls(**content)
         except DecoderConfigError as err:
-            raise DecoderConfigError(
-                f"{path} is malformed ({err}). Correct it, or fetch the decoder's folder again."
-            ) from err
+            raise DecoderConfigError(f"{path}: {err} Or fetch the decoder's folder again.") from err
 
 
 FILE_ORDER = (

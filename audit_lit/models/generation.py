@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -32,10 +33,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise ``SettingsError`` if a value is out of its range."""
-        if self.max_new_tokens < 1 or self.samples < 0 or self.seed < 0:
+        counts = (self.max_new_tokens, self.samples, self.seed)
+        if not all(isinstance(count, Integral) for count in counts) or min(counts) < 0 or self.max_new_tokens < 1:
             raise SettingsError(
                 f"got max_new_tokens={self.max_new_tokens}, samples={self.samples}, seed={self.seed}; expected at "
-                "least 1, 0 and 0."
+                "least 1, 0 and 0, each a whole number."
             )
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise SettingsError(f"got temperature={self.temperature}; expected a finite number, 0 or above.")

@@ -156,14 +156,25 @@ def publish(
     decoder.reference = reference_activations(recipe, target, decoder.config, rows)
     decoder.config = decoder.config.changed(n_reference=len(decoder.reference))
     decoder.save(folder)
-    digest = hashlib.sha256(f"{SCHEMA} {dev_rows!r}".encode())
-    for path in sorted(folder.rglob("*.safetensors")):
-        digest.update(path.read_bytes())
-    measured = out / "measured" / digest.hexdigest()[:12]  # so that no figures of other weights or data are kept
+    measured = out / "measured" / weights_and_data_digest(folder, dev_rows)
     results = measure(decoder, target, dev_rows, rows, measured)
     decoder.config = calibrated(decoder.config, results)
     decoder.config.save(folder)
     write_card(folder, decoder, recipe, results, out / LOG)
+
+
+def weights_and_data_digest(folder: Path, dev_rows: Sequence[Row]) -> str:
+    """Return a hash of a decoder's tensors and of the dev rows, so that no figures of others are taken for theirs.
+
+    The bytes of a file will not do: the order of its metadata varies.
+    """
+    from safetensors.torch import load_file
+
+    digest = hashlib.sha256(f"{SCHEMA} {list(dev_rows)!r}".encode())
+    for path in sorted(folder.rglob("*.safetensors")):
+        for name, tensor in sorted(load_file(path).items()):
+            digest.update(name.encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def calibrated(config: DecoderConfig, results: dict[str, Any]) -> DecoderConfig:

@@ -40,14 +40,15 @@ def test_long_and_odd_dialogs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b'{"attribute": "age"}', b"[1]", b"\xff", b'{"attribute": 1, "label": 2, "text": 3}']
+    "content",
+    [b"{", b"[" * 100_000, b'{"attribute": "age"}', b"[1]", b"\xff", b'{"attribute": 1, "label": 2, "text": 3}'],
 )
 def test_malformed_users_name_their_line(tmp_path: Path, content: bytes) -> None:
     from audit_lit.data.users import load_users
     from audit_lit.errors import DataError
 
     (tmp_path / "users.jsonl").write_bytes(content)
-    with pytest.raises(DataError, match=r"users.jsonl(, line 1)? (is malformed|could not be read)"):
+    with pytest.raises(DataError, match=r"users.jsonl(, line 1)? (is malformed|is not JSON|could not be read)"):
         load_users(tmp_path, "train")
     (tmp_path / "users.jsonl").rename(tmp_path / "users.jsonl.gz")
     with pytest.raises(DataError, match="could not be read"):

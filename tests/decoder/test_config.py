@@ -69,7 +69,7 @@ def test_a_wrong_field_is_refused_in_words(tmp_path: Path, changes: dict[str, An
     with pytest.raises(DecoderConfigError, match=words):
         DecoderConfig(**{**dict(AO), **changes})
     write_file(tmp_path, {**AO.to_dict(), **changes})
-    with pytest.raises(DecoderConfigError, match=rf"protocol\.json is malformed \(.*{words}"):
+    with pytest.raises(DecoderConfigError, match=rf"protocol\.json: malformed .* \(.*{words}"):
         DecoderConfig.load(tmp_path)
 
 
@@ -83,10 +83,12 @@ REQUIRED = ["name", "target", "d_model", "n_layers", "read_layers", "prompt", "s
 @pytest.mark.parametrize("field", [*REQUIRED, "write_layer"])
 def test_a_missing_field_is_refused_by_name(tmp_path: Path, field: str) -> None:
     fields = {name: value for name, value in AO.to_dict().items() if name != field}
-    with pytest.raises(DecoderConfigError, match=f"^{field}: Field required$"):
+    with pytest.raises(DecoderConfigError, match=rf"\({field}: Field required\)\. Correct it\.$"):
         DecoderConfig(**fields)
     write_file(tmp_path, fields)
-    with pytest.raises(DecoderConfigError, match=rf"protocol\.json is malformed \({field}: Field required\)"):
+    with pytest.raises(
+        DecoderConfigError, match=rf"protocol\.json: malformed .* \({field}: Field required\)\. Correct it"
+    ):
         DecoderConfig.load(tmp_path)
 
 

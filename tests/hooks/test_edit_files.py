@@ -109,6 +109,7 @@ def test_a_file_that_is_missing_cut_short_or_no_text_is_refused(folder: Path, na
     [
         pytest.param(lambda folder: (folder / DATA).write_text("[1, 2]"), id="a list"),
         pytest.param(lambda folder: (folder / DATA).write_text("null"), id="nothing"),
+        pytest.param(lambda folder: (folder / DATA).write_text("[" * 100_000), id="a deep list"),
         pytest.param(rewrite(lambda content: content["parts"][0].update(kind="pickle")), id="unknown kind"),
         pytest.param(rewrite(lambda content: content["parts"][0].pop("kind")), id="no kind"),
         pytest.param(rewrite(lambda content: content["parts"][2].pop("positions")), id="no positions"),

@@ -186,6 +186,8 @@ def test_hooked_transformer_writes_what_the_bridge_writes(tokenizer: Any, direct
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"samples": 1.5}, "samples=1.5, seed=0; .* each a whole number"),
+        ({"seed": None}, "seed=None; .* each a whole number"),
         ({"max_new_tokens": 0}, "got max_new_tokens=0, samples=0, seed=0; expected at least 1, 0 and 0"),
         ({"samples": -1}, "samples=-1"),
         ({"seed": -1}, "seed=-1"),

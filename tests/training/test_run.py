@@ -121,3 +121,20 @@ def test_a_target_without_its_base_cannot_be_trained_on(folders: tuple[Path, Pat
     target = replace(load_target(str(folders[0])), base=None)
     with pytest.raises(TrainingError, match="load it with load_target"):
         new_text_baseline(small_recipe(folders).for_text_baseline(), target, "")
+
+
+def test_figures_belong_to_weights_and_data_not_to_bytes_of_a_file(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from audit_lit.data.rows import Row
+    from audit_lit.training.run import weights_and_data_digest
+
+    row = Row("label", ({"role": "user", "content": "Hi."},), ())
+    tensors = {"a": torch.tensor(1.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}
+    digests = []
+    for name, written, note in [("x", tensors, "1"), ("y", tensors, "2"), ("z", tensors | {"a": torch.zeros(())}, "1")]:
+        (tmp_path / name).mkdir()
+        save_file(written, tmp_path / name / "adapter.safetensors", metadata={"note": note})
+        digests.append(weights_and_data_digest(tmp_path / name, [row]))
+    assert digests[0] == digests[1] != digests[2]
+    assert weights_and_data_digest(tmp_path / "x", [row, row]) != digests[0]
