@@ -31,6 +31,14 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types and shapes are checked by annotation in the tests only; users see what the code says itself."""
+    import jaxtyping
+
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return byte_tokenizer()

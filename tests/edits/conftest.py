@@ -22,11 +22,3 @@ def _short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (check, drift):
         monkeypatch.setattr(module, "generate_replies", short)
-
-
-@pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Types and shapes are checked by annotation in the tests only; users see what the code says itself."""
-    import jaxtyping
-
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -8,14 +8,6 @@ import pytest
 
 
 @pytest.fixture
-def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Types and shapes are checked by annotation in the tests only; users see what the code says itself."""
-    import jaxtyping
-
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A saved edit with an intervention of every kind."""
     from helpers.saved_edits import edit_of_every_kind

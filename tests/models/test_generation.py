@@ -183,6 +183,7 @@ def test_hooked_transformer_writes_what_the_bridge_writes(tokenizer: Any, direct
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
