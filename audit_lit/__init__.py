@@ -17,6 +17,7 @@ from audit_lit.errors import (
     EditError,
     HubError,
     Incomplete,
+    OutputError,
     QuestionError,
     RecipeError,
     ScanError,
@@ -76,7 +77,16 @@ __all__ = ["Activations", "Answer", "Auditor", "Claim", "Decoder", "DecoderConfi
 __all__ += ["ActivationEdit", "AuditReport", "Check", "Finding", "Verification", "WeightEdit"]
 __all__ += ["__version__", "capture", "inject", "load_edit", "load_target"]
 __all__ += ["ActivationError", "AuditLitError", "DataError", "DecoderConfigError", "DecoderMismatch", "DialogError"]
-__all__ += ["EditError", "HubError", "Incomplete", "QuestionError", "RecipeError", "ScanError", "SettingsError"]
+__all__ += [
+    "EditError",
+    "HubError",
+    "Incomplete",
+    "OutputError",
+    "QuestionError",
+    "RecipeError",
+    "ScanError",
+    "SettingsError",
+]
 __all__ += ["TargetError", "TrainingError"]
 
 

@@ -52,6 +52,10 @@ class DataError(AuditLitError, ValueError):
     """A data folder is malformed, or holds too little data."""
 
 
+class OutputError(AuditLitError, OSError):
+    """A result cannot be written where it should be, for example because the folder holds something else."""
+
+
 class TrainingError(AuditLitError, ValueError):
     """A training run cannot start or be resumed."""
 

@@ -1,4 +1,4 @@
-"""Read JSON and YAML files with errors in words, and write files as a whole or not at all."""
+"""Read JSON and YAML files with errors in words."""
 
 from __future__ import annotations
 
@@ -39,10 +39,3 @@ def read_yaml(path: Path, error: type[AuditLitError]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise error(f"recipe {str(path)!r} holds no settings; expected 'key: value' lines.")
     return content
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a file by one rename, so that a killed process leaves the old content or the new, and never half of it."""
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(content, encoding="utf-8")
-    unfinished.replace(path)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from audit_lit.errors import EditError
 from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
+from audit_lit.outputs import replacing, require_writable, write_whole
 
 TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
@@ -72,26 +73,37 @@ def save(interventions: Sequence[Intervention], origin: Origin, folder: Path) ->
     }
     try:
         prepare_folder(folder, without=ADAPTER)
-        save_file(tensors, folder / TENSORS, metadata={"format": FORMAT})
         write_data(folder, origin, interventions)
-        (folder / CARD).write_text(_card(origin), encoding="utf-8")
+        with replacing(folder / TENSORS) as path:
+            save_file(tensors, path, metadata={"format": FORMAT})
+        write_whole(folder / CARD, _card(origin))
     except (OSError, SafetensorError) as err:
         raise unwritable(folder, err) from err
     return folder
 
 
 def prepare_folder(folder: Path, without: Sequence[str]) -> None:
-    """Make a folder, and delete the files that an edit of the other kind may have left in it."""
+    """Make a folder, and delete the files that an edit of the other kind may have left in it.
+
+    Raises:
+        EditError: If the folder holds something other than an edit.
+    """
+    require_edit_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in without:
         (folder / name).unlink(missing_ok=True)
+
+
+def require_edit_folder(folder: Path) -> None:
+    """Raise ``EditError`` if an edit cannot be written to a folder, because it holds something else."""
+    require_writable(folder, (DATA,), EditError)
 
 
 def write_data(folder: Path, origin: Origin, interventions: Sequence[Intervention] = ()) -> None:
     """Write ``edit.json``: the origin of an edit, and its interventions without their tensors."""
     parts = [_without_tensors(intervention) for intervention in interventions]
     content = {"format": FORMAT, "origin": origin.to_dict(), "parts": parts}
-    (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(folder / DATA, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def unwritable(folder: Path, err: Exception) -> EditError:

@@ -51,7 +51,9 @@ def make(recipe: str | None, goal: str | None, goal_file: Path | None, lines: IO
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
     from audit_lit import Auditor
+    from audit_lit.hooks.edit_files import require_edit_folder
 
+    require_edit_folder(options["out"])  # before the models are loaded
     auditor = Auditor(*common.load_models(**options, revision=options["decoder_revision"]))
     common.note("making the edit ...")
     wording: dict[str, Any] = {"prompt": edit_recipe.prompt, "contrast": edit_recipe.contrast}
@@ -143,7 +145,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     common.note("loading the target and letting it speak ...")
     sampling = Sampling(options["max_new_tokens"], options["temperature"], seed=options["seed"])
     origin = load_origin(name, options["revision"])
-    target = load_target(options["target"] or origin.target, device=options["device"])
+    target = load_target(_target_of(origin, options["target"]), device=options["device"])
     edit = load_edit(name, target, options["revision"]).scaled(scale)
     hidden = [{"role": "system", "content": system}] if system else []
     dialogs = [[*hidden, *dialog] for dialog in (line_dialogs(user) if user else line_dialogs(held_out=True)[:3])]
@@ -157,6 +159,18 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
         for dialog, before, after in zip(dialogs, unedited, edited, strict=True)
     ]
     click.echo(json.dumps(rows, indent=2)) if as_json else _print_side_by_side(rows)
+
+
+def _target_of(origin: Origin, named: str | None) -> str:
+    """Return the target to load: the one that was named, or the edit's own where nothing needs to be fetched for it."""
+    from audit_lit.models.smollm2 import ALIAS
+
+    if named or origin.target == ALIAS or Path(origin.target).is_dir():
+        return named or origin.target
+    raise click.UsageError(
+        f"the edit was made for {origin.target!r}, which is not here; nothing is fetched that you have not named. Give "
+        "--target: a folder, or this Hub id if you trust it."
+    )
 
 
 def _print_side_by_side(rows: list[dict[str, str]]) -> None:
@@ -187,7 +201,7 @@ def check(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options:
     from audit_lit.edits.weights import load_edit, load_origin
 
     origin = load_origin(name, options["revision"])
-    names = {"target": options["target"] or origin.target, "revision": options["decoder_revision"]}
+    names = {"target": _target_of(origin, options["target"]), "revision": options["decoder_revision"]}
     auditor = Auditor(*common.load_models(**options | names))
     edit = load_edit(name, auditor.target, options["revision"])
     common.note("letting the edited model and its controls speak ...")

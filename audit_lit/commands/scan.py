@@ -40,14 +40,16 @@ def scan(
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
         digest(iter(DialogFile(dialogs)))  # before the models are loaded
+    request = repr((target, recipe, dialogs, system, settings, sorted(options.items())))
+    out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
 
     from audit_lit import Auditor, load_target
+    from audit_lit.scan.folder import RunFolder
 
+    RunFolder(out).require_usable()
     device = _device_here(options["device"])
     auditor = Auditor(*common.load_models(target, **options | {"device": device}))
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
-    request = repr((target, recipe, dialogs, system, settings, sorted(options.items())))
-    out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"]}
     report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)

@@ -15,6 +15,7 @@ from audit_lit.chat.dialog import RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.errors import DecoderConfigError, DecoderMismatch
 from audit_lit.files import read_json
+from audit_lit.outputs import write_whole
 from audit_lit.settings import explain
 
 CONFIG_FILE = "protocol.json"
@@ -218,7 +219,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
     def save(self, folder: Path) -> None:
         """Write ``protocol.json`` into ``folder``."""
         content = {"format": FORMAT, **self.to_dict()}
-        (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(folder / CONFIG_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> DecoderConfig:

@@ -13,12 +13,13 @@ from torch import nn
 from audit_lit import hub
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.decoder.formats import PUBLISHED
-from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, TargetError
+from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TargetError
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.models.activations import Activations
 from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
+from audit_lit.outputs import replacing, require_writable
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -195,13 +196,17 @@ def save(folder: Path, model: PeftModel, config: DecoderConfig, write: nn.Module
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
+    require_writable(folder, (CONFIG_FILE,), OutputError)
     folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder)  # first, since it tells whose folder this is
     settings: Any = copy.copy(model.peft_config["default"])
     settings.base_model_name_or_path = config.base  # not the folder that it was loaded from
+    (folder / "adapter_config.json").unlink(missing_ok=True)  # PEFT would follow a link
     settings.save_pretrained(str(folder))
     state = get_peft_model_state_dict(model)
     tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
-    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    with replacing(folder / ADAPTER) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
     if write is not None and (parameters := write.state_dict()):
-        save_file({name: value.cpu().contiguous() for name, value in parameters.items()}, folder / PROJECTION)
-    config.save(folder)
+        with replacing(folder / PROJECTION) as path:
+            save_file({name: value.cpu().contiguous() for name, value in parameters.items()}, path)

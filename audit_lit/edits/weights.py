@@ -69,9 +69,9 @@ class WeightEdit:
         """
         folder = Path(path)
         try:
-            edit_files.prepare_folder(folder, without=(edit_files.TENSORS, edit_files.CARD))
-            self.adapter.save_pretrained(folder)
+            edit_files.prepare_folder(folder, without=(edit_files.TENSORS, edit_files.CARD, *edit_files.ADAPTER))
             edit_files.write_data(folder, self.origin)
+            self.adapter.save_pretrained(folder)
         except (OSError, SafetensorError) as err:
             raise edit_files.unwritable(folder, err) from err
         return folder

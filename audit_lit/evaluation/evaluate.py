@@ -25,8 +25,8 @@ from audit_lit.evaluation.suites.inversion import inversion
 from audit_lit.evaluation.suites.null import null
 from audit_lit.evaluation.suites.relations import relations
 from audit_lit.evaluation.suites.user_model import user_model
-from audit_lit.files import write_whole
 from audit_lit.models.target import Target
+from audit_lit.outputs import write_whole
 
 SCHEMA = 2
 """Version of the document, and of the meaning of its figures."""

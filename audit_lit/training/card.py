@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audit_lit.decoder.decoder import Decoder
+from audit_lit.outputs import write_whole
 from audit_lit.training.recipe import TrainingRecipe
 
 
@@ -41,5 +42,5 @@ def write_card(folder: Path, decoder: Decoder, recipe: TrainingRecipe, results: 
         beside=_beside,
         controls=_controls,
     )
-    (folder / "README.md").write_text(str(card), encoding="utf-8")
-    (folder / "evaluation.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(folder / "README.md", str(card))
+    write_whole(folder / "evaluation.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")

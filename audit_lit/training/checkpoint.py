@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from audit_lit.errors import TrainingError
-from audit_lit.files import read_json, write_whole
+from audit_lit.files import read_json
+from audit_lit.outputs import replacing, write_whole
 from audit_lit.training.recipe import TrainingRecipe
 
 CLAIM = "run.json"
@@ -76,9 +77,8 @@ def save_checkpoint(
     tensors |= {f"average/{name}": value for name, value in average.items()}
     for name, parameter in parameters.items():
         tensors |= {f"{key}/{name}": value.detach() for key, value in optimizer.state[parameter].items()}
-    partial = folder / f"{FILE}.partial"
-    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, partial, metadata=metadata)
-    partial.replace(folder / FILE)
+    with replacing(folder / FILE) as path:
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path, metadata=metadata)
 
 
 def load_checkpoint(

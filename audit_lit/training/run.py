@@ -25,7 +25,9 @@ from audit_lit.models.activations import Activations
 from audit_lit.models.loading import load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
+from audit_lit.outputs import require_writable
 from audit_lit.training.card import write_card
+from audit_lit.training.checkpoint import CLAIM
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import check_tracker
@@ -53,6 +55,7 @@ def train(
     Whatever is wrong with recipe, data or run folder is raised before hours of training.
     """
     check_tracker(tracker)
+    require_writable(out, (CLAIM,), TrainingError)
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(rows, "the train split")

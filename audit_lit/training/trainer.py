@@ -18,9 +18,9 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import TrainingError
 from audit_lit.evaluation.gap import dev_examples, measure_gap
-from audit_lit.files import write_whole
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
+from audit_lit.outputs import open_to_append, write_whole
 from audit_lit.training.batches import Batch, Batches, Learner
 from audit_lit.training.checkpoint import Claim, load_checkpoint, save_checkpoint
 from audit_lit.training.recipe import TrainingRecipe
@@ -186,8 +186,8 @@ class Trainer:
         if self.is_main:
             if last or self.step % self.recipe.evaluate_every == 0:
                 record |= self.evaluate(dev_rows)
-            with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with open_to_append(self.out / LOG) as file:
+                file.write(f"{json.dumps(record)}\n".encode())
             self.accelerator.log(scalars(record), step=self.step)
             if last or self.step % self.recipe.checkpoint_every == 0:
                 metadata = {"step": str(self.step), "bf16": str(self.bf16)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -95,6 +96,33 @@ def half(name: str) -> Callable[[Path], Any]:
 def test_broken_folder(folder: Path, breaks: Callable[[Path], Any], reason: str) -> None:
     breaks(folder)
     refuses(folder, reason, str(folder), "could not be loaded", "Expected config.json", "fetch the folder again")
+
+
+CODE = """
+from pathlib import Path
+Path({trace!r}).write_text("ran")
+from transformers import LlamaConfig as Config, LlamaForCausalLM as Model, PreTrainedTokenizerFast as Tokenizer
+"""
+
+
+@pytest.mark.parametrize("source", ["code.{name}", "org/elsewhere--code.{name}"])
+@pytest.mark.parametrize("kind", ["model", "tokenizer"])
+def test_the_code_of_a_repository_never_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, source: str
+) -> None:
+    """Nor if somebody answers yes to whatever is asked."""
+    trace = tmp_path / "trace"
+    (folder / "code.py").write_text(CODE.format(trace=str(trace)))
+    name = {"model": "config.json", "tokenizer": "tokenizer_config.json"}[kind]
+    autos = {"AutoConfig": "Config", "AutoModelForCausalLM": "Model", "AutoTokenizer": "Tokenizer"}
+    places = {auto: source.format(name=cls) for auto, cls in autos.items()}
+    content = {"auto_map": places | {"AutoTokenizer": [places["AutoTokenizer"], None]}, "model_type": "own"}
+    content["tokenizer_class"] = "OwnTokenizer"
+    (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | content))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    refuses(folder, f"the {kind} in", "could not be loaded")
+    assert not trace.exists()
 
 
 def test_no_such_device(tiny_folder: Path) -> None:

