@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path, PurePosixPath
+from threading import Thread
 from typing import Literal
 
 from audit_lit.errors import HubError
 
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+PATIENCE_S = 120.0
+"""Seconds in which ``LEAST_BYTES`` must arrive, or else a download is given up."""
+LEAST_BYTES = 2**20
+Fetched = tuple[Path, dict[str, str]]
+"""A folder, and the SHA-256 of its large files as the Hub lists them."""
 
 
 def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
@@ -35,10 +46,14 @@ def _unknown_name(name: str, kind: str) -> HubError:
 
 
 def _download(name: str, revision: str | None, kind: str) -> Path:
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import errors
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES))
+        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision), name)
+        _check_snapshot(folder, digests)
+        return folder
+    except HubError:
+        raise
     except errors.HFValidationError as err:
         raise _unknown_name(name, kind) from err
     except errors.GatedRepoError as err:  # subclasses RepositoryNotFoundError: first
@@ -57,7 +72,7 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
             "or run 'hf auth login'."
         ) from err
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as err:
-        if isinstance(err.__cause__, errors.HfHubHTTPError):
+        if isinstance(err.__cause__, errors.HfHubHTTPError) or "Proxy" in type(err.__cause__).__name__:
             raise _not_fetched(name, kind, err.__cause__) from err
         raise HubError(
             f"{kind} {name!r} is not complete in the local cache and the Hub cannot be reached (offline mode or no "
@@ -65,6 +80,92 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
         ) from err
     except Exception as err:  # the HTTP client's errors are not OSErrors, and the client may change
         raise _not_fetched(name, kind, err) from err
+
+
+def _fetch(name: str, revision: str | None) -> Fetched:
+    """Fetch a repository; where the Hub cannot be reached, what is in the cache will do."""
+    from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub.hf_api import RepoFile
+
+    try:
+        api = HfApi()
+        commit = api.model_info(name, revision=revision, timeout=PATIENCE_S).sha or ""
+        _check_names(name, [], [commit])
+        files = [file for file in api.list_repo_tree(name, revision=commit, recursive=True) if type(file) is RepoFile]
+    except (HubError, errors.HFValidationError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        raise
+    except Exception as err:  # no network, or an answer that is none
+        try:
+            cached = snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES, local_files_only=True)
+        except errors.LocalEntryNotFoundError as missing:
+            raise missing from err
+        return Path(cached), {}
+    digests = {file.path: file.lfs.sha256 for file in files if file.lfs}
+    _check_names(name, [file.path for file in files], [*(file.blob_id for file in files), *digests.values()])
+    return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES)), digests
+
+
+def _check_names(name: str, paths: list[str], digests: list[str]) -> None:
+    """Refuse a repository whose names would be written to other places than the cache."""
+    outside = [path for path in paths if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts]
+    odd = [digest for digest in digests if not (COMMIT.fullmatch(digest) or DIGEST.fullmatch(digest))]
+    if outside or odd:
+        raise HubError(
+            f"the Hub's answer about {name!r} names {(outside or odd)[0]!r}; expected hashes, and files "
+            "inside the repository. Nothing was fetched; check HF_ENDPOINT."
+        )
+
+
+def _check_snapshot(folder: Path, listed: dict[str, str]) -> None:
+    """Refuse a fetched folder with files from elsewhere, or with weights of another SHA-256 than the one listed.
+
+    In the cache, the name of a large file is its SHA-256, which will do where the Hub cannot be asked.
+    """
+    cached = folder.resolve().parent.parent
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stored = path.resolve()
+        if not COMMIT.fullmatch(folder.name) or cached not in stored.parents:
+            raise HubError(f"{path} lies outside the cache's folder {cached}; delete that folder, and fetch it again.")
+        expected = listed.get(path.relative_to(folder).as_posix(), stored.name if DIGEST.fullmatch(stored.name) else "")
+        if expected and path.suffix == ".safetensors" and (got := _sha256(path)) != expected:
+            raise HubError(
+                f"{path} has SHA-256 {got}, but the Hub lists {expected}: it is broken, or another file. Delete "
+                f"{cached}, and fetch it again."
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unless_it_stalls(fetch: Callable[[], Fetched], name: str) -> Fetched:
+    """Return what ``fetch`` returns; raise if next to nothing arrives for a while, whatever the server answers."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    outcome: Future[Fetched] = Future()
+    storage, arrived = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model"), 0
+
+    def run() -> None:
+        try:
+            outcome.set_result(fetch())
+        except BaseException as err:
+            outcome.set_exception(err)
+
+    Thread(target=run, daemon=True).start()  # which ends with the process, even if the server never answers
+    while True:
+        try:
+            return outcome.result(timeout=PATIENCE_S)
+        except TimeoutError:
+            if outcome.done():
+                raise
+        before, arrived = arrived, sum(path.lstat().st_size for path in storage.rglob("*") if path.exists())
+        if arrived - before < LEAST_BYTES:
+            raise HubError(
+                f"{name!r} could not be fetched: less than {LEAST_BYTES:,} bytes arrived in {PATIENCE_S:.0f} seconds. "
+                "Check the network and HF_ENDPOINT, and try again: what is complete is kept."
+            )
 
 
 def _not_fetched(name: str, kind: str, err: BaseException) -> HubError:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -112,6 +113,79 @@ def test_pinned_revision_gives_its_own_files(hub: FakeHub) -> None:
     assert (resolve(revision=old) / "README.md").read_bytes() == b"A card."
     assert (resolve() / "README.md").read_bytes() == b"Another card."
     assert (resolve(revision=old).name, resolve().name) == (old, new)
+
+
+@pytest.mark.parametrize(
+    ("about", "lie", "words"),
+    [
+        ("", {"sha": "../../" + "0" * 40}, "names '../../000"),
+        ("", {"sha": None}, "names ''"),
+        ("config.json", {"path": "../../../config.json"}, "names '../../../config.json'"),
+        ("config.json", {"path": "/tmp/config.json"}, "names '/tmp/config.json'"),
+        ("config.json", {"oid": "../../evil"}, "names '../../evil'"),
+        ("model.safetensors", {"lfs": {"oid": "..", "size": 1, "pointerSize": 1}}, "names '..'"),
+    ],
+)
+def test_names_that_lead_out_of_the_cache_are_refused(
+    hub: FakeHub, tmp_path: Path, about: str, lie: dict[str, Any], words: str
+) -> None:
+    hub.add(NAME, FILES)
+    hub.lies[about] = lie
+    fails(words, "Nothing was fetched")
+    assert not hub.fetched() and not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_weights_of_another_hash_are_refused(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(NAME, FILES)
+    hub.lies["model.safetensors"] = {"lfs": {"oid": "0" * 64, "size": 1, "pointerSize": 1}}
+    with pytest.raises(HubError, match=r"model.safetensors has SHA-256 \w+, but the Hub lists 0000.* fetch it again"):
+        resolve()
+    hub.lies.clear()
+    folder = resolve()
+    monkeypatch.setattr(OFFLINE, True)
+    assert resolve() == folder
+    (folder / "model.safetensors").resolve().write_bytes(b"other weights")
+    with pytest.raises(HubError, match="has SHA-256"):
+        resolve()
+
+
+def test_a_link_out_of_the_cache_is_refused(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(NAME, FILES)
+    folder = resolve()
+    (tmp_path / "secret.json").write_text("{}")
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(tmp_path / "secret.json")
+    monkeypatch.setattr(OFFLINE, True)
+    with pytest.raises(HubError, match="lies outside the cache's folder"):
+        resolve()
+
+
+def test_a_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit import hub as client
+
+    hub.add(NAME, FILES)
+    monkeypatch.setattr(client, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(client, "_fetch", lambda *_: Event().wait(20))
+    fails("less than 1,048,576 bytes arrived in 0 seconds", "Check the network")
+
+
+def test_a_slow_hub_is_waited_for(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit import hub as client
+
+    hub.add(NAME, FILES)
+    fetch, storage = client._fetch, tmp_path / "cache" / "models--org--tiny-decoder"
+
+    def slowly(name: str, revision: str | None) -> Any:
+        storage.mkdir(parents=True)
+        with (storage / "unfinished").open("wb", buffering=0) as file:
+            for _ in range(5):
+                file.write(bytes(2 * client.LEAST_BYTES))
+                Event().wait(0.1)
+        return fetch(name, revision)
+
+    monkeypatch.setattr(client, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(client, "_fetch", slowly)
+    assert (resolve() / "README.md").read_bytes() == b"A card."
 
 
 def test_only_text_and_safetensors_are_requested(hub: FakeHub) -> None:

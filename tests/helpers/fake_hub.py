@@ -28,6 +28,8 @@ class FakeHub:
         self.repos: dict[str, dict[str, Files]] = {}
         self.faults: dict[str, str] = {}
         self.cuts: dict[str, int] = {}
+        self.lies: dict[str, dict[str, Any]] = {}
+        """What is answered about a file in place of the truth; about the repository under the empty name."""
         self.requests: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -105,16 +107,18 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self._refuse(404, "RevisionNotFound")
             elif what == "tree":
                 files = revisions[commit].items()
-                tree = [{"type": "file", "path": k, "size": len(v), "oid": _oid(v)} for k, v in files]
-                self._send(json.dumps(tree).encode(), {})
+                self._send(
+                    json.dumps([_listed(name, body) | hub.lies.get(name, {}) for name, body in files]).encode(), {}
+                )
             elif not path:
                 siblings = [{"rfilename": name} for name in revisions[commit]]
-                self._send(json.dumps({"id": repo, "sha": commit, "siblings": siblings}).encode(), {})
+                answer = {"id": repo, "sha": commit, "siblings": siblings} | hub.lies.get("", {})
+                self._send(json.dumps(answer).encode(), {})
             elif path not in revisions[commit]:
                 self._refuse(404, "EntryNotFound")
             else:
                 body = revisions[commit][path]
-                self._send(body, {"ETag": f'"{_oid(body)}"', "X-Repo-Commit": commit}, hub.cuts.get(path))
+                self._send(body, {"ETag": f'"{_etag(path, body)}"', "X-Repo-Commit": commit}, hub.cuts.get(path))
 
         def _refuse(self, status: int, code: str = "", message: str = "") -> None:
             headers = {"X-Error-Code": code, "X-Error-Message": message}
@@ -141,6 +145,17 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
 def _oid(content: bytes) -> str:
     return hashlib.sha1(content).hexdigest()
+
+
+def _etag(name: str, content: bytes) -> str:
+    """Return the hash that names a file: large ones have their SHA-256."""
+    return hashlib.sha256(content).hexdigest() if name.endswith(".safetensors") else _oid(content)
+
+
+def _listed(name: str, content: bytes) -> dict[str, Any]:
+    large = {"lfs": {"oid": _etag(name, content), "size": len(content), "pointerSize": 100}}
+    listed = {"type": "file", "path": name, "size": len(content), "oid": _oid(content)}
+    return listed | (large if name.endswith(".safetensors") else {})
 
 
 def closed_port() -> int:
