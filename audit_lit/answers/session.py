@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audit_lit.chat.arguments import one_dialog
 from audit_lit.chat.decoys import decoy_dialogs
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.positions import aligned_positions, shared_positions
@@ -52,6 +53,7 @@ class Session:
     def read(self, dialog: Dialog, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
         tokenizer, config = self.target.tokenizer, self.decoder.config
+        dialog = one_dialog(dialog)
         rendered = render(dialog, tokenizer)
         decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
         positions = config.select(rendered, reveal)

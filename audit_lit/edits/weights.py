@@ -19,9 +19,10 @@ from audit_lit import hub
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.rendering import render
 from audit_lit.edits.objective import Objective, descend
+from audit_lit.edits.prompt import with_prompt
 from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
-from audit_lit.hooks import ActivationEdit, Hook, Origin, edit_files
+from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
 from audit_lit.models.loading import boot_bridge, share_weights
 from audit_lit.models.target import Target
 
@@ -98,7 +99,7 @@ def load_edit(name: str | Path, target: Target, revision: str | None = None) -> 
         return _load_adapter(folder, origin, target)
     edit = ActivationEdit(edit_files.read_interventions(folder, parts), origin)
     edit.check(target.model)
-    return edit.to(target.device)
+    return with_prompt(edit, target).to(target.device)
 
 
 def load_origin(name: str, revision: str | None = None) -> Origin:
@@ -147,9 +148,11 @@ def require_prompt(edit: Edit, target: Target, dialog: Dialog) -> None:
 
 
 def _require_fingerprint(origin: Origin, target: Target) -> None:
-    if origin.fingerprint != target.fingerprint():
+    got = target.fingerprint()
+    if origin.fingerprint is None or not same_model(origin.fingerprint, got):
         raise EditError(
-            f"the edit was made for {origin.target!r}, and {target.name!r} is another model; load that one."
+            f"the edit was made for {origin.target!r}, and {target.name!r} is another model, with "
+            f"{difference(origin.fingerprint or '', got)}; load that one."
         )
 
 

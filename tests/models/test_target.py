@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from audit_lit import Target, load_target
 from audit_lit.errors import TargetError
 from audit_lit.models.loading import weights_fingerprint
-from audit_lit.models.target import as_target
+from audit_lit.models.wrapping import as_target
 
 hooked_model = every_model
 
