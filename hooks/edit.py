@@ -17,6 +17,7 @@ from audit_lit.hooks.edit_files import Origin
 from audit_lit.hooks.identity import difference, fingerprint, same_model
 from audit_lit.hooks.interventions import Ablate, Intervention, Steer
 from audit_lit.hooks.model import Hook, HookedModel, require_raw
+from audit_lit.hooks.shown import edit_line, edit_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,13 @@ class ActivationEdit:
             for name, tensor in intervention.tensors().items():
                 if name != "bias" and tensor.shape[-1] != self.origin.d_model:
                     raise EditError(f"{name} has width {tensor.shape[-1]}; the model's is {self.origin.d_model}.")
+
+    def __repr__(self) -> str:
+        """Return goal, method, layers and target."""
+        return edit_line("ActivationEdit", self.origin)
+
+    def _repr_html_(self) -> str:
+        return edit_table("ActivationEdit", self.origin)
 
     @property
     def fwd_hooks(self) -> list[Hook]:

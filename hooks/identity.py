@@ -40,6 +40,11 @@ def _sketch(rows: Float[Tensor, "token d_model"]) -> str:
     return "".join(f"{int(value):x}" for value in bits @ (1 << np.arange(BITS_PER_ROW)))
 
 
+def _sketch_in(fingerprint: str) -> str:
+    digest, _, sketch = fingerprint.partition("-")
+    return sketch or KNOWN.get(digest, "")
+
+
 def same_model(stored: str, got: str) -> bool:
     """Return whether two fingerprints are of copies of one model; a stored one may be a hash alone."""
     distance = _distance(stored, got)
@@ -59,7 +64,7 @@ def difference(stored: str, got: str) -> str:
 
 def _distance(stored: str, got: str) -> float | None:
     """Return the share of the bits of two sketches that differ; None if there are no two to compare."""
-    first, second = (sketch or KNOWN.get(digest, "") for digest, _, sketch in (stored.partition("-"), got.partition("-")))
+    first, second = map(_sketch_in, (stored, got))
     if not first or len(first) != len(second):
         return None
     try:

@@ -29,6 +29,12 @@ class Reading:
     activations: Activations
     decoys: Activations
 
+    def __repr__(self) -> str:
+        """Return what was read; the tensors would fill pages."""
+        n_read, layers = int(self.activations.mask.sum()), ", ".join(map(str, self.activations.layers))
+        n_tokens, source = len(self.rendered.token_ids), self.activations.source
+        return f"<Reading of {n_read} of {n_tokens} tokens at layers {layers} of {source!r}, {len(self.decoys)} decoys>"
+
 
 @dataclass(frozen=True)
 class Session:

@@ -15,6 +15,7 @@ from audit_lit.commands.report import conclude
 
 @click.command()
 @click.argument("target", default=common.DEFAULT_TARGET)
+@common.adapter_option
 @click.option("--recipe", default="hidden-prompt", help="What to ask: a name from 'recipes list', or a file.")
 @click.option("--dialogs", type=click.Path(path_type=Path), help="Dialogs as JSON lines; else the recipe's own lines.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
@@ -46,7 +47,8 @@ def scan(
     device = _device_here(options["device"])
     auditor = Auditor(*common.load_models(target, **options | {"device": device}))
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
-    request = repr((target, recipe, dialogs, system, settings, sorted(options.items())))
+    named = sorted(item for item in options.items() if item != ("adapter", None))  # so that old folders are found
+    request = repr((target, recipe, dialogs, system, settings, named))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"]}

@@ -23,6 +23,7 @@ from audit_lit.edits.prompt import with_prompt
 from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
+from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.loading import boot_bridge, share_weights
 from audit_lit.models.target import Target
 
@@ -45,6 +46,13 @@ class WeightEdit:
     adapter: PeftModel
     target: Target
     origin: Origin
+
+    def __repr__(self) -> str:
+        """Return goal, method, layers and target."""
+        return edit_line("WeightEdit", self.origin)
+
+    def _repr_html_(self) -> str:
+        return edit_table("WeightEdit", self.origin)
 
     def scaled(self, factor: float) -> WeightEdit:
         """Return the edit with the update of its LoRA multiplied.
@@ -93,6 +101,8 @@ def load_edit(name: str | Path, target: Target, revision: str | None = None) -> 
         EditError: If the edit is incomplete, or made for another target.
         HubError: If it cannot be fetched.
     """
+    if not isinstance(target, Target):
+        raise EditError(f"got a {type(target).__name__} for target; expected audit_lit.load_target(name).")
     folder = hub.resolve(str(name), revision=revision, kind="edit")
     origin, parts = edit_files.read_data(folder)
     if not parts:
@@ -124,6 +134,13 @@ def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
     if missing := [name for name in report.missing_keys if "lora_" in name]:
         raise EditError(f"{weights} lacks tensors, such as {missing[0]!r}; copy or fetch it again.")
     return edit
+
+
+def require_edit(edit: Any) -> None:
+    """Raise for anything but an edit, such as the name of one."""
+    if not isinstance(edit, Edit):
+        name = repr(edit) if isinstance(edit, str) else "NAME"
+        raise EditError(f"got {edit!r:.80} for an edit; expected audit_lit.load_edit({name}, target).")
 
 
 def require_made_for(edit: Edit, target: Target) -> None:

@@ -11,7 +11,7 @@ from audit_lit.models.loading import boot_bridge
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def as_target(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Target:
@@ -32,17 +32,18 @@ def as_target(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Targ
     model = getattr(model, "_orig_mod", model)
     if is_hooked(model):
         return Target(model, tokenizer, str(getattr(model.cfg, "model_name", None) or name))
-    base = _causal_model(model)
-    own_name = str(getattr(base, "name_or_path", "") or name)
-    return Target(boot_bridge(base, Path(own_name), tokenizer), tokenizer, own_name, None, base)
+    plain, is_adapted = _causal_model(model)
+    own_name = str(plain.name_or_path or name) + " + adapter" * is_adapted
+    bridge = boot_bridge(plain, Path(plain.name_or_path or name), tokenizer)
+    return Target(bridge, tokenizer, own_name, None, None if is_adapted else plain)  # no base of a decoder
 
 
-def _causal_model(model: Any) -> Any:
-    """Return the Hugging Face model to bridge, with the layers of an adapter if it has one."""
+def _causal_model(model: Any) -> tuple[PreTrainedModel, bool]:
+    """Return the Hugging Face model to bridge, and whether PEFT has put an adapter into its layers."""
     from transformers import PreTrainedModel
 
-    plain = model
-    if hasattr(model, "peft_config") and not isinstance(model, PreTrainedModel):
+    plain, is_adapted = model, hasattr(model, "peft_config")
+    if is_adapted and not isinstance(model, PreTrainedModel):
         if any(config.is_prompt_learning for config in model.peft_config.values()):
             raise TargetError(
                 "got a PEFT model with a learnt prompt, which is no part of its layers; expected a LoRA or another "
@@ -50,7 +51,7 @@ def _causal_model(model: Any) -> Any:
             )
         plain = model.get_base_model()
     if isinstance(plain, PreTrainedModel) and plain.can_generate():
-        return plain
+        return plain, is_adapted
     got = f"{model!r}" if model is None or isinstance(model, str) else f"a {type(model).__name__}"
     raise TargetError(
         f"got {got} for a target; expected the result of audit_lit.load_target(name), a TransformerLens model, or a "
