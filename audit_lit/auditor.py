@@ -16,7 +16,7 @@ from audit_lit.answers.ask import ask, check_questions
 from audit_lit.answers.claims import Claim, score_claims
 from audit_lit.answers.session import Reading, Session
 from audit_lit.chat.dialog import Dialog, Reveal
-from audit_lit.decoder.decoder import Decoder
+from audit_lit.decoder.decoder import Decoder, check_decoder
 from audit_lit.edits.checks.check import Check, check
 from audit_lit.edits.checks.verify import Verification, verify
 from audit_lit.edits.goal import GoalLike
@@ -24,13 +24,14 @@ from audit_lit.edits.make import edit
 from audit_lit.edits.weights import Edit
 from audit_lit.hooks import HookedModel
 from audit_lit.models.generation import Sampling
-from audit_lit.models.target import Target, as_target
+from audit_lit.models.target import Target
+from audit_lit.models.wrapping import as_target
 from audit_lit.report.audit_report import AuditReport
 from audit_lit.scan.engine import scan
 from audit_lit.scan.finding import Finding
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Auditor:
@@ -42,7 +43,7 @@ class Auditor:
 
     def __init__(
         self,
-        target: Target | HookedModel,
+        target: Target | HookedModel | PreTrainedModel,
         decoder: Decoder,
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
@@ -51,18 +52,24 @@ class Auditor:
         """Bring target and decoder together.
 
         Args:
-            target: The result of ``load_target``, or any TransformerLens model with raw weights.
+            target: The result of ``load_target``, any TransformerLens model with raw weights, or a Hugging Face causal
+                language model, also with a LoRA by PEFT.
             decoder: The result of ``Decoder.from_pretrained``.
             tokenizer: The Hugging Face tokenizer of a bare model; None takes the decoder's, which fits if both have
                 the same base.
             layer: The layer to read, for a decoder that reads one of several; None takes its first.
 
         Raises:
-            DecoderMismatch: If the decoder was trained for another model, or not on that layer.
+            DecoderMismatch: If the decoder was trained for another model, or not on that layer, or is none.
             TargetError: If the model cannot be read.
         """
+        check_decoder(decoder)
         model = as_target(target, tokenizer or decoder.tokenizer, decoder.config.target)
         self.session = Session.of(model, decoder, layer)
+
+    def __repr__(self) -> str:
+        """Return target and decoder."""
+        return f"<Auditor of {self.target!r} by {self.decoder!r}>"
 
     @property
     def target(self) -> Target:
@@ -168,7 +175,7 @@ class Auditor:
         recipe: str | Path = "hidden-prompt",
         *,
         out: str | Path | None = None,
-        baseline: Target | HookedModel | None = None,
+        baseline: Target | HookedModel | PreTrainedModel | None = None,
         seed: int = 0,
         **settings: Any,
     ) -> AuditReport:

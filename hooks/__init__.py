@@ -3,9 +3,10 @@
 from audit_lit.hooks.capture import capture
 from audit_lit.hooks.edit import ActivationEdit
 from audit_lit.hooks.edit_files import Origin
+from audit_lit.hooks.identity import difference, fingerprint, same_model
 from audit_lit.hooks.inject import AddNormMatched, Project, Replace, WriteOp, inject, output_hook
 from audit_lit.hooks.interventions import Ablate, Intervention, LowRank, Steer
-from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw, resid_post, resolve_layers
+from audit_lit.hooks.model import Hook, HookedModel, is_hooked, require_raw, resid_post, resolve_layers
 
 Part = Intervention  # the former name
 writing_to = output_hook  # the former name
@@ -24,10 +25,13 @@ __all__ = [
     "Steer",
     "WriteOp",
     "capture",
+    "difference",
     "fingerprint",
     "inject",
+    "is_hooked",
     "output_hook",
     "require_raw",
     "resid_post",
     "resolve_layers",
+    "same_model",
 ]

@@ -14,8 +14,10 @@ from audit_lit import hub
 from audit_lit.errors import EditError
 from audit_lit.hooks import edit_files
 from audit_lit.hooks.edit_files import Origin
+from audit_lit.hooks.identity import difference, fingerprint, same_model
 from audit_lit.hooks.interventions import Ablate, Intervention, Steer
-from audit_lit.hooks.model import Hook, HookedModel, fingerprint, require_raw
+from audit_lit.hooks.model import Hook, HookedModel, require_raw
+from audit_lit.hooks.shown import edit_line, edit_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +46,20 @@ class ActivationEdit:
                 if name != "bias" and tensor.shape[-1] != self.origin.d_model:
                     raise EditError(f"{name} has width {tensor.shape[-1]}; the model's is {self.origin.d_model}.")
 
+    def __repr__(self) -> str:
+        """Return goal, method, layers and target."""
+        return edit_line("ActivationEdit", self.origin)
+
+    def _repr_html_(self) -> str:
+        return edit_table("ActivationEdit", self.origin)
+
     @property
     def fwd_hooks(self) -> list[Hook]:
-        """The hooks ``[(hook_name, fn), ...]``; they keep no state and never write in place."""
-        return [intervention.hook() for intervention in self.interventions]
+        """The hooks ``[(hook_name, fn), ...]``; they never write in place.
+
+        Those of an edit of positions come with hooks that find its prompt in each input (see ``hooks.placement``).
+        """
+        return [hook for intervention in self.interventions for hook in intervention.hooks()]
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -76,12 +88,13 @@ class ActivationEdit:
         except ValueError as err:
             raise EditError(str(err)) from err
         origin, d_model, n_layers = self.origin, int(model.cfg.d_model), int(model.cfg.n_layers)
-        same_shape = (d_model, n_layers) == (origin.d_model, origin.n_layers)
-        if not same_shape or origin.fingerprint not in (None, fingerprint(model)):
+        same_shape, got = (d_model, n_layers) == (origin.d_model, origin.n_layers), fingerprint(model)
+        if not same_shape or not (origin.fingerprint is None or same_model(origin.fingerprint, got)):
+            what = difference(origin.fingerprint, got) if same_shape and origin.fingerprint else "another shape"
             raise EditError(
                 f"the edit was made for {origin.target!r} (width {origin.d_model}, {origin.n_layers} layers, "
-                f"fingerprint {origin.fingerprint}); got a model of width {d_model}, {n_layers} layers, fingerprint "
-                f"{fingerprint(model)}. Load that model, or make an edit for this one."
+                f"fingerprint {origin.fingerprint}); got {what}: a model of width {d_model}, {n_layers} layers, "
+                f"fingerprint {got}. Load that model, or make an edit for this one."
             )
 
     def scaled(self, factor: float) -> ActivationEdit:
@@ -99,7 +112,8 @@ class ActivationEdit:
             EditError: If the edits were made for different models.
         """
         mine, theirs = self.origin, other.origin
-        if (mine.d_model, mine.n_layers, mine.fingerprint) != (theirs.d_model, theirs.n_layers, theirs.fingerprint):
+        same_shape = (mine.d_model, mine.n_layers) == (theirs.d_model, theirs.n_layers)
+        if not same_shape or not _agree(mine.fingerprint, theirs.fingerprint):
             raise EditError(
                 f"edits for {mine.target!r} and {theirs.target!r} cannot be combined; use edits for one model."
             )
@@ -166,3 +180,8 @@ class ActivationEdit:
         """
         with TemporaryDirectory() as folder:
             return hub.upload(self.save(folder), repo_id, private=private)
+
+
+def _agree(first: str | None, second: str | None) -> bool:
+    """Return whether two edits are for one model; one for any model of its shape has no fingerprint."""
+    return first == second if first is None or second is None else same_model(first, second)

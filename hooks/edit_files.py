@@ -149,7 +149,8 @@ def _incomplete(folder: Path, err: Exception) -> EditError:
 def _without_tensors(intervention: Intervention) -> dict[str, Any]:
     """Return an intervention as ``edit.json`` holds it."""
     kind = next(name for name, known in INTERVENTIONS.items() if type(intervention) is known)
-    values = {field.name: getattr(intervention, field.name) for field in fields(intervention)}
+    names = [field.name for field in fields(intervention) if field.name not in ("prompt", "padding")]  # tensors or None
+    values = {name: getattr(intervention, name) for name in names}
     return {"kind": kind} | {name: value for name, value in values.items() if not isinstance(value, Tensor)}
 
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from einops import repeat
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from audit_lit.errors import EditError
 from audit_lit.hooks.model import Hook, resid_post
+from audit_lit.hooks.placement import EMBEDDED, Placement
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,12 +33,17 @@ class Intervention(ABC):
         positions: The token positions to change, counted from the first token of the prompt. None changes every token,
             generated ones included.
         n_prompt: The length in tokens of the prompt that ``positions`` count in; None if there are no positions.
+        prompt: The embeddings of that prompt's tokens, by which ``hooks`` finds it in an input and refuses another.
+            None checks the length alone.
+        padding: The embeddings of tokens that may stand before the prompt, such as padding and BOS.
     """
 
     layer: int
     strength: float = 1.0
     positions: tuple[int, ...] | None = None
     n_prompt: int | None = None
+    prompt: Float[Tensor, "token d_model"] | None = None
+    padding: Float[Tensor, "kind d_model"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse, by an ``EditError``, numbers that are not finite and positions that the prompt does not have."""
@@ -55,6 +63,8 @@ class Intervention(ABC):
             raise EditError(f"positions {positions} must be among 0-{self.n_prompt - 1}, the prompt's tokens.")
         if len(set(positions)) < len(positions):
             raise EditError(f"positions {positions} name a token twice; name each once.")
+        if self.prompt is not None and len(self.prompt) != self.n_prompt:
+            raise EditError(f"got embeddings of {len(self.prompt)} tokens for a prompt of {self.n_prompt}.")
 
     @abstractmethod
     def change(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*#batch d_model"]:
@@ -74,7 +84,14 @@ class Intervention(ABC):
         """Return the hook that makes the change. It returns a fresh tensor, of the dtype and device of its input."""
         return resid_post(self.layer), self._write
 
-    def _write(self, resid: Tensor, *, hook: object = None) -> Tensor:
+    def hooks(self) -> list[Hook]:
+        """Return the hook that makes the change; before it, one that finds the prompt, if its embeddings are known."""
+        if self.prompt is None or self.positions is None:
+            return [self.hook()]
+        placement = Placement(self.prompt, self.padding)
+        return [(EMBEDDED, placement.see), (resid_post(self.layer), partial(self._write, placement=placement))]
+
+    def _write(self, resid: Tensor, *, hook: object = None, placement: Placement | None = None) -> Tensor:
         """Change residuals ``[batch, pos, d_model]``; a token that comes alone was generated under a KV cache."""
         width = next(iter(self.tensors().values())).shape[-1]
         if resid.shape[-1] != width:
@@ -86,13 +103,18 @@ class Intervention(ABC):
             return resid
         if self.positions is None:
             return self._changed(resid)
+        columns = self._columns(self.positions, resid) if placement is None else placement.columns(self.positions)
+        index = repeat(columns.to(resid.device), "batch slot -> batch slot d", d=width)
+        return resid.scatter(1, index, self._changed(resid.gather(1, index)))
+
+    def _columns(self, positions: tuple[int, ...], resid: Tensor) -> Int[Tensor, "batch slot"]:
+        """Return the positions for each row, for an input whose tokens cannot be checked."""
         if self.n_prompt is not None and resid.shape[1] < self.n_prompt:
             raise EditError(
                 f"the edit is for positions of a prompt of {self.n_prompt} tokens, but this one has {resid.shape[1]}; "
                 "make an edit for this prompt."
             )
-        index = torch.tensor(self.positions, device=resid.device)
-        return resid.index_copy(1, index, self._changed(resid[:, index]))
+        return torch.tensor(positions).expand(len(resid), -1)
 
     def _changed(self, resid: Tensor) -> Tensor:
         wide = resid.to(torch.promote_types(resid.dtype, torch.float32))

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 Hook = tuple[str, Callable[..., Tensor | None]]
@@ -30,6 +28,11 @@ class HookedModel(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the forward pass."""
         ...
+
+
+def is_hooked(model: Any) -> bool:
+    """Return whether an object can be used as a ``HookedModel``."""
+    return hasattr(model, "cfg") and callable(getattr(model, "hooks", None)) and callable(model)
 
 
 def resid_post(layer: int) -> str:
@@ -59,8 +62,14 @@ def require_raw(model: HookedModel) -> None:
     Processing shifts the residual stream, so a decoder trained on raw activations would silently read something else.
 
     Raises:
-        ValueError: If the model is in compatibility mode, or has folded LayerNorms or centred writing weights.
+        ValueError: If it is no TransformerLens model, is in compatibility mode, or has folded LayerNorms or centred
+            writing weights.
     """
+    if not is_hooked(model):
+        raise ValueError(
+            f"got a {type(model).__name__}; expected a TransformerLens model, such as the model of a target: "
+            "audit_lit.load_target(name).model."
+        )
     folded = str(getattr(model.cfg, "normalization_type", "") or "").endswith("Pre")
     if folded or getattr(model, "compatibility_mode", False) or _is_centred(model):
         raise ValueError(
@@ -78,13 +87,3 @@ def _is_centred(model: Any) -> bool:
         return False
     rows = embedding[:64].detach().float()
     return bool(rows.mean(-1).abs().max() < 1e-5 * rows.std())
-
-
-def fingerprint(model: Any) -> str:
-    """Return a hash of the first token embeddings, rounded to bfloat16.
-
-    It is the same for HookedTransformer and TransformerBridge, for float32 and bfloat16 copies, and for fine-tunes that
-    leave the embeddings alone. A decoder or an edit made for the original fits all of these.
-    """
-    rows = model.embed.W_E[:64].detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16)
-    return hashlib.sha256(rows.numpy().tobytes()).hexdigest()[:16]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from audit_lit import notebooks
+
 SCHEMA = 1
 AGREEMENT = 0.5
 """Below this overlap (F1), the samples share too few words with the answer to trust its details."""
@@ -91,6 +93,17 @@ class Answer:
             "supported": self.supported,
             "strongest_control": self.strongest_control,
         }
+
+    def __repr__(self) -> str:
+        """Return question and answer, and the verdict on a second line."""
+        return f"<Answer to {notebooks.brief(self.question)}: {notebooks.brief(self.text, 200)}\n {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Return the answer beside its controls as an HTML table."""
+        rows = [("these activations", f"{self.score:.2f}", None)]
+        rows += [(name, f"{nats:.2f}", f"{self.score - nats:+.2f}") for name, nats in self.controls.items()]
+        note = f"{self.text}\n[{self.verdict}]"
+        return notebooks.table(self.question, ("answer given", "nats per token", "lift"), rows, note)
 
     def __str__(self) -> str:
         """Return the text and the verdict."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from audit_lit import notebooks
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
@@ -48,9 +49,23 @@ class Claim:
     share: float | None
     controls: dict[str, float]
 
+    def __repr__(self) -> str:
+        """Return the claim and its evidence."""
+        probability = "" if self.probability is None else f", probability {self.probability:.2f}"
+        return f"<Claim {notebooks.brief(self.text)}: {self.evidence:+.1f} nats{probability}>"
+
+    def _repr_html_(self) -> str:
+        """Return the evidence beside its controls as an HTML table."""
+        rows = [("these activations", f"{self.evidence:+.1f}")]
+        rows += [(name, f"{nats:+.1f}") for name, nats in self.controls.items()]
+        known = {"probability": self.probability, "share": self.share}
+        note = ", ".join(f"{name} {value:.2f}" for name, value in known.items() if value is not None)
+        return notebooks.table(self.text, ("evidence under", "nats"), rows, note)
+
 
 def score_claims(session: Session, dialog: Dialog, claims: Sequence[str], reveal: Reveal = "user") -> list[Claim]:
     """Score claims about what is hidden in a dialog (see ``Auditor.score_claims``)."""
+    claims = [claims] if isinstance(claims, str) else list(claims)
     if not claims or not all(claim.strip() for claim in claims):
         raise QuestionError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
     reading, decoder = session.read(dialog, reveal), session.decoder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audit_lit.chat.arguments import one_dialog
 from audit_lit.chat.decoys import decoy_dialogs
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.positions import aligned_positions, shared_positions
@@ -27,6 +28,12 @@ class Reading:
     rendered: RenderedDialog
     activations: Activations
     decoys: Activations
+
+    def __repr__(self) -> str:
+        """Return what was read; the tensors would fill pages."""
+        n_read, layers = int(self.activations.mask.sum()), ", ".join(map(str, self.activations.layers))
+        n_tokens, source = len(self.rendered.token_ids), self.activations.source
+        return f"<Reading of {n_read} of {n_tokens} tokens at layers {layers} of {source!r}, {len(self.decoys)} decoys>"
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Session:
     def read(self, dialog: Dialog, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
         tokenizer, config = self.target.tokenizer, self.decoder.config
+        dialog = one_dialog(dialog)
         rendered = render(dialog, tokenizer)
         decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
         positions = config.select(rendered, reveal)

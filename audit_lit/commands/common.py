@@ -36,7 +36,11 @@ def max_new_tokens_option(default: int) -> Callable[[Command], Command]:
     return click.option("--max-new-tokens", default=default, type=click.IntRange(1), help="Length limit, in tokens.")
 
 
-target_option = click.option("--target", default=DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id.")
+adapter_option = click.option("--adapter", help="LoRA on the target: a folder or a Hub id.")
+target_option = together(
+    click.option("--target", default=DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id."),
+    adapter_option,
+)
 layer_option = click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 models_options = together(target_option, decoder_options("--revision"), layer_option)
 seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Seed of everything that is random.")
@@ -48,14 +52,16 @@ settings_option = click.option(
 )
 
 
-def load_models(target: str, decoder: str, *, revision: str | None, device: str, **_: Any) -> tuple[Target, Decoder]:
+def load_models(
+    target: str, decoder: str, *, revision: str | None, device: str, adapter: str | None = None, **_: Any
+) -> tuple[Target, Decoder]:
     """Load a target, and the decoder that reads it; a command may pass on all of its options."""
     from audit_lit import Decoder, load_target
     from audit_lit.models.loading import quiet_libraries
 
     quiet_libraries()
     note("loading the target (fetched and converted on first use, about a minute) ...")
-    model = load_target(target, device=device)
+    model = load_target(target, adapter=adapter, device=device)
     return model, Decoder.from_pretrained(decoder, revision=revision, target=model)
 
 

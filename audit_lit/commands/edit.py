@@ -19,7 +19,9 @@ LINES = click.File(encoding="utf-8")
 FILE = click.Path(exists=True, path_type=Path)
 revision_option = click.option("--revision", help="Commit of an edit from the Hub.")
 edit_options = common.together(
-    click.option("--target", help="Target model; by default the one that the edit was made for."), revision_option
+    click.option("--target", help="Target model; by default the one that the edit was made for."),
+    common.adapter_option,
+    revision_option,
 )
 
 
@@ -145,7 +147,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     common.note("loading the target and letting it speak ...")
     sampling = Sampling(options["max_new_tokens"], options["temperature"], seed=options["seed"])
     origin = load_origin(name, options["revision"])
-    target = load_target(_target_of(origin, options["target"]), device=options["device"])
+    target = load_target(_target_of(origin, options["target"]), adapter=options["adapter"], device=options["device"])
     edit = load_edit(name, target, options["revision"]).scaled(scale)
     hidden = [{"role": "system", "content": system}] if system else []
     dialogs = [[*hidden, *dialog] for dialog in (line_dialogs(user) if user else line_dialogs(held_out=True)[:3])]

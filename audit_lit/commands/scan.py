@@ -15,6 +15,7 @@ from audit_lit.commands.report import conclude
 
 @click.command()
 @click.argument("target", default=common.DEFAULT_TARGET)
+@common.adapter_option
 @click.option("--recipe", default="hidden-prompt", help="What to ask: a name from 'recipes list', or a file.")
 @click.option("--dialogs", type=click.Path(path_type=Path), help="Dialogs as JSON lines; else the recipe's own lines.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
@@ -40,7 +41,8 @@ def scan(
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
         digest(iter(DialogFile(dialogs)))  # before the models are loaded
-    request = repr((target, recipe, dialogs, system, settings, sorted(options.items())))
+    named = sorted(item for item in options.items() if item != ("adapter", None))  # so that old folders are found
+    request = repr((target, recipe, dialogs, system, settings, named))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
 
     from audit_lit import Auditor, load_target

@@ -192,16 +192,19 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         Raises:
             DecoderMismatch: If the width, the depth or the model itself differs.
         """
+        from audit_lit.hooks import difference, same_model  # here, since a recipe's settings need no torch
+
         for size, expected, got in (("d_model", self.d_model, d_model), ("layers", self.n_layers, n_layers)):
             if expected != got:
                 raise DecoderMismatch(
                     f"decoder {self.name!r} reads a target with {size}={expected}, but {name!r} has {size}={got}. "
                     f"Load the target that it was trained for ({self.target})."
                 )
-        if self.target_fingerprint and fingerprint and self.target_fingerprint != fingerprint:
+        if self.target_fingerprint and fingerprint and not same_model(self.target_fingerprint, fingerprint):
             raise DecoderMismatch(
                 f"decoder {self.name!r} was trained on {self.target!r} (fingerprint {self.target_fingerprint}), but "
-                f"{name!r} has fingerprint {fingerprint}: another model of the same shape. Load {self.target!r}."
+                f"{name!r} has fingerprint {fingerprint}: another model of the same shape, with "
+                f"{difference(self.target_fingerprint, fingerprint)}. Load {self.target!r}, in float32 or bfloat16."
             )
 
     def changed(self, **fields: Any) -> DecoderConfig:

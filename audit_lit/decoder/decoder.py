@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from audit_lit.decoder.prefix_cache import no_injection
 from audit_lit.decoder.prompt import Prompt, build_prompt, collate
 from audit_lit.decoder.scoring import score, score_many
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import ActivationError, DecoderMismatch
+from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
 from audit_lit.hooks import Project, inject, output_hook
 from audit_lit.models.activations import Activations
 from audit_lit.models.generation import Sampling
@@ -84,6 +84,11 @@ class Decoder(LanguageModel):
         self.write = write.to(self.device)
         self._block = blocks[config.write_layer]
 
+    def __repr__(self) -> str:
+        """Return name, target and read layers; the modules would fill pages."""
+        layers = ", ".join(map(str, self.config.read_layers))
+        return f"<Decoder {self.config.name!r} of {self.config.target!r}, reads layers {layers}>"
+
     @classmethod
     def from_pretrained(
         cls,
@@ -103,10 +108,16 @@ class Decoder(LanguageModel):
             config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
 
         Raises:
+            TargetError: If ``target`` is no target.
             HubError: If the decoder cannot be fetched, or its files are pickles or broken.
             DecoderConfigError: If there is no configuration, or it is malformed.
             DecoderMismatch: If the decoder was trained for another target or base.
         """
+        if not isinstance(target, Target | None):
+            raise TargetError(
+                f"got a {type(target).__name__} for target; expected the result of audit_lit.load_target(name). Leave "
+                "it out for a model of your own: Auditor(model, decoder) checks that they fit."
+            )
         located = files.find(name, revision=revision, config=config)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
@@ -269,6 +280,15 @@ class Decoder(LanguageModel):
         """Fill the slots of the prompts at ``indices``, each from its row; a prompt without slots has the row None."""
         injected = [row for row in (rows[index] for index in indices) if row is not None]
         return self._inject(activations.rows(injected), slots) if injected else nullcontext()
+
+
+def check_decoder(decoder: Any) -> None:
+    """Raise ``DecoderMismatch`` for anything but a decoder, such as the name of one."""
+    if not isinstance(decoder, Decoder):
+        name = repr(decoder) if isinstance(decoder, str) else "NAME"
+        raise DecoderMismatch(
+            f"got {decoder!r:.80} for a decoder; expected Decoder.from_pretrained({name}, target=target)."
+        )
 
 
 def text_baselines(decoder: Decoder) -> dict[str, TextBaseline]:

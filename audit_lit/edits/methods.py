@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from audit_lit.edits.objective import Group, Objective, descend
+from audit_lit.edits.prompt import prompt_fields
 from audit_lit.edits.recipe import EditSettings
 from audit_lit.errors import EditError
 from audit_lit.hooks import Hook, Intervention, LowRank, Steer
@@ -68,10 +69,10 @@ def gradient(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:
             "edit for each, or one for all with method='vector'."
         )
     (positions,), (dialog,) = objective.positions, objective.dialogs
-    placement: dict[str, Any] = {"positions": positions, "n_prompt": len(dialog.token_ids)}
     shape = (len(positions), objective.target.d_model)
     changes = {layer: torch.zeros(shape, device=objective.target.device, requires_grad=True) for layer in fit.layers}
-    return _fit_directions(objective, fit, changes, **placement)
+    placement = prompt_fields(objective.target, dialog.token_ids)
+    return _fit_directions(objective, fit, changes, positions=positions, **placement)
 
 
 def lowrank(objective: Objective, fit: Fit) -> tuple[Intervention, ...]:

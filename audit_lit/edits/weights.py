@@ -19,9 +19,11 @@ from audit_lit import hub
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.rendering import render
 from audit_lit.edits.objective import Objective, descend
+from audit_lit.edits.prompt import with_prompt
 from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
-from audit_lit.hooks import ActivationEdit, Hook, Origin, edit_files
+from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
+from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.loading import boot_bridge, share_weights
 from audit_lit.models.target import Target
 
@@ -44,6 +46,13 @@ class WeightEdit:
     adapter: PeftModel
     target: Target
     origin: Origin
+
+    def __repr__(self) -> str:
+        """Return goal, method, layers and target."""
+        return edit_line("WeightEdit", self.origin)
+
+    def _repr_html_(self) -> str:
+        return edit_table("WeightEdit", self.origin)
 
     def scaled(self, factor: float) -> WeightEdit:
         """Return the edit with the update of its LoRA multiplied.
@@ -92,13 +101,15 @@ def load_edit(name: str | Path, target: Target, revision: str | None = None) -> 
         EditError: If the edit is incomplete, or made for another target.
         HubError: If it cannot be fetched.
     """
+    if not isinstance(target, Target):
+        raise EditError(f"got a {type(target).__name__} for target; expected audit_lit.load_target(name).")
     folder = hub.resolve(str(name), revision=revision, kind="edit")
     origin, parts = edit_files.read_data(folder)
     if not parts:
         return _load_adapter(folder, origin, target)
     edit = ActivationEdit(edit_files.read_interventions(folder, parts), origin)
     edit.check(target.model)
-    return edit.to(target.device)
+    return with_prompt(edit, target).to(target.device)
 
 
 def load_origin(name: str, revision: str | None = None) -> Origin:
@@ -125,6 +136,13 @@ def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
     return edit
 
 
+def require_edit(edit: Any) -> None:
+    """Raise for anything but an edit, such as the name of one."""
+    if not isinstance(edit, Edit):
+        name = repr(edit) if isinstance(edit, str) else "NAME"
+        raise EditError(f"got {edit!r:.80} for an edit; expected audit_lit.load_edit({name}, target).")
+
+
 def require_made_for(edit: Edit, target: Target) -> None:
     """Raise unless an edit was made for a target."""
     edit.check(target.model) if isinstance(edit, ActivationEdit) else _require_fingerprint(edit.origin, target)
@@ -147,9 +165,11 @@ def require_prompt(edit: Edit, target: Target, dialog: Dialog) -> None:
 
 
 def _require_fingerprint(origin: Origin, target: Target) -> None:
-    if origin.fingerprint != target.fingerprint():
+    got = target.fingerprint()
+    if origin.fingerprint is None or not same_model(origin.fingerprint, got):
         raise EditError(
-            f"the edit was made for {origin.target!r}, and {target.name!r} is another model; load that one."
+            f"the edit was made for {origin.target!r}, and {target.name!r} is another model, with "
+            f"{difference(origin.fingerprint or '', got)}; load that one."
         )
 
 

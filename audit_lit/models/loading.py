@@ -14,6 +14,7 @@ from audit_lit import hub
 from audit_lit.errors import DecoderMismatch, TargetError
 from audit_lit.hooks import HookedModel
 from audit_lit.models import smollm2
+from audit_lit.models.adapters import TOKENIZER, base_of, is_adapter, merge_adapter
 from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 
@@ -22,24 +23,42 @@ if TYPE_CHECKING:
 
 
 def load_target(
-    name: str = smollm2.ALIAS, *, revision: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+    name: str = smollm2.ALIAS,
+    *,
+    adapter: str | None = None,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Target:
     """Load the model to audit as a ``TransformerBridge`` with raw weights.
 
     Args:
-        name: ``smollm2-135m`` (fetched on first use), a local folder, or a Hub id.
+        name: ``smollm2-135m`` (fetched on first use), a local folder, or a Hub id. The folder may hold a LoRA alone,
+            whose base is then the default target or another folder.
+        adapter: Folder or Hub id of a LoRA, which is merged into the weights. Its tokenizer is used if it has one.
         revision: Commit, tag or branch of a Hub model.
         device: Device to run it on, such as ``cpu`` or ``cuda``.
         dtype: Type of the parameters. A decoder reads best the type that it was trained on; the shipped one, float32.
 
     Raises:
-        TargetError: If the model cannot be loaded.
-        HubError: If the model cannot be fetched.
+        TargetError: If the model or the adapter cannot be loaded.
+        HubError: If the model or the adapter cannot be fetched.
     """
     folder = model_folder(name, revision=revision)
-    tokenizer = load_tokenizer(folder)
+    lora = None if adapter is None else hub.resolve(str(adapter), kind="model")
+    if lora is None and is_adapter(folder):
+        lora, folder = folder, model_folder(base_of(folder))
+    tokenizer = load_tokenizer(lora if lora and (lora / TOKENIZER).is_file() else folder)
     base = load_base(folder, device=device, dtype=dtype)
-    return Target(boot_bridge(base, folder, tokenizer), tokenizer, name, hub.commit_of(folder) or revision, base)
+    base = base if lora is None else merge_adapter(base, lora)
+    commits = [hub.commit_of(folder) or revision, hub.commit_of(lora) if lora else None]
+    return Target(
+        boot_bridge(base, folder, tokenizer),
+        tokenizer,
+        name if adapter is None else f"{name} + {adapter}",
+        " + ".join(filter(None, commits)) or None,
+        base,
+    )
 
 
 def model_folder(name: str, *, revision: str | None = None) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from audit_lit.errors import TargetError
-from audit_lit.hooks import HookedModel, fingerprint, require_raw
+from audit_lit.hooks import HookedModel, fingerprint, is_hooked, require_raw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,9 +38,10 @@ class Target:
         """Refuse a model whose activations would make every answer wrong.
 
         Raises:
-            TargetError: If the object is not a TransformerLens model, or its weights are processed.
+            TargetError: If the object is not a TransformerLens model, its weights are processed, or its tokenizer does
+                not say which characters a token stands for.
         """
-        if not isinstance(self.model, HookedModel):
+        if not is_hooked(self.model):
             raise TargetError(
                 f"got a {type(self.model).__name__}; expected a TransformerLens model. Wrap a Hugging Face model with "
                 "TransformerBridge.boot_transformers(name), or use audit_lit.load_target(name)."
@@ -49,6 +50,17 @@ class Target:
             require_raw(self.model)
         except ValueError as err:
             raise TargetError(str(err)) from err
+        if not getattr(self.tokenizer, "is_fast", True):
+            raise TargetError(
+                f"the tokenizer of {self.name!r} is a {type(self.tokenizer).__name__}, written in Python, which does "
+                "not say which characters a token stands for; expected a fast one (tokenizer.json). Convert it with "
+                "AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder), or take another target."
+            )
+
+    def __repr__(self) -> str:
+        """Return name, revision and shape; the modules would fill pages."""
+        revision = f" at {self.revision}" if self.revision else ""
+        return f"<Target {self.name!r}{revision}: {self.n_layers} layers of width {self.d_model} on {self.device}>"
 
     @property
     def d_model(self) -> int:
@@ -78,13 +90,5 @@ class Target:
             yield
 
     def fingerprint(self) -> str:
-        """Return a hash that tells the model from others of its shape (see ``hooks.fingerprint``)."""
+        """Return what tells the model from others of its shape (see ``hooks.fingerprint``)."""
         return fingerprint(self.model)
-
-
-def as_target(model: Target | HookedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Target:
-    """Return a target; a bare TransformerLens model becomes one with this tokenizer, and this name if it has none."""
-    if isinstance(model, Target):
-        return model
-    own_name = getattr(getattr(model, "cfg", None), "model_name", None)
-    return Target(model, tokenizer, str(own_name or name))

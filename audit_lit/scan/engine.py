@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from audit_lit.answers.patching import patch_activations
 from audit_lit.answers.session import Session
+from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, digest
@@ -48,7 +49,7 @@ def scan(
 ) -> AuditOutcome:
     """Audit dialogs by a recipe (see ``Auditor.scan``)."""
     loaded, questions = load_scan_recipe(recipe, settings)
-    named = DialogFile(Path(dialogs)) if isinstance(dialogs, str | Path) else DialogList(dialogs)
+    named = DialogFile(Path(dialogs)) if isinstance(dialogs, str | Path) else DialogList(many_dialogs(dialogs))
     if baseline is not None:
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -65,6 +65,8 @@ class RunFolder:
             self.write(RUN, json.dumps(manifest, indent=2) + "\n")
             return
         kept, new = self.manifest(), json.loads(json.dumps(manifest))
+        if kept.get("versions", {}).get("transformer_lens") == "unknown":  # first versions did not write it down
+            kept["versions"]["transformer_lens"] = new["versions"]["transformer_lens"]
         if different := sorted(key for key in new if kept.get(key) != new[key]):
             raise ScanError(
                 f"{self.path} holds an audit that differs in {', '.join(different)}; name another folder with --out, "

@@ -46,7 +46,6 @@ class Measurement:
     def manifest(self, n_dialogs: int, dialogs_digest: str) -> dict[str, Any]:
         """Return everything that the report depends on; a run folder goes on only where all of it is the same."""
         import torch
-        import transformer_lens
         import transformers
 
         target, baseline, decoder = self.session.target, self.baseline, self.session.decoder
@@ -56,7 +55,7 @@ class Measurement:
                 "audit_lit": version("audit-lit"),
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
-                "transformer_lens": getattr(transformer_lens, "__version__", "unknown"),
+                "transformer_lens": version("transformer-lens"),
             },
             "target": {"name": target.name, "revision": target.revision, "weights": weights_fingerprint(target.model)},
             "baseline": {"name": baseline.name, "weights": weights_fingerprint(baseline.model)},

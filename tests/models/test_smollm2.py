@@ -209,7 +209,7 @@ def test_the_real_one() -> None:
     assert (target.n_layers, target.d_model, config.rms_norm_eps) == (30, 576, 1e-5)
     assert config.rope_parameters["rope_theta"] == 100000
     assert json.loads((default_target_dir() / "config.json").read_text())["rope_theta"] == 100000
-    assert target.fingerprint() == "921b46d99124acd3"
+    assert target.fingerprint().startswith("921b46d99124acd3-")
 
     tokenizer = target.tokenizer
     message = [{"role": "user", "content": "What is the capital of France?"}]

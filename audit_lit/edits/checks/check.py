@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from audit_lit import notebooks
 from audit_lit.answers.session import Session
+from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.dialog import Dialog, with_system
 from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
 from audit_lit.edits.recipe import Provenance, line_dialogs
-from audit_lit.edits.weights import Edit, edited_target, require_made_for, require_prompt
+from audit_lit.edits.weights import Edit, edited_target, require_edit, require_made_for, require_prompt
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
 from audit_lit.models.generation import Sampling, generate_replies, perplexity, score_replies
@@ -68,6 +70,18 @@ class Check:
     interval: tuple[float, float]
     strongest_control: str
 
+    def __repr__(self) -> str:
+        """Return the verdict."""
+        return f"<Check: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Return the effects as an HTML table."""
+        rows = [
+            (name, effect.wanted if effect.wanted is None else f"{effect.wanted:+.2f}", f"{effect.perplexity:.2f}")
+            for name, effect in self.effects.items()
+        ]
+        return notebooks.table("Check", ("replies", "wanted, nats per token", "perplexity"), rows, self.verdict)
+
     @property
     def beats_controls(self) -> bool:
         """Whether the interval of the lift is above zero, for enough replies, most of which say something."""
@@ -116,12 +130,13 @@ def check(
     seed: int = 0,
 ) -> Check:
     """Compare what an edit does with its controls (see ``Auditor.check``)."""
+    require_edit(edit)
     made_in = list(Provenance.of(edit.origin).dialogs) or line_dialogs()
     checked_in = made_in if edit.origin.method == "gradient" else line_dialogs(held_out=True)
     return check_edit(
         edit,
         session.target,
-        checked_in if dialogs is None else list(dialogs),
+        checked_in if dialogs is None else many_dialogs(dialogs),
         make_shuffled=(lambda: shuffled_edit(edit, session, made_in)) if shuffled else None,
         prompt=prompt,
         seed=seed,

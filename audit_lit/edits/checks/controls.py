@@ -86,6 +86,8 @@ def _along(
             strength=size,
             positions=change.positions,
             n_prompt=change.n_prompt,
+            prompt=change.prompt,
+            padding=change.padding,
         )
         for change, size in zip(edit.interventions, sizes, strict=True)
     )

@@ -1,0 +1,73 @@
+"""A LoRA on a target: found, checked and merged into a copy of its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audit_lit import hub
+from audit_lit.errors import TargetError
+from audit_lit.files import read_json
+from audit_lit.models import smollm2
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds a PEFT adapter and no whole model."""
+    return (folder / SETTINGS).is_file() and not (folder / "config.json").is_file()
+
+
+def base_of(folder: Path) -> str:
+    """Return the name of the base of an adapter that was named alone: the default target or a folder here.
+
+    Raises:
+        TargetError: If the adapter names no base, or one that would have to be fetched.
+    """
+    settings = read_json(folder / SETTINGS, TargetError)
+    name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    if not isinstance(name, str) or not name:
+        raise TargetError(
+            f"{folder / SETTINGS} names no base model; expected 'base_model_name_or_path'. Name the base yourself: "
+            f"load_target(BASE, adapter={str(folder)!r}), or --target BASE --adapter FOLDER."
+        )
+    if name != smollm2.ALIAS and not Path(name).is_dir():
+        raise TargetError(
+            f"the adapter in {folder} is for {name!r}, which is no folder here, and is not fetched unless you name it: "
+            f"load_target({name!r}, adapter={str(folder)!r}), or --target {name} --adapter {folder}."
+        )
+    return name
+
+
+def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return a base with a LoRA merged into its weights.
+
+    Raises:
+        TargetError: If the folder holds no complete LoRA as safetensors, or one for another base.
+        HubError: If its weights are a pickle.
+    """
+    hub.refuse_pickles(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise TargetError(
+            f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
+        )
+    from peft import PeftConfig, PeftModel
+
+    try:
+        settings: Any = PeftConfig.from_pretrained(str(folder))
+        if settings.peft_type != "LORA":
+            raise ValueError(f"it is of type {settings.peft_type}, and not a LoRA")
+        model = PeftModel.from_pretrained(base, str(folder), config=settings)
+        report = model.load_adapter(str(folder), "default")  # from_pretrained does not return its report
+        if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
+            raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
+        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    except Exception as err:  # the libraries raise errors of any kind about a broken file
+        raise TargetError(
+            f"the adapter in {folder} does not fit {base.name_or_path!r}: {str(err)[:300]}. Expected a complete LoRA; "
+            "load the base that it was trained on, or fetch it again."
+        ) from err
+    return merged.eval()
