@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit_lit.chat.dialog import Dialog, check_dialog
+from audit_lit.chat.dialog import Dialog
+from audit_lit.chat.messages import read_dialog as check_dialog
 from audit_lit.errors import DialogError
 from audit_lit.files import parse_json
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from audit_lit.answers.answer import Answer
-from audit_lit.chat.dialog import check_dialog, is_hidden
+from audit_lit.chat.dialog import is_hidden
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
 from audit_lit.files import parse_json
