@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,13 @@ def is_hidden(message: Mapping[str, Any]) -> bool:
     """Return whether a message is hidden from the decoder: as it is marked; without a mark, system turns are."""
     hidden = message.get("hidden")
     return message["role"] == "system" if hidden is None else bool(hidden)
+
+
+def shown_text(message: Mapping[str, Any]) -> str:
+    """Return what a message says, for a person: its text, and the tools that it calls."""
+    calls = (call["function"] for call in message.get("tool_calls", ()))
+    named = (f"{function['name']}({json.dumps(function['arguments'], ensure_ascii=False)})" for function in calls)
+    return "\n".join(filter(None, (message["content"], *named)))
 
 
 def with_system(dialog: Dialog, text: str) -> Dialog:

@@ -13,22 +13,29 @@ from typing import Any
 
 from audit_lit.errors import DialogError
 
+Message = dict[str, Any]
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text: names of keys, many on a line."""
+    return frozenset(text.split())
+
+
 ROLES = ("system", "user", "assistant", "tool")
 SAME_ROLE = {"developer": "system", "function": "tool"}
 """Other names of roles: OpenAI's newer and older ones."""
 OPEN = ("prefill", "prefix", "partial")
 """Keys that leave the last assistant turn open: our own, that of Mistral and DeepSeek, and Moonshot's."""
 READ = {"role", "content", "hidden", "tool_calls", "function_call", "refusal", "tool_call_id", *OPEN}
-HARMLESS = frozenset(
+HARMLESS = words(
     "name weight id type uuid source model metadata timestamp created created_at finish_reason stop_reason "
-    "stop_sequence usage logprobs annotations function status train".split()
+    "stop_sequence usage logprobs annotations function status train"
 )
 """Keys that a chat template does not render, and that say nothing that the model read."""
 TEXT_PARTS = ("text", "input_text", "output_text", None)
 """Types of parts that hold text; Bedrock's have none."""
 READ_OF_PART = {"type", "text", "refusal", "id", "name", "input", "tool_use_id", "content"}
-HARMLESS_OF_PART = frozenset("cache_control cache_breakpoint citations annotations logprobs internal is_error".split())
-Message = dict[str, Any]
+HARMLESS_OF_PART = words("cache_control cache_breakpoint citations annotations logprobs internal is_error")
 
 
 def is_empty(value: Any) -> bool:
@@ -157,7 +164,7 @@ def _call(call: Any, place: str) -> Message:
     if isinstance(function, str):  # as Inspect writes it
         function = {"name": function, "arguments": call.get("arguments")}
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise DialogError(f"{place} calls a tool without a name; expected {{'function': {{'name': ...}}}}, got {call!r}.")
+        raise DialogError(f"{place} calls {call!r}; expected a tool with a name: {{'function': {{'name': ...}}}}.")
     arguments = function.get("arguments", function.get("input"))
     named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
     return {"type": "function", **named, "function": {"name": function["name"], "arguments": _parsed(arguments)}}
@@ -177,9 +184,9 @@ def _parsed(arguments: Any) -> Any:
 def _check_order(index: int, message: Message, messages: list[Message]) -> None:
     """Raise for a tool's result that nobody asked for, a call by anyone else, or an open turn that is not the last."""
     place = f"message {index} ({message['role']})"
-    if message["role"] == "tool" and not any("tool_calls" in earlier for earlier in messages[:index]):
-        raise DialogError(f"{place} answers no tool call; expected an assistant's message with 'tool_calls' before it.")
+    if message["role"] == "tool" and all(earlier["role"] != "assistant" for earlier in messages[:index]):
+        raise DialogError(f"{place} answers no tool call; expected an assistant's message that makes one before it.")
     if "tool_calls" in message and message["role"] != "assistant":
         raise DialogError(f"{place} calls a tool; expected that of an assistant.")
     if "prefill" in message and (message["role"] != "assistant" or index + 1 < len(messages)):
-        raise DialogError(f"{place} is marked as a prefill; expected that of an assistant's message that ends the dialog.")
+        raise DialogError(f"{place} is marked as a prefill; expected that of the last message, if an assistant's.")

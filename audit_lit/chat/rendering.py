@@ -41,8 +41,8 @@ class _Piece:
 def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
     """Render a dialog with the tokenizer's chat template.
 
-    It is ready for the next assistant turn if a user or a tool spoke last. A last turn that is marked as a prefill stays
-    open: nothing follows its text.
+    It is ready for the next assistant turn if a user or a tool spoke last. A last turn that is marked as a prefill
+    stays open: nothing follows its text.
     """
     messages = read_dialog(dialog)
     _, pieces = _marked(messages)
@@ -154,7 +154,8 @@ def _char_spans(
         text_start, text_end = cursor, last
         end = last + _trailer(messages[: index + 1], after, tokenizer)
         if _thinking(message) or "tool_calls" in message:
-            header = commonprefix([before[len(before) - (cursor - start) :], _generation_prompt(tokenizer)])
+            headers = [before[len(before) - (cursor - start) :], _generation_prompt(tokenizer)]
+            header = commonprefix(headers)  # noqa: RUF071 - characters are meant
             text_start = start + len(header)
         if "tool_calls" in message:
             text_end = end - len(_closing(after[: end - last], tokenizer))
