@@ -153,7 +153,7 @@ def _block(part: Any, place: str) -> Message:
 def _calls(message: Mapping[str, Any], place: str) -> list[Message]:
     """Return the tool calls of a message, in OpenAI's newer or older form, or in Inspect's."""
     calls = message.get("tool_calls")
-    if isinstance(calls, Mapping | str):
+    if not is_empty(calls) and not isinstance(calls, list | tuple):
         raise DialogError(f"{place} has tool_calls={calls!r}; expected a list of calls.")
     older = message.get("function_call")
     return [_call(call, place) for call in [*(calls or []), *([older] if older else [])]]
@@ -161,7 +161,7 @@ def _calls(message: Mapping[str, Any], place: str) -> list[Message]:
 
 def _call(call: Any, place: str) -> Message:
     function = call.get("function", call) if isinstance(call, Mapping) else call
-    if isinstance(function, str):  # as Inspect writes it
+    if isinstance(call, Mapping) and isinstance(function, str):  # as Inspect writes it
         function = {"name": function, "arguments": call.get("arguments")}
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
         raise DialogError(f"{place} calls {call!r}; expected a tool with a name: {{'function': {{'name': ...}}}}.")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
+from audit_lit.chat.formats.conversations import ROLES as OTHER_ROLES
 from audit_lit.chat.formats.conversations import SHAREGPT, SPEAKERS, WILDCHAT
 from audit_lit.chat.formats.format import Format
 from audit_lit.chat.formats.gemini import GEMINI
 from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
 from audit_lit.chat.formats.pairs import PAIRS
 from audit_lit.chat.formats.petri import PETRI
+from audit_lit.chat.messages import ROLES
 from audit_lit.errors import DialogError
 
 FORMATS = (PETRI, ANTHROPIC, OPENAI, SHAREGPT, WILDCHAT, SPEAKERS, GEMINI, PAIRS, MESSAGES)
@@ -68,11 +71,17 @@ def _unknown(document: Any) -> str:
     )
 
 
+def _unlike_a_role(turn: Mapping[str, Any], key: str) -> tuple[bool, int]:
+    """Return how little the value of a key looks like a role."""
+    value = str(turn[key])
+    return value.lower() not in {*ROLES, *OTHER_ROLES}, len(value)
+
+
 def _conversion(document: Mapping[str, Any]) -> str:
     """Return a command that probably turns a document into messages."""
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], Mapping) and len(value[0]) > 1:
-            role, text = sorted(value[0], key=lambda name, turn=value[0]: len(str(turn[name])))[:: len(value[0]) - 1]
+            role, *_, text = sorted(value[0], key=partial(_unlike_a_role, value[0]))
             return f"jq -c '{{messages: [.{key}[] | {{role: .{role}, content: .{text}}}]}}' FILE > dialogs.jsonl"
     texts = [key for key, value in document.items() if isinstance(value, str)] or ["KEY"]
     pairs = zip(("user", "assistant"), texts, strict=False)
