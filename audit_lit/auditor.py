@@ -197,9 +197,14 @@ class Auditor:
             ScanError: If the run folder cannot be used.
         """
         clean = None if baseline is None else as_target(baseline, self.target.tokenizer, self.decoder.config.target)
-        reading = {"format": format, "skip_unreadable": skip_unreadable}
-        outcome = scan(self.session, dialogs, recipe, settings, **reading, out=out, baseline=clean, seed=seed)
-        return AuditReport.of(outcome)
+        where: dict[str, Any] = {
+            "format": format,
+            "skip_unreadable": skip_unreadable,
+            "out": out,
+            "baseline": clean,
+            "seed": seed,
+        }
+        return AuditReport.of(scan(self.session, dialogs, recipe, settings, **where))
 
     def edit(
         self,

@@ -27,7 +27,7 @@ def as_text(file: BufferedIOBase) -> TextIOWrapper:
     """Return an open file that can seek as text, without a byte order mark."""
     encoding = encoding_of(file.read(len(codecs.BOM_UTF8)))
     file.seek(0)
-    return TextIOWrapper(file, encoding=encoding)  # type: ignore[type-var]
+    return TextIOWrapper(file, encoding=encoding)  # type: ignore[arg-type]  # it needs no name
 
 
 def read_json(path: Path, error: type[AuditLitError]) -> Any:

@@ -19,7 +19,7 @@ def write_utf8() -> None:
     """Write what is redirected in UTF-8, whatever the code page; a terminal keeps its own encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # as it is, unless someone has replaced it
-            stream.reconfigure(**({"errors": "backslashreplace"} if stream.isatty() else {"encoding": "utf-8"}))
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 class ContractGroup(click.Group):

@@ -69,13 +69,13 @@ def llama3_tokenizer() -> Any:
 
 THINKING = {
     "drops earlier thinking": "{% for m in messages %}{% set c = m['content'] %}{% if m['role'] == 'assistant' and "
-    "'</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}<|im_start|>{{ m['role'] }}\n{{ c }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "'</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}<|im_start|>{{ m['role'] }}\n"
+    "{{ c }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     "keeps the last, written anew": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% set c = m['content'] %}"
     "{% if m['role'] == 'assistant' %}{% set t = c.split('</think>')[0].split('<think>')[-1].strip() if '</think>' in "
     "c else '' %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% if loop.last %}{{ '<think>\n' + t + '\n</think>' "
-    "'\n\n' }}{% endif %}{% endif %}{{ c }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% endif %}",
+    "'\n\n' }}{% endif %}{% endif %}{{ c }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>"
+    "assistant\n{% endif %}",
 }
 """Templates that take thinking out of replies, as DeepSeek's and Qwen's do."""
 TOOLS = (

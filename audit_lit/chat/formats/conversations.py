@@ -48,6 +48,10 @@ def _key(document: Any, role: str) -> str | None:
     return None
 
 
+def _matches(role: str, document: Any) -> bool:
+    return _key(document, role) is not None
+
+
 def _read(role: str, document: Any) -> tuple[Message, ...]:
     key = _key(document, role)
     assert key is not None
@@ -76,17 +80,11 @@ def _calls(index: int, text: Any) -> list[Any]:
     return calls if isinstance(calls, list) else [calls]
 
 
-SHAREGPT, WILDCHAT, SPEAKERS = (
-    Format(
-        name,
-        title,
-        f'{{"{key}": [{{"{role}": ..., "{text}": ...}}]}}',
-        lambda document, role=role: _key(document, role) is not None,
-        partial(_read, role),
-    )
-    for name, title, key, role, text in (
-        ("sharegpt", "ShareGPT", "conversations", "from", "value"),
-        ("wildchat", "WildChat", "conversation", "role", "content"),
-        ("speakers", "turns of speakers", "dialog", "speaker", "text"),
-    )
-)
+def _format(name: str, title: str, key: str, role: str, text: str) -> Format:
+    expected = f'{{"{key}": [{{"{role}": ..., "{text}": ...}}]}}'
+    return Format(name, title, expected, partial(_matches, role), partial(_read, role))
+
+
+SHAREGPT = _format("sharegpt", "ShareGPT", "conversations", "from", "value")
+WILDCHAT = _format("wildchat", "WildChat", "conversation", "role", "content")
+SPEAKERS = _format("speakers", "turns of speakers", "dialog", "speaker", "text")

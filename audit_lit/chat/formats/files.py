@@ -212,7 +212,9 @@ class Census(NamedTuple):
 
 def digest(dialogs: Iterable[NamedDialog | Unreadable]) -> Census:
     """Count dialogs, and hash their ids and messages; raise if none can be read, or ids repeat."""
-    hasher, ids, formats, unreadable = hashlib.sha256(), set(), {}, []
+    hasher, ids = hashlib.sha256(), set()
+    formats: dict[str, None] = {}
+    unreadable: list[Unreadable] = []
     for dialog in dialogs:
         if dialog.id in ids:
             raise DialogError(
