@@ -92,6 +92,11 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
         ({"text": "### Human: Hi."}, "content: .text}"),
         ({"exchange": [{"says": "Hi, how are you?", "who": "user"}]}, "[.exchange[] | {role: .who, content: .says}]"),
         ({"turns": ["Hi.", "Why?"]}, "has no 'messages', and its keys ['turns']"),
+        ({"id": "x", "turns": ["Hi.", "Why?"]}, '[.turns | to_entries[] | {role: (if .key % 2 == 0 then "user" else'),
+        (
+            {"chat_log": [{"by": "guest", "said": "A table, please."}, {"by": "host", "said": "Welcome."}]},
+            '[.chat_log[] | {role: (if .by == "host" then "assistant" else "user" end), content: .said}]',
+        ),
         (
             {"prompt": "Hi.", "chosen": "a", "rejected": "b"},
             "the keys ['chosen', 'rejected'] beside prompt are not read",

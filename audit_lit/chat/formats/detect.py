@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from audit_lit.chat.formats.conversations import ROLES as OTHER_ROLES
 from audit_lit.chat.formats.conversations import SHAREGPT, SPEAKERS, WILDCHAT
-from audit_lit.chat.formats.format import Format
+from audit_lit.chat.formats.format import METADATA, Format
 from audit_lit.chat.formats.gemini import GEMINI
 from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
 from audit_lit.chat.formats.pairs import PAIRS
@@ -71,19 +72,34 @@ def _unknown(document: Any) -> str:
     )
 
 
+def _conversion(document: Mapping[str, Any]) -> str:
+    """Return a command that probably turns a document into messages."""
+    expression = next(filter(None, (_of_list(key, value) for key, value in document.items())), None)
+    if expression is None:
+        texts = [key for key, value in document.items() if isinstance(value, str) and key not in METADATA] or ["KEY"]
+        pairs = zip(("user", "assistant"), texts, strict=False)
+        expression = ", ".join(f'{{role: "{role}", content: .{key}}}' for role, key in pairs)
+    return f"jq -c '{{messages: [{expression}]}}' FILE > dialogs.jsonl"
+
+
+def _of_list(key: str, turns: Any) -> str | None:
+    """Return jq's expression for the messages in a list of turns; None if the list is none of them."""
+    if not isinstance(turns, list) or not turns:
+        return None
+    if all(isinstance(turn, str) for turn in turns):  # taken in turn
+        role = 'if .key % 2 == 0 then "user" else "assistant" end'
+        return f".{key} | to_entries[] | {{role: ({role}), content: .value}}"
+    if not all(isinstance(turn, Mapping) and len(turn) > 1 for turn in turns):
+        return None
+    speaker, *_, text = sorted(turns[0], key=partial(_unlike_a_role, turns[0]))
+    names = list(dict.fromkeys(str(turn.get(speaker)) for turn in turns))
+    if set(names) <= {*ROLES, *OTHER_ROLES}:
+        return f".{key}[] | {{role: .{speaker}, content: .{text}}}"
+    replies = json.dumps(names[-1])  # whoever speaks after the first one
+    return f'.{key}[] | {{role: (if .{speaker} == {replies} then "assistant" else "user" end), content: .{text}}}'
+
+
 def _unlike_a_role(turn: Mapping[str, Any], key: str) -> tuple[bool, int]:
     """Return how little the value of a key looks like a role."""
     value = str(turn[key])
     return value.lower() not in {*ROLES, *OTHER_ROLES}, len(value)
-
-
-def _conversion(document: Mapping[str, Any]) -> str:
-    """Return a command that probably turns a document into messages."""
-    for key, value in document.items():
-        if isinstance(value, list) and value and isinstance(value[0], Mapping) and len(value[0]) > 1:
-            role, *_, text = sorted(value[0], key=partial(_unlike_a_role, value[0]))
-            return f"jq -c '{{messages: [.{key}[] | {{role: .{role}, content: .{text}}}]}}' FILE > dialogs.jsonl"
-    texts = [key for key, value in document.items() if isinstance(value, str)] or ["KEY"]
-    pairs = zip(("user", "assistant"), texts, strict=False)
-    turns = ", ".join(f'{{role: "{role}", content: .{key}}}' for role, key in pairs)
-    return f"jq -c '{{messages: [{turns}]}}' FILE > dialogs.jsonl"

@@ -17,7 +17,7 @@ from audit_lit.chat.formats import inspect_log
 from audit_lit.chat.formats.detect import INSPECT, NAMES, as_document, documents, format_of
 from audit_lit.chat.messages import read_dialog
 from audit_lit.errors import DialogError
-from audit_lit.files import NOT_JSON, as_text, parse_json
+from audit_lit.files import as_text, parse_json
 
 EXPECTED = "one dialog per line, or one JSON document"
 
@@ -139,8 +139,8 @@ def _one_document(text: TextIOWrapper, name: str) -> Any:
 
 def _is_json(line: str) -> bool:
     try:
-        json.loads(line)
-    except NOT_JSON:
+        parse_json(line, "", EXPECTED, DialogError)
+    except DialogError:
         return False
     return True
 
