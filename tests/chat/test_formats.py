@@ -131,6 +131,11 @@ def test_files_of_windows_are_read(encoding: str, newline: str) -> None:
         assert [dialog.messages[0]["content"] for dialog in found] == ["Grüße 🙂 0", "Grüße 🙂 1"]
 
 
+def test_null_is_as_good_as_no_key() -> None:
+    nulls = [{**message, "hidden": None, "name": None, "tool_calls": None} for message in DIALOG]
+    assert digest(read({"id": None, "system": None, "messages": nulls})) == digest(read({"messages": DIALOG}))
+
+
 def test_lines_are_read_one_at_a_time_and_again(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "d.jsonl", [DIALOG, {"id": "a", "messages": DIALOG}, {"bad": 1}])
     dialogs: Iterator[Any] = iter(DialogFile(path))
@@ -185,6 +190,34 @@ def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "d.jsonl", tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(DialogError, match="could not be read"):
             digest(DialogFile(path))
+
+
+SAY = {"operation": "add", "message": USER | {"id": "m1"}}
+MORE = {"operation": "add", "message": {"role": "assistant", "content": "Ho."}}
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([SAY, MORE], ["Hi.", "Ho."]),
+        ([SAY, MORE, {"operation": "rollback", "count": 1}], ["Hi."]),
+        ([SAY, MORE, {"operation": "rollback", "to_id": "m1"}], ["Hi."]),
+        ([SAY, {"operation": "reset", "new_messages": [MORE["message"]]}], ["Ho."]),
+        ([SAY, {"operation": "reset", "new_messages": []}, SAY, MORE], ["Hi.", "Ho."]),
+        ([SAY, {"operation": "rollback", "to_id": "m2"}], "event 3 changes the messages by 'rollback'"),
+        ([SAY, {"operation": "rollback", "count": -1}], "event 3 changes the messages by 'rollback'"),
+        ([{"operation": "add"}], "holds no messages of the target"),
+    ],
+)
+def test_the_targets_view_of_a_petri_transcript_is_replayed(edits: list[Any], expected: Any) -> None:
+    other = {"view": "auditor", "edit": {"operation": "add", "message": {"role": "user", "content": "Go on."}}}
+    events = [other, *({"type": "transcript_event", "view": ["target", "combined"], "edit": edit} for edit in edits)]
+    if isinstance(expected, list):
+        assert [message["content"] for message in read({"events": events})[0].messages] == expected
+        assert read({"metadata": {}, "target_messages": [USER], "messages": []})[0].messages == (USER,)
+    else:
+        with pytest.raises(DialogError, match=expected):
+            read({"events": events})
 
 
 keys = st.sampled_from(

@@ -67,7 +67,7 @@ def _message(index: int, turn: Mapping[str, Any]) -> Message:
     role = ROLES.get(given.lower(), given) if isinstance(given, str) else given
     rest = {key: value for key, value in turn.items() if key not in {role_key, text_key, *HARMLESS}}
     if isinstance(given, str) and given in CALLS:
-        return {**rest, "role": role, "tool_calls": _calls(index, turn[text_key])}
+        return {**rest, "role": role, "tool_calls": _calls(index, turn.get(text_key))}
     return {**rest, "role": role, "content": turn.get(text_key)}
 
 

@@ -18,13 +18,12 @@ VIEW = "target"
 
 def _edits(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     events = document.get("events")
-    return [event for event in events if isinstance(event, Mapping) and "edit" in event] if events else []
+    listed = events if isinstance(events, list) else []
+    return [event for event in listed if isinstance(event, Mapping) and isinstance(event.get("edit"), Mapping)]
 
 
 def _matches(document: Any) -> bool:
-    return isinstance(document, Mapping) and bool(
-        (isinstance(document.get("events"), list) and _edits(document)) or document.get("target_messages")
-    )
+    return isinstance(document, Mapping) and bool(_edits(document) or document.get("target_messages"))
 
 
 def _read(document: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -33,24 +32,27 @@ def _read(document: Mapping[str, Any]) -> tuple[Message, ...]:
         views = event.get("view")
         if VIEW in (views if isinstance(views, list) else [views]):
             messages = _edited(messages, event["edit"], f"event {number}")
-    return read_dialog([plain_fields(message) for message in messages or document.get("target_messages") or []])
+    view = messages or document.get("target_messages")  # as older versions write it
+    if not isinstance(view, list) or not all(isinstance(message, Mapping) for message in view):
+        raise DialogError("the transcript holds no messages of the target; expected events whose view is 'target'.")
+    return read_dialog(list(map(plain_fields, view)))
 
 
 def _edited(messages: list[Any], edit: Mapping[str, Any], place: str) -> list[Any]:
     """Return the target's messages after an edit."""
-    operation = edit.get("operation")
+    operation, count = edit.get("operation"), edit.get("count")
     if operation == "add":
-        return [*messages, edit["message"]]
+        return [*messages, edit.get("message")]
     if operation == "reset":
         return list(edit.get("new_messages") or [])
-    if operation == "rollback" and isinstance(edit.get("count"), int):
-        return messages[: max(0, len(messages) - edit["count"])]
-    ids = [message.get("id") for message in messages]
+    if operation == "rollback" and isinstance(count, int) and count >= 0:
+        return messages[: max(0, len(messages) - count)]
+    ids = [message.get("id") for message in messages if isinstance(message, Mapping)]
     if operation == "rollback" and edit.get("to_id") in ids:
         return messages[: ids.index(edit["to_id"]) + 1]
     raise DialogError(
-        f"{place} changes the messages by {operation!r}, which is not read here. Write the target's view with Petri "
-        "itself: Transcript.load(FILE).collect_messages('target')."
+        f"{place} changes the messages by {operation!r}, which is not read here; expected add, reset and rollback. "
+        "Write the target's view with Petri itself: Transcript.load(FILE).collect_messages('target')."
     )
 
 
