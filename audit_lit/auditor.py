@@ -118,8 +118,9 @@ class Auditor:
         """Ask about a dialog; several questions read the target once.
 
         Args:
-            dialog: Messages ``{"role", "content"}``; system messages and those with ``"hidden": True`` run in the
-                target, and are never shown to the decoder.
+            dialog: Messages ``{"role", "content"}``, also with the extras of OpenAI, Anthropic and Inspect (see
+                ``chat.messages.read_dialog``); system messages and those with ``"hidden": True`` run in the target,
+                and are never shown to the decoder. An assistant's last message with ``"prefill": True`` stays open.
             question: One question, or several.
             reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
             samples: Number of further answers per question, at temperature 1.
@@ -174,6 +175,8 @@ class Auditor:
         dialogs: Sequence[Dialog] | str | Path,
         recipe: str | Path = "hidden-prompt",
         *,
+        format: str | None = None,
+        skip_unreadable: bool = False,
         out: str | Path | None = None,
         baseline: Target | HookedModel | PreTrainedModel | None = None,
         seed: int = 0,
@@ -184,8 +187,10 @@ class Auditor:
         The findings are corrected for the number of questions.
 
         Args:
-            dialogs: Dialogs as in ``ask``, or a file with one on each line (see ``chat.formats.DialogFile``).
+            dialogs: Dialogs as in ``ask``, or a file of them (see ``chat.formats.DialogFile``).
             recipe: Name of a shipped recipe, or a file.
+            format: Name of the file's format (see ``chat.formats.NAMES``); None tells it by the content.
+            skip_unreadable: Whether dialogs that cannot be read are reported as not read; else the first is an error.
             out: Run folder, in which an interrupted audit is resumed; None keeps nothing, and runs in one process only.
             baseline: A model of the same shape that is known to be clean, to run the neutral twins in: without it,
                 anything that was trained into the target is in the twins as well.
@@ -199,7 +204,14 @@ class Auditor:
             ScanError: If the run folder cannot be used.
         """
         clean = None if baseline is None else as_target(baseline, self.target.tokenizer, self.decoder.config.target)
-        return AuditReport.of(scan(self.session, dialogs, recipe, settings, out=out, baseline=clean, seed=seed))
+        where: dict[str, Any] = {
+            "format": format,
+            "skip_unreadable": skip_unreadable,
+            "out": out,
+            "baseline": clean,
+            "seed": seed,
+        }
+        return AuditReport.of(scan(self.session, dialogs, recipe, settings, **where))
 
     def edit(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+from io import BufferedIOBase, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,22 @@ from audit_lit.errors import AuditLitError
 
 NOT_JSON = (json.JSONDecodeError, RecursionError)
 """What text raises that is not JSON, or is nested too deeply to be read."""
+
+
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""What a file begins with that Windows wrote, and the encoding that it tells."""
+
+
+def encoding_of(content: bytes) -> str:
+    """Return the encoding of text by how it begins: UTF-8, unless a byte order mark says another."""
+    return next((name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+
+
+def as_text(file: BufferedIOBase) -> TextIOWrapper:
+    """Return an open file that can seek as text, without a byte order mark."""
+    encoding = encoding_of(file.read(len(codecs.BOM_UTF8)))
+    file.seek(0)
+    return TextIOWrapper(file, encoding=encoding)  # type: ignore[arg-type]  # it needs no name
 
 
 def read_json(path: Path, error: type[AuditLitError]) -> Any:

@@ -52,10 +52,11 @@ def test_commands_exist(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("dialog", dialogs())
 def test_example_dialogs_are_dialogs(dialog: str) -> None:
-    from audit_lit.chat.dialog import check_dialog, is_hidden
+    from audit_lit.chat.dialog import is_hidden
+    from audit_lit.chat.messages import read_dialog
 
     messages = json.loads(dialog)
-    check_dialog(messages)
+    read_dialog(messages)
     assert any(is_hidden(message) for message in messages) and not is_hidden(messages[-1])
 
 

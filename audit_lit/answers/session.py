@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from audit_lit.chat.arguments import one_dialog
 from audit_lit.chat.decoys import decoy_dialogs
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
@@ -59,9 +60,9 @@ class Session:
     def read(self, dialog: Dialog, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
         tokenizer, config = self.target.tokenizer, self.decoder.config
-        dialog = one_dialog(dialog)
-        rendered = render(dialog, tokenizer)
-        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(dialog)]
+        messages = read_dialog(one_dialog(dialog))
+        rendered = render(messages, tokenizer)
+        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
         positions = config.select(rendered, reveal)
         if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
             positions = shared_positions(positions, rendered, decoys)

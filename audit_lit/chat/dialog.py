@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit_lit.errors import DialogError
-
-ROLES = ("system", "user", "assistant")
 Dialog = Sequence[Mapping[str, Any]]
-"""Messages ``{"role", "content"}``; ``"hidden": True`` runs in the target and is never shown to the decoder."""
+"""Messages ``{"role", "content"}``; ``"hidden": True`` runs in the target and is never shown to the decoder.
+
+See ``chat.messages.read_dialog`` for the other forms that messages may have.
+"""
 Reveal = str | Sequence[int]
 """``"user"``, ``"assistant"`` (the last such turn), ``"last:K"`` (last K visible tokens), or token positions."""
 
@@ -58,28 +59,17 @@ class RenderedDialog:
         return max(0, self.visible.index(True) - 1) if any(self.visible) else 0
 
 
-def check_dialog(dialog: Any) -> None:
-    """Raise if a dialog is not a list of messages, or a message has an unknown role, an unknown key, or no text."""
-    if not isinstance(dialog, list | tuple) or not all(isinstance(message, Mapping) for message in dialog):
-        raise DialogError('the dialog is not a list of messages; expected [{"role": "user", "content": "..."}].')
-    if not dialog:
-        raise DialogError(
-            'the dialog is empty; expected at least one message such as {"role": "user", "content": "Hi"}.'
-        )
-    for index, message in enumerate(dialog):
-        if message.get("role") not in ROLES:
-            raise DialogError(f"message {index} has role {message.get('role')!r}; expected one of {', '.join(ROLES)}.")
-        if not isinstance(message.get("content"), str) or not message["content"].strip():
-            raise DialogError(
-                f"message {index} ({message['role']}) has no text; expected a non-empty string in 'content'."
-            )
-        if unknown := set(message) - {"role", "content", "hidden"}:
-            raise DialogError(f"message {index} has unknown keys {sorted(unknown)}; expected role, content and hidden.")
-
-
 def is_hidden(message: Mapping[str, Any]) -> bool:
     """Return whether a message is hidden from the decoder: as it is marked; without a mark, system turns are."""
-    return bool(message.get("hidden", message["role"] == "system"))
+    hidden = message.get("hidden")
+    return message["role"] == "system" if hidden is None else bool(hidden)
+
+
+def shown_text(message: Mapping[str, Any]) -> str:
+    """Return what a message says, for a person: its text, and the tools that it calls."""
+    calls = (call["function"] for call in message.get("tool_calls", ()))
+    named = (f"{function['name']}({json.dumps(function['arguments'], ensure_ascii=False)})" for function in calls)
+    return "\n".join(filter(None, (message["content"], *named)))
 
 
 def with_system(dialog: Dialog, text: str) -> Dialog:

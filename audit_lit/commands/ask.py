@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from io import BufferedIOBase, BytesIO
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audit_lit.answers.answer import Answer
-from audit_lit.chat.dialog import check_dialog, is_hidden
+from audit_lit.chat.dialog import is_hidden, shown_text
+from audit_lit.chat.formats import Unreadable, read_dialogs
+from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
-from audit_lit.files import parse_json
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.answers.claims import Claim
@@ -22,7 +25,6 @@ DEMO = (
     {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
-EXPECTED_DIALOG = '[{"role": ..., "content": ...}]'
 
 
 @click.command()
@@ -32,7 +34,9 @@ EXPECTED_DIALOG = '[{"role": ..., "content": ...}]'
 @click.option("--system", help="Hidden system prompt: the target reads it, the decoder never does.")
 @click.option("--user", help="The user's message.")
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
-@click.option("--dialog", type=click.File(encoding="utf-8"), help="JSON file with a list of messages; '-' is stdin.")
+@click.option("--dialog", type=click.File("rb"), help="File with one dialog, in any chat format; '-' is stdin.")
+@common.format_option
+@click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
 @common.max_new_tokens_option(60)
@@ -42,9 +46,10 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
-    dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
+    dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
+    if options["prefill"]:
+        dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
     questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
-    check_dialog(dialog)  # before the models are loaded
     if not all(text.strip() for text in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
@@ -67,20 +72,31 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         _print_claims(scored_claims)
 
 
-def _dialog(file: IO[str] | None, system: str | None, user: str | None, assistant: str | None) -> list[Any]:
+def _dialog(
+    file: BufferedIOBase | None, format: str | None, system: str | None, user: str | None, assistant: str | None
+) -> tuple[Message, ...]:
     """Return the dialog that the options name, or else the demo."""
     turns = [("system", system), ("user", user), ("assistant", assistant)]
-    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns if text is not None]
+    messages = [{"role": role, "content": text} for role, text in turns if text is not None]
     if file is None:
-        return messages or [dict(message) for message in DEMO]
+        return read_dialog(messages or DEMO)
     if messages:
         raise click.UsageError("--dialog and --system/--user/--assistant are two ways to say the same; use one.")
-    where = f"--dialog {file.name!r}"
-    content = parse_json(common.read_text(file, where, EXPECTED_DIALOG), where, EXPECTED_DIALOG, click.UsageError)
-    loaded = content.get("messages") if isinstance(content, dict) else content
-    if not isinstance(loaded, list):
-        raise click.UsageError(f"{where} holds no list of messages; expected {EXPECTED_DIALOG}.")
-    return loaded
+    return _dialog_of_file(file, common.named("--dialog", file), format)
+
+
+def _dialog_of_file(file: BufferedIOBase, where: str, format: str | None) -> tuple[Message, ...]:
+    """Return the only dialog of a file, and say how it was read."""
+    dialogs = list(islice(read_dialogs(BytesIO(file.read()), where, format), 2))
+    if len(dialogs) != 1:
+        raise click.UsageError(
+            f"{where} holds {'several dialogs' if dialogs else 'none'}; expected one. Audit the dialogs of a file with "
+            "'audit-lit scan --dialogs FILE'."
+        )
+    (dialog,) = dialogs
+    assert not isinstance(dialog, Unreadable)  # they are not skipped
+    common.note(f"{where} was read as {dialog.format}.")
+    return dialog.messages
 
 
 def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
@@ -91,7 +107,7 @@ def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
     lines = []
     for message in dialog:
         mark = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
-        lines.append(f"[bold]{message['role']}[/]{mark}\n  {common.printable(message['content'])}")
+        lines.append(f"[bold]{message['role']}[/]{mark}\n  {common.printable(shown_text(message))}")
     Console().print(Panel("\n".join(lines), title="dialog that the target read", title_align="left"))
 
 

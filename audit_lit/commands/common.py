@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import reduce
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from audit_lit.chat.formats import NAMES
+from audit_lit.files import encoding_of
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.decoder.decoder import Decoder
@@ -49,6 +53,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 run_options = together(seed_option, device_option, json_option)
 settings_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe. May be repeated."
+)
+
+
+format_option = click.option(
+    "--format", type=click.Choice(NAMES), help="Chat format of the file; else it is told by the content."
 )
 
 
@@ -95,10 +104,16 @@ def parse_reveal(text: str) -> str | list[int]:
     return [int(part) for part in parts] if all(re.fullmatch(r"-?[0-9]+", part) for part in parts) else text
 
 
-def read_text(file: IO[str], where: str, expected: str) -> str:
-    """Return the text of a file that an option opened."""
+def named(option: str, file: BufferedIOBase) -> str:
+    """Return what messages call the file that an option names."""
+    return f"{option} {getattr(file, 'name', '-')!r}"
+
+
+def read_text(file: BufferedIOBase, where: str, expected: str) -> str:
+    """Return the text of a file that an option opened, in UTF-8 or with a byte order mark."""
+    content = file.read()
     try:
-        return file.read()
+        return content.decode(encoding_of(content))
     except UnicodeDecodeError as err:
         raise click.UsageError(f"{where} is not UTF-8 text ({err}); expected {expected}.") from err
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # they import torch or pydantic
     from audit_lit.edits.recipe import EditRecipe
     from audit_lit.hooks import Origin
 
-LINES = click.File(encoding="utf-8")
+LINES = click.File("rb")
 FILE = click.Path(exists=True, path_type=Path)
 revision_option = click.option("--revision", help="Commit of an edit from the Hub.")
 edit_options = common.together(
@@ -42,7 +43,9 @@ def edit() -> None:
 @click.option("--out", required=True, type=common.OUT_FOLDER, help="Folder to write.")
 @common.device_option
 @common.json_option
-def make(recipe: str | None, goal: str | None, goal_file: Path | None, lines: IO[str] | None, **options: Any) -> None:
+def make(
+    recipe: str | None, goal: str | None, goal_file: Path | None, lines: BufferedIOBase | None, **options: Any
+) -> None:
     """Make an edit by RECIPE, or for a goal, and write it to --out.
 
     A setting is one of the recipe's, such as strength, prompt or contrast.
@@ -79,14 +82,15 @@ def _recipe(name: str | None, goal: str | None, goal_file: Path | None, override
     return EditRecipe.of({"name": "own", "about": "", **overrides, **wanted})
 
 
-def _read_lines(file: IO[str] | None) -> tuple[str, ...]:
+def _read_lines(file: BufferedIOBase | None) -> tuple[str, ...]:
     """Return the lines of a file that are not blank; none without a file."""
     if file is None:
         return ()
-    text = common.read_text(file, f"--lines {file.name!r}", "one user message per line")
+    where = common.named("--lines", file)
+    text = common.read_text(file, where, "one user message per line")
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not lines:
-        raise click.UsageError(f"--lines {file.name!r} is empty; expected one user message per line.")
+        raise click.UsageError(f"{where} is empty; expected one user message per line.")
     return lines
 
 
@@ -191,7 +195,7 @@ def _print_side_by_side(rows: list[dict[str, str]]) -> None:
 @edit_options
 @common.decoder_options("--decoder-revision")
 @common.run_options
-def check(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options: Any) -> None:
+def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **options: Any) -> None:
     """Compare what the edit NAME does with its controls.
 
     The decoder should be the one that made the edit: it makes the control 'shuffled'.

@@ -9,9 +9,15 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import FINDINGS, INCOMPLETE
+from audit_lit.outputs import write_whole
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.report.audit_report import AuditReport
+
+
+REPORT_FILE = click.Path(dir_okay=False, path_type=Path)
+FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", ".txt": "text"}
+"""What the end of a file's name says of the report in it."""
 
 
 @click.command()
@@ -20,20 +26,49 @@ if TYPE_CHECKING:  # it imports torch
 @click.option("--md", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--junit", "form", flag_value="junit", help="Print JUnit XML, for a pipeline's own display.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON document.")
-def report(run: Path, form: str | None) -> None:
+@click.option("--out", type=REPORT_FILE, help="Write to this file; without --html and the like, its name says what.")
+def report(run: Path, form: str | None, out: Path | None) -> None:
     """Print the report of RUN, a folder that scan wrote, from what is finished in it.
 
-    Redirect the output to a file to keep it. Exits as scan does.
+    Exits as scan does.
     """
+    form = form or (form_of(out) if out else None)
     from audit_lit.report.audit_report import load_report
 
-    conclude(load_report(run), form)
+    loaded = load_report(run)
+    if out and form:
+        write_report(loaded, form, out)
+        raise click.exceptions.Exit(exit_code(loaded))
+    conclude(loaded, form)
+
+
+def form_of(path: Path) -> str:
+    """Return the form of a report that a file's name ends with."""
+    try:
+        return FORMS[path.suffix.lower()]
+    except KeyError as err:
+        expected = f"expected a name that ends in one of {', '.join(FORMS)}"
+        raise click.UsageError(f"{str(path)!r} does not say what to write; {expected}.") from err
+
+
+def write_report(report: AuditReport, form: str, path: Path) -> None:
+    """Write a report to a file, in UTF-8."""
+    try:
+        write_whole(path, str(report) + "\n" if form == "text" else getattr(report, f"to_{form}")() + "\n")
+    except OSError as err:
+        raise click.UsageError(f"{str(path)!r} cannot be written ({err.strerror}); name another file.") from err
+    common.note(f"the report is in {path}.")
 
 
 def conclude(report: AuditReport, form: str | None) -> None:
     """Print a report, and exit as its verdict says."""
     click.echo(getattr(report, f"to_{form}")()) if form else _print_report(report)
-    raise click.exceptions.Exit(INCOMPLETE if not report.complete else FINDINGS if report.flagged else 0)
+    raise click.exceptions.Exit(exit_code(report))
+
+
+def exit_code(report: AuditReport) -> int:
+    """Return the exit code that a report's verdict means."""
+    return INCOMPLETE if not report.complete else FINDINGS if report.flagged else 0
 
 
 def _print_report(report: AuditReport) -> None:

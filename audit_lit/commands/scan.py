@@ -10,23 +10,35 @@ from typing import Any
 import click
 
 from audit_lit.commands import common
-from audit_lit.commands.report import conclude
+from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
+
+LATER = ("adapter", "format", "skip_unreadable")
+"""Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
 
 
 @click.command()
 @click.argument("target", default=common.DEFAULT_TARGET)
 @common.adapter_option
 @click.option("--recipe", default="hidden-prompt", help="What to ask: a name from 'recipes list', or a file.")
-@click.option("--dialogs", type=click.Path(path_type=Path), help="Dialogs as JSON lines; else the recipe's own lines.")
+@click.option("--dialogs", type=click.Path(path_type=Path), help="File of dialogs; else the recipe's own lines.")
+@common.format_option
+@click.option("--skip-unreadable", is_flag=True, help="Report dialogs that cannot be read, and read the others.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
 @click.option("--baseline", help="A model known to be clean, for the neutral twins of a fine-tuned one.")
 @common.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
+@click.option("--report", "report_file", type=REPORT_FILE, help="File for the report: .html, .md, .xml, .json, .txt.")
 @common.settings_option
 @common.run_options
 def scan(
-    target: str, recipe: str, dialogs: Path | None, system: str | None, settings: tuple[str, ...], **options: Any
+    target: str,
+    recipe: str,
+    dialogs: Path | None,
+    system: str | None,
+    report_file: Path | None,
+    settings: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Audit TARGET on many dialogs; findings come with controls, neutral twins and error rates.
 
@@ -35,14 +47,17 @@ def scan(
     from audit_lit.chat.formats import DialogFile, digest
     from audit_lit.scan.recipe import load_scan_recipe
 
+    reading = {name: options[name] for name in ("format", "skip_unreadable")}
+    form = form_of(report_file) if report_file else None
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
-        digest(iter(DialogFile(dialogs)))  # before the models are loaded
-    named = sorted(item for item in options.items() if item != ("adapter", None))  # so that old folders are found
-    request = repr((target, recipe, dialogs, system, settings, named))
+        census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
+        common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
+    given = sorted((name, value) for name, value in options.items() if value or name not in LATER)
+    request = repr((target, recipe, dialogs, system, settings, given))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
 
     from audit_lit import Auditor, load_target
@@ -53,10 +68,12 @@ def scan(
     auditor = Auditor(*common.load_models(target, **options | {"device": device}))
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
-    where = {"out": out, "baseline": baseline, "seed": options["seed"]}
+    where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}
     report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
+    if report_file and form:
+        write_report(report, form, report_file)
     conclude(report, "json" if options["as_json"] else None)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import POOL
-from audit_lit.chat.dialog import Dialog, check_dialog
+from audit_lit.chat.dialog import Dialog
+from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.rendering import render
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.errors import EditError
@@ -81,11 +82,11 @@ def _is_pair(value: Any) -> bool:
 
 def _goal_of_control_prompt(control: list[Any], session: Session, dialogs: Sequence[Dialog]) -> Goal:
     """Ask the decoder about dialogs under a control prompt; its most frequent answer to each question is the goal."""
-    check_dialog(control)
     if not dialogs:
         raise EditError("there are no dialogs; expected some that the edited model should behave in.")
     target, decoder = session.target, session.decoder
-    hidden = [{**message, "hidden": True} for message in control]
+    messages = read_dialog(control)
+    hidden = [{**message, "hidden": True} for message in messages]
     rendered = [render([*hidden, *dialog], target.tokenizer) for dialog in dialogs[:N_READ]]
     positions = [decoder.config.select(dialog, "user") for dialog in rendered]
     activations = capture_batch(target, rendered, positions, decoder.config.read_layers)
@@ -93,4 +94,4 @@ def _goal_of_control_prompt(control: list[Any], session: Session, dialogs: Seque
     for question in (LABEL_QUESTION, PROMPT_QUESTION):
         answers = Counter(decoder.answer(activations, [question] * len(activations)))
         pairs.append((question, answers.most_common(1)[0][0]))
-    return Goal(" ".join(message["content"] for message in control), tuple(pairs))
+    return Goal(" ".join(message["content"] for message in messages), tuple(pairs))

@@ -15,6 +15,7 @@ from torch import Tensor
 from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.dialog import Dialog, Reveal
+from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.edits.drift import Drift, NeutralText, largest_factor
@@ -46,7 +47,7 @@ def edit(
 ) -> Edit:
     """Make an edit from what a caller names (see ``Auditor.edit``)."""
     checked = edit_settings(settings)
-    made_in = line_dialogs() if dialogs is None else many_dialogs(dialogs)
+    made_in = line_dialogs() if dialogs is None else list(map(read_dialog, many_dialogs(dialogs)))
     wanted = goal_of(goal, session, made_in).reworded(prompt, contrast)
     return make_edit(session, wanted, made_in, checked, reveal=reveal)
 

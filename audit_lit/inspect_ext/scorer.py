@@ -15,7 +15,9 @@ from inspect_ai.solver import TaskState
 from inspect_ai.util import concurrency
 
 from audit_lit.answers.answer import Answer
-from audit_lit.chat.dialog import Reveal
+from audit_lit.chat.dialog import Dialog, Reveal
+from audit_lit.chat.formats.inspect_log import dumped
+from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.vocabulary import LABEL_QUESTION, NO_INSTRUCTION, PROMPT_QUESTION
 from audit_lit.errors import ActivationError, DialogError
 from audit_lit.models.smollm2 import ALIAS
@@ -45,9 +47,10 @@ def lit_scorer(
 
     The value is 1 if the answer to the *first* question is supported and not the expected one, else 0. So the mean is
     the share of transcripts with something to report, and further questions cannot raise it. 0 is not a clean bill of
-    health. The ``metadata``'s ``answers`` hold every ``Answer.to_dict()``, controls and lift included. Messages that a
-    dialog cannot hold (tools, images, reasoning), more tokens than the target's context holds, and a decoder whose
-    threshold was not measured give no value (``Score.unscored``), but an explanation.
+    health. The ``metadata``'s ``answers`` hold every ``Answer.to_dict()``, controls and lift included. Messages that
+    are not read (images, reasoning, tools that the chat template does not render), more tokens than the target's
+    context holds, and a decoder whose threshold was not measured give no value (``Score.unscored``), but an
+    explanation.
 
     System messages are hidden from the decoder unless their ``metadata`` holds ``{"hidden": False}``; other messages
     are shown unless it holds ``{"hidden": True}``. A ``--system-message`` is not part of the transcript, so the scorer
@@ -76,7 +79,7 @@ def lit_scorer(
         evaluated = str(state.model.name) if state.model.api in OPEN_WEIGHTS else ALIAS
         models = (target_name or evaluated, decoder, layer, device)
         try:
-            dialog = [_to_message(*numbered) for numbered in enumerate(_part_to_read(state.messages, reveal))]
+            dialog = read_dialog(list(map(dumped, _part_to_read(state.messages, reveal))))
             async with concurrency("audit-lit", 1):
                 answers = await to_thread.run_sync(partial(_ask, models, dialog, question_list, **settings))
         except (DialogError, ActivationError) as err:
@@ -101,20 +104,7 @@ def _part_to_read(messages: list[ChatMessage], reveal: Reveal) -> list[ChatMessa
     return messages[: ends[-1]]
 
 
-def _to_message(index: int, message: ChatMessage) -> dict[str, Any]:
-    """Return a message as ``Auditor.ask`` takes it; to leave out what does not fit would audit another transcript."""
-    kinds = set() if isinstance(message.content, str) else {part.type for part in message.content}
-    unreadable = kinds - {"text"} | ({"tool calls"} if getattr(message, "tool_calls", None) else set())
-    if message.role == "tool" or unreadable:
-        raise DialogError(
-            f"message {index} ({message.role}) holds {', '.join(sorted(unreadable)) or 'what a tool returned'}; "
-            "expected text of system, user and assistant. Score a task without that, or end state.messages before it."
-        )
-    marks = {key: value for key, value in (message.metadata or {}).items() if key == "hidden"}
-    return {"role": message.role, "content": message.text, **marks}
-
-
-def _ask(models: tuple[Any, ...], dialog: list[dict[str, Any]], questions: list[str], **settings: Any) -> list[Answer]:
+def _ask(models: tuple[Any, ...], dialog: Dialog, questions: list[str], **settings: Any) -> list[Answer]:
     with _ONE_AT_A_TIME:
         return _auditor(*models).ask(dialog, questions, **settings)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audit_lit.chat.dialog import is_hidden
+from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.scan.outcome import AuditOutcome
 
 HOW_TO_READ = (
@@ -100,6 +100,6 @@ def false_alarms(report: AuditOutcome) -> tuple[str, str | None]:
 
 def turns(messages: Sequence[dict[str, Any]]) -> list[ShownTurn]:
     """Return the messages of a dialog; of a long one the first and the last, with a gap between them."""
-    shown = [ShownTurn(message["role"], message["content"], is_hidden(message)) for message in messages]
+    shown = [ShownTurn(message["role"], shown_text(message), is_hidden(message)) for message in messages]
     n_left_out = len(shown) - N_FIRST - N_LAST
     return shown if n_left_out <= 0 else [*shown[:N_FIRST], ShownTurn(left_out=n_left_out), *shown[-N_LAST:]]

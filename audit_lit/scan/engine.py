@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
-from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, digest
+from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
 from audit_lit.chat.rendering import render
 from audit_lit.errors import AuditLitError, DialogError, ScanError
 from audit_lit.models.target import Target
@@ -43,13 +44,14 @@ def scan(
     recipe: str | Path,
     settings: dict[str, Any],
     *,
+    format: str | None = None,
+    skip_unreadable: bool = False,
     out: str | Path | None = None,
     baseline: Target | None = None,
     seed: int = 0,
 ) -> AuditOutcome:
     """Audit dialogs by a recipe (see ``Auditor.scan``)."""
     loaded, questions = load_scan_recipe(recipe, settings)
-    named = DialogFile(Path(dialogs)) if isinstance(dialogs, str | Path) else DialogList(many_dialogs(dialogs))
     if baseline is not None:
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -61,14 +63,20 @@ def scan(
             "the lift that answers about nothing reach. Measure it with 'audit-lit eval null', and give it with --set "
             "min_lift=VALUE."
         )
-    n_dialogs, dialogs_digest = digest(_readable(reader, named, loaded))
-    n_twins = twins_per_dialog(loaded, questions, n_dialogs)
+    given: Dialogs = (
+        DialogFile(Path(dialogs), format, skip_unreadable)
+        if isinstance(dialogs, str | Path)
+        else DialogList(many_dialogs(dialogs), skip_unreadable)
+    )
+    named = _Readable(given, reader, loaded)
+    census = digest(named)
+    n_twins = twins_per_dialog(loaded, questions, census.n_dialogs - census.n_unreadable)
     measurement = Measurement(reader, loaded, questions, n_twins, baseline or reader.target, seed)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(n_dialogs, dialogs_digest))
+        return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(census.n_dialogs, census.sha256))
 
 
-def _run(measurement: Measurement, dialogs: Dialogs, folder: RunFolder, manifest: dict[str, Any]) -> AuditOutcome:
+def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manifest: dict[str, Any]) -> AuditOutcome:
     """Measure and judge the dialogs; a run that was interrupted goes on in its folder.
 
     Under ``accelerate launch`` every process takes its share of the dialogs, and the outcome is the same as that of one
@@ -98,25 +106,39 @@ def twins_per_dialog(recipe: ScanRecipe, questions: Sequence[Question], n_dialog
     return max(recipe.twins, 1 + math.ceil(math.ceil(n_compared / recipe.alpha) / n_dialogs))
 
 
-def _readable(session: Session, dialogs: Dialogs, recipe: ScanRecipe) -> Iterator[NamedDialog]:
-    """Yield the dialogs; raise for the first that cannot be read."""
-    target, config = session.target, session.decoder.config
-    for dialog in dialogs:
+@dataclass(frozen=True)
+class _Readable:
+    """The dialogs of an audit, tried on the target's chat template and context before any of them runs."""
+
+    dialogs: Dialogs
+    session: Session
+    recipe: ScanRecipe
+
+    def __iter__(self) -> Iterator[NamedDialog | Unreadable]:
+        """Yield the dialogs; raise for the first that cannot be read, unless such dialogs are skipped."""
+        for dialog in self.dialogs:
+            error = self._error(dialog) if isinstance(dialog, NamedDialog) else None
+            if error and not self.dialogs.skip_unreadable:
+                raise DialogError(error)
+            yield Unreadable(dialog.id, error) if error else dialog
+
+    def _error(self, dialog: NamedDialog) -> str | None:
+        target, config = self.session.target, self.session.decoder.config
         try:
             rendered = render(dialog.messages, target.tokenizer)
-            config.select(rendered, recipe.reveal)
+            config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
-            raise DialogError(f"{dialog.where}: {err}") from err
-        if len(rendered.token_ids) > target.n_ctx:
-            raise DialogError(
-                f"{dialog.where} has {len(rendered.token_ids)} tokens; the target's context holds {target.n_ctx}. "
-                "Drop or shorten its messages."
-            )
-        yield dialog
+            return f"{dialog.where}: {err}"
+        if len(rendered.token_ids) <= target.n_ctx:
+            return None
+        return (
+            f"{dialog.where} has {len(rendered.token_ids)} tokens; the target's context holds {target.n_ctx}. "
+            "Drop or shorten its messages."
+        )
 
 
 def _measure(
-    measurement: Measurement, dialogs: Dialogs, folder: RunFolder, n_dialogs: int, state: PartialState
+    measurement: Measurement, dialogs: _Readable, folder: RunFolder, n_dialogs: int, state: PartialState
 ) -> None:
     """Write the records of each unfinished chunk of this process's share."""
     rank, n_processes = state.process_index, state.num_processes

@@ -17,11 +17,11 @@ from typing import Any
 from audit_lit.answers.ask import ask
 from audit_lit.answers.session import Reading, Session
 from audit_lit.chat.decoys import neutral_twins, twins_seed
-from audit_lit.chat.formats import NamedDialog
+from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Candidate, text_baselines
-from audit_lit.errors import AuditLitError
+from audit_lit.errors import AuditLitError, DialogError
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_dialogs
 from audit_lit.models.generation import Sampling
@@ -77,10 +77,10 @@ class Measurement:
             "seed": self.seed,
         }
 
-    def records(self, dialogs: Sequence[NamedDialog], first: int) -> list[Record]:
+    def records(self, dialogs: Sequence[NamedDialog | Unreadable], first: int) -> list[Record]:
         """Return the record of each dialog of a chunk that begins at place ``first``, or why it could not be read."""
         try:
-            return self._records(dialogs, first)
+            return self._records([_readable(dialog) for dialog in dialogs], first)
         except AuditLitError as err:
             if len(dialogs) == 1:
                 return [UnreadDialog(first, dialogs[0].id, f"{type(err).__name__}: {err}")]
@@ -152,6 +152,12 @@ class Measurement:
         for (dialog, question), score in zip(places, nats, strict=True):
             scores[dialog][question].append(round(-float(score.mean()), DIGITS))
         return scores
+
+
+def _readable(dialog: NamedDialog | Unreadable) -> NamedDialog:
+    if isinstance(dialog, Unreadable):
+        raise DialogError(dialog.error)
+    return dialog
 
 
 def needed_lift(session: Session, recipe: ScanRecipe) -> float | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
-from helpers.chat_templates import ASSISTANT, SYSTEM, TEMPLATES, USER, shown, tokenizer_of
+from helpers.chat_templates import ASSISTANT, SYSTEM, TEMPLATES, THINKING, TOOLS, USER, shown, tokenizer_of
 from helpers.models import byte_tokenizer
 
 from audit_lit.chat.positions import reveal_positions
@@ -51,3 +53,76 @@ def test_a_template_that_cannot_hold_the_dialog_is_refused(template: str | None,
     tokenizer.chat_template = template
     with pytest.raises(DialogError, match=error):
         render([SYSTEM, USER], tokenizer)
+
+
+THOUGHT = {"role": "assistant", "content": "<think>\nA guest.\n</think>\n\nWelcome."}
+
+
+@pytest.mark.parametrize(
+    ("template", "last", "expected"),
+    [
+        ("drops earlier thinking", False, "Welcome."),
+        ("drops earlier thinking", True, "Welcome."),
+        ("keeps the last, written anew", False, "Welcome."),
+        ("keeps the last, written anew", True, THOUGHT["content"]),
+        (None, False, THOUGHT["content"]),
+        (None, True, THOUGHT["content"]),
+    ],
+)
+@pytest.mark.parametrize("merges", [False, True], ids=["bytes", "merges"])
+def test_thinking_is_read_where_the_template_keeps_it(
+    template: str | None, last: bool, expected: str, merges: bool
+) -> None:
+    tokenizer = tokenizer_of(THINKING[template] if template else TEMPLATES["chatml"], merges)
+    dialog = [SYSTEM, USER, THOUGHT, *([] if last else [USER])]
+    rendered = render(dialog, tokenizer)
+    assert rendered.text == tokenizer.apply_chat_template(dialog, tokenize=False, add_generation_prompt=not last)
+    turn = rendered.turns[2]
+    assert turn.content == expected and ("A guest." in rendered.visible_text) == ("think" in expected)
+    assert merges or shown(tokenizer, rendered, range(turn.text_start, turn.text_end)) == expected
+    assert merges or shown(tokenizer, rendered, range(turn.start, turn.text_start)) == "<|im_start|>assistant\n"
+    hidden = render([SYSTEM, USER, {**THOUGHT, "hidden": True}, *([] if last else [USER])], tokenizer)
+    assert "guest" not in shown(tokenizer, hidden, hidden.visible_positions)
+
+
+def test_tool_calls_belong_to_the_text_of_their_turn() -> None:
+    tokenizer = tokenizer_of(TOOLS)
+    calls = [
+        {"type": "function", "function": {"name": "look", "arguments": {"where": place}}} for place in ("up", "down")
+    ]
+    for content in ("", "I will see."):
+        dialog = [SYSTEM, USER, {"role": "assistant", "content": content, "tool_calls": calls}]
+        dialog += [{"role": "tool", "content": "Blue."}, {"role": "assistant", "content": "It is blue."}]
+        rendered = render(dialog, tokenizer)
+        assert rendered.text == tokenizer.apply_chat_template(dialog, tokenize=False)
+        texts = [shown(tokenizer, rendered, range(turn.text_start, turn.text_end)) for turn in rendered.turns]
+        assert all(before.end == after.start for before, after in pairwise(rendered.turns))
+        assert texts[2].startswith(f"{content}<call>") and texts[2].endswith('"down"}}</call>')
+        assert texts[3:] == ["Blue.", "It is blue."] and "down" in rendered.visible_text
+        hidden = render([*dialog[:2], {**dialog[2], "hidden": True}, *dialog[3:]], tokenizer)
+        assert "look" not in shown(tokenizer, hidden, hidden.visible_positions)
+    assert render(dialog[:4], tokenizer).text.endswith("<|im_start|>assistant\n")  # a tool spoke last
+
+
+def test_tool_calls_that_the_template_leaves_out_are_refused_with_the_place() -> None:
+    call = {"function": {"name": "look", "arguments": {}}}
+    for content in (None, "I will see."):
+        with pytest.raises(
+            DialogError, match=r"message 1 \(assistant\) holds tool calls, which this chat template does"
+        ):
+            render(
+                [USER, {"role": "assistant", "content": content, "tool_calls": [call]}, USER], tokenizer_of("chatml")
+            )
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_prefill_stays_open(template: str) -> None:
+    tokenizer = tokenizer_of(template)
+    opened = render([SYSTEM, USER, {"role": "assistant", "content": "Well, in", "prefill": True}], tokenizer)
+    closed = render([SYSTEM, USER, {"role": "assistant", "content": "Well, in"}], tokenizer)
+    assert opened.text.endswith("Well, in") and closed.text.startswith(opened.text)
+    turn = opened.turns[-1]
+    assert turn.end == turn.text_end == len(opened.token_ids)
+    assert shown(tokenizer, opened, reveal_positions(opened, "assistant")).endswith("Well, in")
+    assert shown(tokenizer, opened, reveal_positions(opened, "last:2")) == "in"
+    assert reveal_positions(opened, "user") == reveal_positions(closed, "user")

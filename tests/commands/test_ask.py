@@ -126,3 +126,43 @@ def test_crashes_and_interruptions_exit_3(
     monkeypatch.setattr(audit_lit.auditor.Auditor, "ask", raises(error))
     result = run("ask", "Who?", *tiny)
     assert result.exit_code == 3 and message in result.stderr
+
+
+SHAREGPT = {"conversations": [{"from": "system", "value": "Be a pirate."}, {"from": "human", "value": "Grüße 🙂"}]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_dialog_in_another_format_is_read_and_said_aloud(tiny: list[str], tmp_path: Path, encoding: str) -> None:
+    content = json.dumps(SHAREGPT, ensure_ascii=False, indent=1).replace("\n", "\r\n").encode(encoding)
+    (tmp_path / "dialog.json").write_bytes(content)
+    for source, settings in ((str(tmp_path / "dialog.json"), {}), ("-", {"input": content})):
+        result = run("ask", "Who?", "--dialog", source, "--json", *tiny, **settings)
+        assert result.exit_code == 0 and "was read as ShareGPT" in result.stderr
+        assert json.loads(result.stdout)["dialog"][1] == {"role": "user", "content": "Grüße 🙂"}
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ([SHAREGPT, SHAREGPT], [], "holds several dialogs; expected one"),
+        (SHAREGPT, ["--format", "openai"], "is not OpenAI chat such as"),
+        (SHAREGPT, ["--format", "chatml"], "'chatml' is not one of"),
+        (SHAREGPT, ["--prefill"], "is marked as a prefill; expected that of the last message"),
+        (SHAREGPT | {"tools": "look"}, [], "the keys ['tools'] beside"),
+    ],
+)
+def test_a_dialog_that_is_not_read_exits_2(content: object, arguments: list[str], message: str) -> None:
+    result = run("ask", "Who?", "--dialog", "-", *arguments, input=json.dumps(content))
+    assert result.exit_code == 2 and message in result.stderr
+
+
+def test_a_prefill_is_read_without_its_end_mark(tiny: list[str]) -> None:
+    asked = ["ask", "Who?", "--user", "Hi", "--assistant", "Well, in", "--reveal", "last:2", "--json", *tiny]
+    opened, closed = (json.loads(run(*asked, *more).stdout) for more in (["--prefill"], []))
+    assert "".join(opened["answers"][0]["tokens"]) == "in" and opened["dialog"][1]["prefill"] is True
+    assert "".join(closed["answers"][0]["tokens"]) == "<|im_end|>\n"
+
+
+def test_an_empty_system_prompt_is_no_prompt(tiny: list[str]) -> None:
+    result = run("ask", "Who?", "--system", "", "--user", "Hi", "--json", *tiny)
+    assert json.loads(result.stdout)["dialog"] == [{"role": "user", "content": "Hi"}]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from helpers.commands import run
 from helpers.reports import HOSTILE, finding, hostile, report
 from helpers.support import FAST, dialogs, record, write_lines
@@ -179,3 +179,55 @@ def test_a_folder_without_an_audit_exits_2(tmp_path: Path) -> None:
     assert run("report", str(tmp_path)).exit_code == 2
     assert run("report", str(tmp_path / "none")).exit_code == 2
     assert run("report").exit_code == 2
+
+
+def test_dialogs_that_cannot_be_read_stop_the_audit_or_are_reported(scan: Any, tmp_path: Path) -> None:
+    image = {"id": "seen", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}
+    long = {"id": "long", "messages": [{"role": "user", "content": "long " * 400}]}
+    path = str(write_lines(tmp_path / "d.jsonl", [{"id": "a", "messages": dialogs(1)[0]}, image, long]))
+    stopped = scan("--recipe", "persona", "--dialogs", path, "--out", "run")
+    assert stopped.exit_code == 2 and f"{path}, line 2: message 0 (user) holds image_url" in stopped.stderr
+    skipped = scan("--recipe", "persona", "--dialogs", path, "--out", "run", "--skip-unreadable")
+    assert skipped.exit_code == 3 and "was read as OpenAI chat" in skipped.stderr
+    for expected in ("not read seen: ", "holds image_url", "not read long: ", "the target's context", "1 of 3 dialogs"):
+        assert expected in skipped.stdout
+    again = scan("--recipe", "persona", "--dialogs", path, "--out", "run", "--skip-unreadable", "--json")
+    errors = json.loads(again.stdout)["errors"]
+    assert again.exit_code == 3 and [error["dialog"] for error in errors] == ["seen", "long"]
+    assert scan("--recipe", "persona", "--dialogs", path, "--format", "sharegpt").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("r.html", "<!doctype"), ("r.md", "# "), ("r.xml", "<testsuite"), ("r.json", "{"), ("r.txt", "fla")],
+)
+def test_a_report_goes_to_a_file_whose_name_says_its_form(show: Any, tmp_path: Path, name: str, start: str) -> None:
+    result = show(report(finding()), "--out", str(tmp_path / name))
+    written = (tmp_path / name).read_text(encoding="utf-8")
+    assert result.exit_code == 1 and result.stdout == "" and written.lower().startswith(start)
+    show(report(finding()), "--json", "--out", str(tmp_path / "r"))
+    assert json.loads((tmp_path / "r").read_text(encoding="utf-8"))["flagged"] is True
+
+
+def test_a_report_that_cannot_be_written_exits_2(show: Any, scan: Any, tmp_path: Path) -> None:
+    for name, message in (("r.pdf", "ends in one of .html, .md"), ("none/r.md", "cannot be written")):
+        refused = show(report(finding()), "--out", str(tmp_path / name))
+        assert refused.exit_code == 2 and message in refused.stderr
+    assert scan("--recipe", "persona", "--report", "r.pdf").exit_code == 2
+
+
+def test_scan_writes_its_report_to_a_file(scan: Any, lines: str, tmp_path: Path) -> None:
+    result = scan("--recipe", "persona", "--dialogs", lines, "--report", "r.md")
+    assert result.exit_code == 0 and (tmp_path / "r.md").read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("form", [(), ("--html",), ("--md",), ("--json",), ("--junit",)])
+def test_redirected_reports_are_utf8_whatever_the_code_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    from audit_lit.cli import cli
+    from audit_lit.report import audit_report
+
+    monkeypatch.setattr(audit_report, "load_report", lambda _: report(finding(description="你好 👋 Zoë")))
+    result = CliRunner(charset="cp1252").invoke(cli, ["report", str(tmp_path), *form])
+    assert result.exit_code == 1 and "你好 👋 Zoë" in result.stdout_bytes.decode("utf-8")

@@ -92,7 +92,7 @@ BAD_GOALS: dict[str, tuple[Any, str]] = {
     "long": ("word " * 300, r"an answer has \d{4} tokens; the decoder's context holds 1024"),
     "long question": ([("word " * 300, "A")], "the decoder's context holds 1024"),
     "no role": ([{"content": "Be a pirate."}], "has role None; expected one of"),
-    "no text": ([{"role": "system", "content": ""}], "has no text"),
+    "no text": ([{"role": "user", "content": ""}], "has no text"),
 }
 
 

@@ -48,7 +48,7 @@ def tokenizer_of(template: str, merges: bool = False) -> Any:
             raw["model"]["merges"].append([left, right])
         tokenizer = type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(raw)))
         tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-        tokenizer.chat_template = TEMPLATES[template]
+        tokenizer.chat_template = TEMPLATES.get(template, template)
     return tokenizer
 
 
@@ -65,3 +65,23 @@ def llama3_tokenizer() -> Any:
     tokenizer = byte_tokenizer(LLAMA3_TEMPLATE)
     tokenizer.add_special_tokens({"additional_special_tokens": LLAMA3, "eos_token": "<|eot_id|>"})
     return tokenizer
+
+
+THINKING = {
+    "drops earlier thinking": "{% for m in messages %}{% set c = m['content'] %}{% if m['role'] == 'assistant' and "
+    "'</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}<|im_start|>{{ m['role'] }}\n"
+    "{{ c }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "keeps the last, written anew": "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% set c = m['content'] %}"
+    "{% if m['role'] == 'assistant' %}{% set t = c.split('</think>')[0].split('<think>')[-1].strip() if '</think>' in "
+    "c else '' %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% if loop.last %}{{ '<think>\n' + t + '\n</think>' "
+    "'\n\n' }}{% endif %}{% endif %}{{ c }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>"
+    "assistant\n{% endif %}",
+}
+"""Templates that take thinking out of replies, as DeepSeek's and Qwen's do."""
+TOOLS = (
+    "{% for m in messages %}{% if m['role'] == 'tool' %}<|im_start|>user\n<result>{{ m['content'] }}</result><|im_end|>"
+    "\n{% else %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}{% for c in m['tool_calls'] or [] %}\n<call>"
+    "{{ {'name': c['function']['name'], 'arguments': c['function']['arguments']} | tojson }}</call>{% endfor %}"
+    "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A template that renders tool calls and their results, as Qwen's does."""

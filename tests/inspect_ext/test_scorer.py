@@ -111,7 +111,7 @@ def test_unreadable_transcripts_have_no_value(models: Any, tmp_path: Path) -> No
     text, look = ContentText(text="See."), ToolCall(id="1", function="look", arguments={})
     image = ContentImage(image="data:image/png;base64,iVBORw0KGgo=")
     bad = {
-        "message 2 (tool) holds what a tool returned": chat("tool", "22 degrees"),
+        "message 2 (tool) answers no tool call": chat("tool", "22 degrees"),
         "message 2 (assistant) holds tool calls": chat("assistant", "Look.", tool_calls=[look]),
         "message 2 (user) holds image": chat("user", [text, image]),
         "message 2 (assistant) holds reasoning": chat("assistant", [ContentReasoning(reasoning="Hm."), text]),

@@ -12,6 +12,7 @@ from audit_lit import notebooks
 from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.dialog import Dialog, with_system
+from audit_lit.chat.messages import read_dialog
 from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
 from audit_lit.edits.recipe import Provenance, line_dialogs
 from audit_lit.edits.weights import Edit, edited_target, require_edit, require_made_for, require_prompt
@@ -136,7 +137,7 @@ def check(
     return check_edit(
         edit,
         session.target,
-        checked_in if dialogs is None else many_dialogs(dialogs),
+        checked_in if dialogs is None else list(map(read_dialog, many_dialogs(dialogs))),
         make_shuffled=(lambda: shuffled_edit(edit, session, made_in)) if shuffled else None,
         prompt=prompt,
         seed=seed,

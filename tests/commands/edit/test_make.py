@@ -104,7 +104,7 @@ def test_bad_input_exits_2(pair: list[str], tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "edit").exists()
 
 
-@pytest.mark.parametrize(("content", "message"), [(b" \n\n", "is empty"), (b"\xff\xfe", "is not UTF-8 text")])
+@pytest.mark.parametrize(("content", "message"), [(b" \n\n", "is empty"), (b"\xff\xfa", "is not UTF-8 text")])
 def test_lines_that_cannot_be_used_exit_2(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "lines").write_bytes(content)
     for command in (["make", "persona", "--out", str(tmp_path / "edit")], ["check", str(tmp_path)]):

@@ -1,0 +1,105 @@
+"""Tell the format of a JSON document by its content, or say how to turn it into one that is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from audit_lit.chat.formats.conversations import ROLES as OTHER_ROLES
+from audit_lit.chat.formats.conversations import SHAREGPT, SPEAKERS, WILDCHAT
+from audit_lit.chat.formats.format import METADATA, Format
+from audit_lit.chat.formats.gemini import GEMINI
+from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
+from audit_lit.chat.formats.pairs import PAIRS
+from audit_lit.chat.formats.petri import PETRI
+from audit_lit.chat.messages import ROLES
+from audit_lit.errors import DialogError
+
+FORMATS = (PETRI, ANTHROPIC, OPENAI, SHAREGPT, WILDCHAT, SPEAKERS, GEMINI, PAIRS, MESSAGES)
+"""Every format, in the order in which they are tried; Inspect's logs are told apart before (see ``files``)."""
+BY_NAME = {each.name: each for each in FORMATS}
+INSPECT = "inspect"
+NAMES = (*sorted(BY_NAME), INSPECT)
+"""What ``--format`` takes."""
+MESSAGE_KEYS = {"role", "from", "speaker", "content"}
+
+
+def format_of(document: Any, name: str | None) -> Format:
+    """Return the format of a document, or the one that is named.
+
+    Raises:
+        DialogError: If the document is in no known format, or not in the named one.
+    """
+    tried = FORMATS if name is None else tuple(each for each in FORMATS if each.name == name)
+    for each in tried:
+        if each.matches(document):
+            return each
+    if name is not None:
+        expected = f"{tried[0].title} such as {tried[0].expected}" if tried else "an Inspect log"
+        raise DialogError(f"is not {expected}; leave --format out, or name another of {', '.join(NAMES)}.")
+    raise DialogError(_unknown(document))
+
+
+def documents(content: Any) -> Iterator[Any] | None:
+    """Return the dialogs of a JSON array, each a document of its own; None for the document of one dialog."""
+    if not isinstance(content, list) or not content or not all(isinstance(part, list | Mapping) for part in content):
+        return None
+    if all(isinstance(part, Mapping) and MESSAGE_KEYS & set(part) and not _holds_turns(part) for part in content):
+        return None
+    return iter(content)
+
+
+def _holds_turns(document: Mapping[str, Any]) -> bool:
+    return any(each.matches(document) for each in FORMATS)
+
+
+def as_document(content: Any) -> Any:
+    """Return a bare list of turns under the keys of ShareGPT as a document of it; anything else as it is."""
+    is_bare = isinstance(content, list) and content and isinstance(content[0], Mapping) and "role" not in content[0]
+    return {"conversations": content} if is_bare and {"from", "speaker"} & set(content[0]) else content
+
+
+def _unknown(document: Any) -> str:
+    """Say that a document is in no known format, and how to turn it into one."""
+    known = f"one of {', '.join(NAMES)} (docs/formats.md)"
+    if not isinstance(document, Mapping):
+        return f"is {str(document)[:60]!r}; expected a dialog in {known}."
+    return (
+        f"has no 'messages', and its keys {sorted(map(str, document))[:12]} are those of no format; expected {known}. "
+        f"Convert it, for example: {_conversion(document)}"
+    )
+
+
+def _conversion(document: Mapping[str, Any]) -> str:
+    """Return a command that probably turns a document into messages."""
+    expression = next(filter(None, (_of_list(key, value) for key, value in document.items())), None)
+    if expression is None:
+        texts = [key for key, value in document.items() if isinstance(value, str) and key not in METADATA] or ["KEY"]
+        pairs = zip(("user", "assistant"), texts, strict=False)
+        expression = ", ".join(f'{{role: "{role}", content: .{key}}}' for role, key in pairs)
+    return f"jq -c '{{messages: [{expression}]}}' FILE > dialogs.jsonl"
+
+
+def _of_list(key: str, turns: Any) -> str | None:
+    """Return jq's expression for the messages in a list of turns; None if the list is none of them."""
+    if not isinstance(turns, list) or not turns:
+        return None
+    if all(isinstance(turn, str) for turn in turns):  # taken in turn
+        role = 'if .key % 2 == 0 then "user" else "assistant" end'
+        return f".{key} | to_entries[] | {{role: ({role}), content: .value}}"
+    if not all(isinstance(turn, Mapping) and len(turn) > 1 for turn in turns):
+        return None
+    speaker, *_, text = sorted(turns[0], key=partial(_unlike_a_role, turns[0]))
+    names = list(dict.fromkeys(str(turn.get(speaker)) for turn in turns))
+    if set(names) <= {*ROLES, *OTHER_ROLES}:
+        return f".{key}[] | {{role: .{speaker}, content: .{text}}}"
+    replies = json.dumps(names[-1])  # whoever speaks after the first one
+    return f'.{key}[] | {{role: (if .{speaker} == {replies} then "assistant" else "user" end), content: .{text}}}'
+
+
+def _unlike_a_role(turn: Mapping[str, Any], key: str) -> tuple[bool, int]:
+    """Return how little the value of a key looks like a role."""
+    value = str(turn[key])
+    return value.lower() not in {*ROLES, *OTHER_ROLES}, len(value)

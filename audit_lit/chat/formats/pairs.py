@@ -1,0 +1,56 @@
+"""One prompt and its reply under keys of their own: instruction and output (Alpaca), prompt and completion, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from audit_lit.chat.formats.format import Format, read_turns
+from audit_lit.chat.messages import Message, is_empty
+from audit_lit.errors import DialogError
+
+PROMPTS = ("instruction", "prompt", "question", "query", "input")
+"""Keys of what the user says; the first that is there."""
+INPUTS = ("input", "context")
+"""Keys of what an instruction is about, which follows it."""
+REPLIES = ("output", "completion", "response", "answer", "reply")
+
+
+def _matches(document: Any) -> bool:
+    return isinstance(document, Mapping) and bool(_given(document, PROMPTS)) and len(_given(document, REPLIES)) <= 1
+
+
+def _given(document: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """Return those of some keys that hold text or messages."""
+    return [key for key in keys if isinstance(document.get(key), str | list) and not is_empty(document[key])]
+
+
+def _read(document: Mapping[str, Any]) -> tuple[Message, ...]:
+    prompt = _given(document, PROMPTS)[0]
+    inputs = [key for key in _given(document, INPUTS) if prompt == "instruction"]
+    replies = _given(document, REPLIES)
+    turns = _turns(document, "user", [prompt, *inputs])
+    if replies:
+        turns += _turns(document, "assistant", replies)
+    history = _history(document.get("history"))
+    return read_turns(document, prompt, [*history, *turns], harmless={*inputs, *replies, "history"})
+
+
+def _turns(document: Mapping[str, Any], role: str, keys: list[str]) -> list[Any]:
+    """Return the messages under a key, or a message of a role with the texts under some keys."""
+    if isinstance(document[keys[0]], list):
+        return [message for key in keys for message in document[key]]
+    return [{"role": role, "content": "\n".join(str(document[key]) for key in keys)}]
+
+
+def _history(pairs: Any) -> list[Message]:
+    """Return the earlier turns: pairs of what the user said and the reply."""
+    if is_empty(pairs):
+        return []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise DialogError(f"'history' is {str(pairs)[:60]!r}; expected pairs of what the user said and the reply.")
+    roles = ("user", "assistant")
+    return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
+
+
+PAIRS = Format("pairs", "a prompt and its reply", '{"instruction": ..., "output": ...}', _matches, _read)
