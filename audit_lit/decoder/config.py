@@ -21,7 +21,7 @@ from audit_lit.settings import explain
 CONFIG_FILE = "protocol.json"
 FORMAT = 1
 
-Text = Annotated[StrictStr, Field(min_length=1)]
+Text = Annotated[StrictStr, Field(min_length=1, max_length=100_000)]
 Index = Annotated[StrictInt, Field(ge=0)]
 Count = Annotated[StrictInt, Field(ge=1)]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]

@@ -16,6 +16,7 @@ from audit_lit.decoder.formats import PUBLISHED
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TargetError
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.models.activations import Activations
+from audit_lit.models.adapters import read_settings
 from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
@@ -92,10 +93,8 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
 
 
 def _read_settings(folder: Path) -> PeftConfig:
-    from peft import PeftConfig
-
     try:
-        settings: Any = PeftConfig.from_pretrained(str(folder))
+        settings = read_settings(folder)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise HubError(
             f"adapter_config.json in {folder} is missing or broken ({err}); expected the settings of a PEFT adapter. "

@@ -24,6 +24,7 @@ from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
 from audit_lit.hooks.shown import edit_line, edit_table
+from audit_lit.models.adapters import read_settings
 from audit_lit.models.loading import boot_bridge, share_weights
 from audit_lit.models.target import Target
 
@@ -119,13 +120,13 @@ def load_origin(name: str, revision: str | None = None) -> Origin:
 
 
 def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
-    from peft import PeftConfig, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     _require_fingerprint(origin, target)
     weights, _ = (folder / name for name in edit_files.ADAPTER)
     try:
-        edit = _with_lora(target, PeftConfig.from_pretrained(str(folder)), origin)
+        edit = _with_lora(target, read_settings(folder), origin)
         report = set_peft_model_state_dict(edit.adapter, load_file(weights))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         raise EditError(f"{folder} holds no complete adapter ({err}); copy or fetch it again.") from err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"
+
+PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "target_parameters")
+"""PEFT's settings that hold patterns of module names, alone, in lists or as keys."""
+MOST_REPEATS, LONGEST = 3, 1000
+REPEAT, GROUP_REPEAT = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -42,6 +48,27 @@ def base_of(folder: Path) -> str:
     return name
 
 
+def read_settings(folder: Path) -> Any:
+    """Return PEFT's settings of an adapter; PEFT raises errors of any kind about a broken file.
+
+    Its patterns of module names are regular expressions, where nested repetitions take exponential time.
+
+    Raises:
+        ValueError: If a pattern might take for ever to match.
+    """
+    from peft import PeftConfig
+
+    settings = PeftConfig.from_pretrained(str(folder))
+    fields = (getattr(settings, name, None) for name in PATTERNS)
+    for pattern in (text for field in fields for text in ([field] if isinstance(field, str) else field or ())):
+        if len(pattern) > LONGEST or GROUP_REPEAT.search(pattern) or len(REPEAT.findall(pattern)) > MOST_REPEATS:
+            raise ValueError(
+                f"the pattern {pattern[:60]!r} of module names might take for ever to match; expected names, or a "
+                f"pattern with at most {MOST_REPEATS} repetitions, none of them of a group"
+            )
+    return settings
+
+
 def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Return a base with a LoRA merged into its weights.
 
@@ -54,10 +81,10 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         raise TargetError(
             f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
         )
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
     try:
-        settings: Any = PeftConfig.from_pretrained(str(folder))
+        settings = read_settings(folder)
         if settings.peft_type != "LORA":
             raise ValueError(f"it is of type {settings.peft_type}, and not a LoRA")
         model = PeftModel.from_pretrained(base, str(folder), config=settings)

@@ -32,7 +32,7 @@ def touched(target: Any, edit: ActivationEdit, tokens: list[list[int]], way: str
     rows, name = torch.tensor(tokens), resid_post(1)
     run = {"attention_mask": torch.ones_like(rows)}
     seen: list[Tensor] = []
-    keep = (name, lambda resid, hook=None: seen.append(resid.clone()))
+    keep = (name, lambda resid, **_: seen.append(resid.clone()))
     with torch.no_grad():
         target.model.run_with_hooks(rows, fwd_hooks=[keep], **run)
         if way == "on":
