@@ -95,7 +95,7 @@ def test_a_name_is_no_tokenizer_and_a_plain_model_no_target(target: Any, make_de
 def test_a_tokenizer_without_offsets_is_refused(target: Any) -> None:
     from transformers import ByT5Tokenizer
 
-    with pytest.raises(TargetError, match="is a ByT5Tokenizer, written in Python.*expected a fast one"):
+    with pytest.raises(TargetError, match=r"is a ByT5Tokenizer, written in Python.*expected a fast one"):
         as_target(target.model, ByT5Tokenizer(), "tiny")
 
 
@@ -105,7 +105,7 @@ def test_copies_in_other_precisions_fit_the_decoder(target: Any, dtype: torch.dt
     copy = as_target(tiny_llama().to(dtype), byte_tokenizer(), "copy")
     config.check_target(copy.d_model, copy.n_layers, copy.name, copy.fingerprint())
     other = as_target(tiny_llama(seed=3).to(dtype), byte_tokenizer(), "other")
-    with pytest.raises(DecoderMismatch, match="another model of the same shape, with other token embeddings: [345]"):
+    with pytest.raises(DecoderMismatch, match=r"another model of the same shape, with other token embeddings: [345]"):
         config.check_target(other.d_model, other.n_layers, other.name, other.fingerprint())
 
 
