@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from audit_lit import notebooks
+from audit_lit.display import notebooks
 from audit_lit.hooks.edit_files import Origin
 
 

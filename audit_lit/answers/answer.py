@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from audit_lit import notebooks
+from audit_lit.display import notebooks
 
 SCHEMA = 1
 AGREEMENT = 0.5
@@ -100,7 +100,7 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """Return the answer beside its controls as an HTML table."""
-        rows = [("these activations", f"{self.score:.2f}", None)]
+        rows = [("these activations", f"{self.score:.2f}", "")]
         rows += [(name, f"{nats:.2f}", f"{self.score - nats:+.2f}") for name, nats in self.controls.items()]
         note = f"{self.text}\n[{self.verdict}]"
         return notebooks.table(self.question, ("answer given", "nats per token", "lift"), rows, note)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
-from audit_lit import notebooks
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.decoder.decoder import Decoder
+from audit_lit.display import notebooks
 from audit_lit.errors import QuestionError
 from audit_lit.models.activations import Activations
 from audit_lit.statistics.intervals import Values

@@ -14,7 +14,8 @@ from audit_lit.models.target import Target
 
 def prompt_fields(target: Target, token_ids: Sequence[int]) -> dict[str, Any]:
     """Return the fields of an intervention that name its prompt: length, tokens, and those that may stand before it."""
-    tokenizer, embeddings = target.tokenizer, target.model.embed.W_E.detach()
+    model: Any = target.model
+    tokenizer, embeddings = target.tokenizer, model.embed.W_E.detach()
     fillers = {tokenizer.pad_token_id or 0, tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
     prompt, padding = (embeddings[list(ids)].clone() for ids in (token_ids, sorted(fillers)))
     return {"n_prompt": len(token_ids), "prompt": prompt, "padding": padding}

@@ -16,8 +16,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from audit_lit.display.inert import LIMIT, cut, inert
 from audit_lit.report import figures, plots, wording
-from audit_lit.report.sanitise import LIMIT, cut, inert
 from audit_lit.scan.outcome import AuditOutcome
 
 MAX_BYTES = 300_000

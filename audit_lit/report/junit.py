@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from audit_lit.display.inert import one_line
 from audit_lit.report import wording
-from audit_lit.report.sanitise import one_line
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.outcome import AuditOutcome
 from audit_lit.scan.recipe import at_least

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from audit_lit.display.inert import one_line
 from audit_lit.report import figures, wording
-from audit_lit.report.sanitise import one_line
 from audit_lit.scan.finding import Evidence, Finding
 from audit_lit.scan.outcome import AuditOutcome
 

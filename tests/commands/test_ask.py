@@ -166,3 +166,18 @@ def test_a_prefill_is_read_without_its_end_mark(tiny: list[str]) -> None:
 def test_an_empty_system_prompt_is_no_prompt(tiny: list[str]) -> None:
     result = run("ask", "Who?", "--system", "", "--user", "Hi", "--json", *tiny)
     assert json.loads(result.stdout)["dialog"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_an_adapter_is_put_on_the_target(tiny: list[str], tmp_path: Path) -> None:
+    from helpers.models import tiny_llama
+    from peft import LoraConfig, get_peft_model
+
+    get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)).save_pretrained(
+        tmp_path / "lora"
+    )
+    answers = []
+    for adapter in ([], ["--adapter", str(tmp_path / "lora")]):
+        result = run("ask", "Who?", "--user", "Hi", "--json", *tiny, *adapter)
+        assert result.exit_code == 0, result.output
+        answers.append(json.loads(result.stdout)["answers"][0])
+    assert answers[1]["target"].endswith(f"+ {tmp_path / 'lora'}") and answers[0]["score"] != answers[1]["score"]

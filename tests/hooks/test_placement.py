@@ -7,24 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.edits import DIALOGS, LINES, WISH, ids
+from helpers.edits import ANY, DIALOGS, edit_of, ids, tiny_edit
 from helpers.hooked_models import D_MODEL
 from torch import Tensor
 
 from audit_lit import Auditor
+from audit_lit.edits.prompt import prompt_fields
 from audit_lit.edits.weights import load_edit
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Steer, resid_post
 
-PAD, BOS, OTHER = 0, 1, 9
+PAD, BOS, OTHER = 0, 2, 9  # without a BOS of its own, TransformerLens takes the end token
 QUIET = {"max_new_tokens": 3, "do_sample": False, "verbose": False, "stop_at_eos": False}
 
 
 @pytest.fixture
-def own(auditor: Auditor) -> Any:
+def own(target: Any) -> Any:
     """An edit for the first of the dialogs, and the tokens of its prompt."""
-    edit = auditor.edit(WISH, DIALOGS[:1], method="gradient", layers=[1], steps=1, strength=2.0)
-    return edit, ids(auditor.target, DIALOGS[0])
+    prompt = ids(target, DIALOGS[0])
+    fields: dict[str, Any] = {"positions": (3, 8, 7), **prompt_fields(target, prompt)}
+    steer = Steer(layer=1, direction=torch.randn(3, D_MODEL), unit=3.0, **fields)
+    settings = {"dialogs": [DIALOGS[0]]}
+    return edit_of(steer, origin=replace(ANY, fingerprint=target.fingerprint(), settings=settings)), prompt
 
 
 def touched(target: Any, edit: ActivationEdit, tokens: list[list[int]], way: str = "on") -> list[list[int]]:
@@ -50,14 +54,14 @@ def touched(target: Any, edit: ActivationEdit, tokens: list[list[int]], way: str
 )
 def test_positions_move_with_what_stands_before_the_prompt(own: Any, target: Any, before: list[int], way: str) -> None:
     edit, prompt = own
-    expected = [len(before) + position for position in edit.interventions[0].positions]
+    expected = sorted(len(before) + position for position in edit.interventions[0].positions)
     assert touched(target, edit, [before + prompt], way) == [expected]
     assert touched(target, edit, [before + prompt + [OTHER] * 3], way) == [expected]  # a reply
 
 
 def test_each_row_of_a_batch_has_its_own_place(own: Any, target: Any) -> None:
     edit, prompt = own
-    positions = list(edit.interventions[0].positions)
+    positions = sorted(edit.interventions[0].positions)
     rows = [[PAD, PAD, *prompt], [*prompt, PAD, PAD], [PAD, BOS, *prompt]]
     assert touched(target, edit, rows) == [[shift + at for at in positions] for shift in (2, 0, 2)]
 
@@ -96,7 +100,7 @@ def test_a_copy_in_another_precision_knows_the_prompt(own: Any, tiny_folder: Any
 
     edit, prompt = own
     copy = load_target(str(tiny_folder), dtype=dtype)
-    assert touched(copy, edit, [[PAD, *prompt]]) == [[1 + at for at in edit.interventions[0].positions]]
+    assert touched(copy, edit, [[PAD, *prompt]]) == [[4, 8, 9]]
 
 
 def test_a_saved_edit_knows_its_prompt(own: Any, target: Any, tmp_path: Any) -> None:
@@ -134,4 +138,11 @@ def test_scaled_negated_and_summed_edits_keep_the_prompt(own: Any, target: Any) 
     edit, prompt = own
     for other in (edit.scaled(0.5), -edit, edit + edit, edit.to("cpu")):
         assert touched(target, other, [[BOS, *prompt]]) == touched(target, edit, [[BOS, *prompt]])
-    assert LINES
+
+
+def test_a_gradient_edit_is_made_with_its_prompt(auditor: Auditor, target: Any) -> None:
+    edit, prompt = tiny_edit(auditor, "gradient", steps=1), ids(target, DIALOGS[0])
+    (alone,), (moved,) = touched(target, edit, [prompt]), touched(target, edit, [[PAD, BOS, *prompt]])
+    assert moved == [2 + at for at in alone] and set(alone) <= set(edit.interventions[0].positions)
+    with pytest.raises(EditError, match="does not begin with it"):
+        touched(target, edit, [[OTHER, *prompt]])

@@ -1,4 +1,4 @@
-"""PEFT's settings of an adapter: patterns that are read, and those that could take for ever."""
+"""LoRAs on a target: what runs is the adapted model, and no decoder runs on it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,104 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from helpers.models import byte_tokenizer, tiny_llama
 
-from audit_lit.models.adapters import PATTERNS, read_settings
+from audit_lit import Decoder, load_target
+from audit_lit.errors import HubError, TargetError
+from audit_lit.models.adapters import PATTERNS, SETTINGS, WEIGHTS, read_settings
+from audit_lit.models.loading import weights_fingerprint
+
+TOKENS = torch.arange(3, 20)[None]
 
 
-def write(folder: Path, **settings: Any) -> Path:
+def write_lora(folder: Path, base: Path | str, **settings: Any) -> Path:
+    """Write a LoRA whose effect is not zero, and that names its base."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    lora = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False, **settings)
+    model = get_peft_model(tiny_llama(), lora)
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def lora(tiny_folder: Path, tmp_path: Path) -> Path:
+    return write_lora(tmp_path / "lora", tiny_folder)
+
+
+@torch.no_grad()
+def test_both_ways_run_the_adapted_weights(lora: Path, tiny_folder: Path, target: Any) -> None:
+    from peft import PeftModel
+
+    expected = PeftModel.from_pretrained(tiny_llama(), str(lora))(TOKENS).logits
+    for adapted in (load_target(str(lora)), load_target(str(tiny_folder), adapter=str(lora))):
+        ones = torch.ones_like(TOKENS)
+        logits = adapted.model(TOKENS, attention_mask=ones)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(logits, target.model(TOKENS, attention_mask=ones), atol=1e-3)
+        assert weights_fingerprint(adapted.model) != weights_fingerprint(target.model)
+        assert adapted.name != target.name and adapted.fingerprint() == target.fingerprint()
+        assert adapted.tokenizer.chat_template == target.tokenizer.chat_template
+
+
+def test_its_own_tokenizer_is_taken(lora: Path) -> None:
+    byte_tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}").save_pretrained(lora)
+    assert "im_start" not in load_target(str(lora)).tokenizer.chat_template
+
+
+@pytest.mark.parametrize("fingerprinted", [True, False])
+def test_a_decoder_never_runs_on_adapted_weights(
+    lora: Path, tiny_folder: Path, target: Any, make_decoder: Any, tmp_path: Path, fingerprinted: bool
+) -> None:
+    print_of_base = weights_fingerprint(target.base) if fingerprinted else None
+    make_decoder(base=str(tiny_folder), base_fingerprint=print_of_base).save(tmp_path / "decoder")
+    for adapted in (load_target(str(lora)), load_target(str(tiny_folder), adapter=str(lora))):
+        decoder = Decoder.from_pretrained(str(tmp_path / "decoder"), target=adapted)
+        state = dict(decoder.model.get_base_model().named_parameters())
+        for name, value in target.base.named_parameters():
+            module, _, kind = name.rpartition(".")
+            torch.testing.assert_close(state.get(name, state.get(f"{module}.base_layer.{kind}")), value)
+
+
+def test_a_base_that_would_be_fetched_must_be_named(tmp_path: Path) -> None:
+    folder = write_lora(tmp_path / "lora", "org/base")
+    with pytest.raises(
+        TargetError, match=r"is for 'org/base', .* load_target\('org/base', adapter=.*--target org/base"
+    ):
+        load_target(str(folder))
+
+
+@pytest.mark.parametrize("content", [{"base_model_name_or_path": None}, {}, []])
+def test_a_lora_without_a_base_says_so(tmp_path: Path, content: Any) -> None:
+    (tmp_path / SETTINGS).write_text(json.dumps(content))
+    with pytest.raises(TargetError, match=r"names no base model.*adapter="):
+        load_target(str(tmp_path))
+
+
+def test_a_pickle_or_nothing_is_refused(lora: Path, tiny_folder: Path) -> None:
+    (lora / WEIGHTS).unlink()
+    with pytest.raises(TargetError, match=r"holds no adapter_model\.safetensors"):
+        load_target(str(lora))
+    (lora / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(HubError, match="pickle"):
+        load_target(str(tiny_folder), adapter=str(lora))
+
+
+def test_a_lora_of_another_shape_or_kind_is_refused(lora: Path, tmp_path: Path) -> None:
+    tiny_llama(d_model=64).save_pretrained(tmp_path / "wide")
+    byte_tokenizer().save_pretrained(tmp_path / "wide")
+    with pytest.raises(TargetError, match=r"the adapter in .* does not fit"):
+        load_target(str(tmp_path / "wide"), adapter=str(lora))
+    settings = json.loads((lora / SETTINGS).read_text()) | {"peft_type": "IA3", "feedforward_modules": []}
+    (lora / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(TargetError, match="does not fit"):
+        load_target(str(lora))
+
+
+def write_settings(folder: Path, **settings: Any) -> Path:
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "target_modules": ["q"], **settings}))
     return folder
 
@@ -20,8 +113,8 @@ def write(folder: Path, **settings: Any) -> Path:
     "pattern", ["q_proj", "all-linear", r".*\.(q|v)_proj", r"model\.layers\.\d+\..*_proj", r"(?:.*\.)?[qk]_proj$"]
 )
 def test_names_and_plain_patterns_are_read(tmp_path: Path, pattern: str) -> None:
-    assert read_settings(write(tmp_path, target_modules=pattern)).target_modules == pattern
-    assert read_settings(write(tmp_path, rank_pattern={pattern: 4})).rank_pattern == {pattern: 4}
+    assert read_settings(write_settings(tmp_path, target_modules=pattern)).target_modules == pattern
+    assert read_settings(write_settings(tmp_path, rank_pattern={pattern: 4})).rank_pattern == {pattern: 4}
 
 
 @pytest.mark.parametrize("name", [name for name in PATTERNS if name not in ("target_parameters", "layers_pattern")])
@@ -29,4 +122,4 @@ def test_names_and_plain_patterns_are_read(tmp_path: Path, pattern: str) -> None
 def test_patterns_that_could_take_for_ever_are_refused(tmp_path: Path, name: str, pattern: str) -> None:
     value: Any = {pattern: 4} if name in ("rank_pattern", "alpha_pattern") else pattern
     with pytest.raises(ValueError, match="might take for ever to match; expected names, or a pattern with at most 3"):
-        read_settings(write(tmp_path, **{name: value}))
+        read_settings(write_settings(tmp_path, **{name: value}))

@@ -9,11 +9,11 @@ import pytest
 from helpers.reports import finished_records
 from helpers.support import FAST, dialogs, record
 
+from audit_lit.errors import ScanError
+
 
 def test_run_folders_are_refused_when_they_cannot_be_used(auditor: Any, tmp_path: Path) -> None:
     from filelock import FileLock
-
-    from audit_lit.errors import ScanError
 
     run = tmp_path / "run"
     auditor.scan(dialogs(1), "persona", out=run, **FAST)
@@ -26,6 +26,27 @@ def test_run_folders_are_refused_when_they_cannot_be_used(auditor: Any, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(ScanError, match="cannot be used as a folder"):
         auditor.scan(dialogs(1), "persona", out=tmp_path / "file", **FAST)
+
+
+def test_a_run_that_did_not_write_down_the_version_of_transformer_lens_goes_on(tmp_path: Path) -> None:
+    from importlib.metadata import version
+
+    from audit_lit.scan.folder import RUN, RunFolder
+
+    def manifest(lens: str) -> dict[str, Any]:
+        versions = {"audit_lit": "1", "torch": "2", "transformers": "5", "transformer_lens": lens}
+        return {"recipe": {}, "questions": [], "threshold": 0.1, "n_dialogs": 1, "versions": versions}
+
+    folder = RunFolder(tmp_path)
+    with folder.claimed(manifest("unknown")):
+        pass
+    with folder.claimed(manifest(version("transformer-lens"))):
+        pass
+    (tmp_path / RUN).unlink()
+    with folder.claimed(manifest("4.0.0")):
+        pass
+    with pytest.raises(ScanError, match="differs in versions"), folder.claimed(manifest("4.1.0")):
+        pass
 
 
 def test_a_full_disk_keeps_what_is_finished(auditor: Any, tmp_path: Path, monkeypatch: Any) -> None:

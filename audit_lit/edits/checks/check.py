@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from audit_lit import notebooks
 from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.dialog import Dialog, with_system
 from audit_lit.chat.messages import read_dialog
+from audit_lit.display import notebooks
 from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
 from audit_lit.edits.recipe import Provenance, line_dialogs
 from audit_lit.edits.weights import Edit, edited_target, require_edit, require_made_for, require_prompt

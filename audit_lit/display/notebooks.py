@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-LIMIT = 2000
-"""Number of characters of a cell after which it is cut."""
+from audit_lit.display.inert import cut, inert
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> str:
@@ -23,9 +22,7 @@ def _row(tag: str, cells: Sequence[object]) -> Markup:
 
 
 def _shown(cell: object) -> str:
-    text = "-" if cell is None else str(cell)
-    cut = text if len(text) <= LIMIT else f"{text[:LIMIT]} ..."
-    return "".join(char if char.isprintable() or char == "\n" else f"\u27e8U+{ord(char):04X}\u27e9" for char in cut)
+    return "-" if cell is None else inert(cut(str(cell)))
 
 
 def brief(text: str, limit: int = 60) -> str:
