@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from audit_lit import Auditor
 from audit_lit.answers.claims import Claim
-from audit_lit.display.notebooks import LIMIT, table
+from audit_lit.display.inert import LIMIT
+from audit_lit.display.notebooks import table
 from audit_lit.edits.checks.check import Check, Effect
 
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e&amp;'\""
