@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
+from audit_lit.documents import decode_json
 from audit_lit.errors import EditError
+from audit_lit.files import dump_json
 from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
+from audit_lit.settings import explain
 
 TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
@@ -60,6 +62,20 @@ class Origin:
         return cls(**{"goal" if name == "want" else name: value for name, value in content.items()})
 
 
+class Part(BaseModel):
+    """An intervention without its tensors, as ``edit.json`` holds it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["steer", "ablate", "lowrank"]
+    layer: int
+    strength: float
+    positions: tuple[int, ...] | None
+    n_prompt: int | None
+    unit: float = 1.0
+    """Of a ``Steer`` alone."""
+
+
 def save(interventions: Sequence[Intervention], origin: Origin, folder: Path) -> Path:
     """Write the folder of an edit (see ``ActivationEdit.save``)."""
     from safetensors import SafetensorError
@@ -91,7 +107,7 @@ def write_data(folder: Path, origin: Origin, interventions: Sequence[Interventio
     """Write ``edit.json``: the origin of an edit, and its interventions without their tensors."""
     parts = [_without_tensors(intervention) for intervention in interventions]
     content = {"format": FORMAT, "origin": origin.to_dict(), "parts": parts}
-    (folder / DATA).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / DATA).write_text(dump_json(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def unwritable(folder: Path, err: Exception) -> EditError:
@@ -101,17 +117,16 @@ def unwritable(folder: Path, err: Exception) -> EditError:
 
 def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
     """Read ``edit.json``: the origin, and the interventions without their tensors; none for an edit of the weights."""
-    from pydantic import TypeAdapter
-
     try:
-        content = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        content = decode_json((folder / DATA).read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise EditError(
                 f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
             )
-        origin = TypeAdapter(Origin).validate_json(json.dumps(vars(Origin.from_dict(content["origin"]))), strict=True)
-        return origin, list(content["parts"])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as err:
+        origin = TypeAdapter(Origin).validate_json(dump_json(vars(Origin.from_dict(content["origin"]))), strict=True)
+        parts = TypeAdapter(list[dict[str, Any]]).validate_python(content["parts"], strict=True)
+        return origin, parts
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as err:
         raise _incomplete(folder, err) from err
 
 
@@ -122,15 +137,21 @@ def read_interventions(folder: Path, parts: Sequence[dict[str, Any]]) -> tuple[I
 
     try:
         tensors = load_file(folder / TENSORS)
-        return tuple(_with_tensors(part, index, tensors) for index, part in enumerate(parts))
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as err:
+        interventions = tuple(_with_tensors(part, index, tensors) for index, part in enumerate(parts))
+    except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as err:
         raise _incomplete(folder, err) from err
+    if unused := sorted(name for name in tensors if name.partition(".")[0] not in map(str, range(len(parts)))):
+        raise EditError(
+            f"{folder / TENSORS} holds the tensor {unused[0]!r}, which no part of {DATA} names; fetch it again."
+        )
+    return interventions
 
 
 def _incomplete(folder: Path, err: Exception) -> EditError:
+    reason = explain(err, Part) if isinstance(err, ValidationError) else repr(err)
     return EditError(
-        f"{folder} holds no complete edit ({err!r}); expected {DATA} and {TENSORS} as ActivationEdit.save writes them. "
-        "Copy or fetch the folder again."
+        f"{folder} holds no complete edit ({reason}); expected {DATA} and {TENSORS} as ActivationEdit.save writes "
+        "them. Copy or fetch the folder again."
     )
 
 
@@ -142,17 +163,13 @@ def _without_tensors(intervention: Intervention) -> dict[str, Any]:
 
 
 def _with_tensors(part: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Intervention:
-    """Return the intervention at an index of ``edit.json``; a KeyError or TypeError says that it is malformed."""
+    """Return the intervention at an index of ``edit.json``; a fault is a KeyError, TypeError or ValidationError."""
     prefix = f"{index}."
     fitting: dict[str, Any] = {
         name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
     }
-    values: dict[str, Any] = {**part}  # a TypeError if it is not a mapping
+    values = Part.model_validate_json(dump_json(part), strict=True).model_dump(exclude_unset=True)
     kind = INTERVENTIONS[values.pop("kind")]
-    values["layer"] = operator.index(values["layer"])  # a TypeError if it is not an integer
-    values["strength"] *= 1.0  # a TypeError if it is not a number
-    if values["positions"] is not None:
-        values["positions"] = tuple(map(operator.index, values["positions"]))
     return kind(**values, **fitting)
 
 
@@ -164,7 +181,7 @@ def _card(origin: Origin) -> str:
         return "\n".join(["```", *lines, "```"])
 
     data = ModelCardData(library_name="audit-lit", tags=["activation-edit", "interpretability", "transformer-lens"])
-    figures = json.dumps(origin.metrics, indent=2, ensure_ascii=False)
+    figures = dump_json(origin.metrics, indent=2, ensure_ascii=False)
     return str(
         ModelCard.from_template(data, template_path=CARD_TEMPLATE, origin=origin, fenced=fenced, figures=figures)
     )

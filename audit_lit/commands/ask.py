@@ -13,7 +13,7 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import check_dialog, is_hidden
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
-from audit_lit.files import parse_json
+from audit_lit.files import dump_json, parse_json
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.answers.claims import Claim
@@ -58,7 +58,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
-        click.echo(json.dumps({"dialog": dialog, **document}, indent=2))
+        click.echo(dump_json({"dialog": dialog, **document}, indent=2))
         return
     _print_dialog(dialog)
     for answer in answers:

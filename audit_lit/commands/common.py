@@ -10,6 +10,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from audit_lit.documents import decode_yaml
+
 if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.decoder.decoder import Decoder
     from audit_lit.models.target import Target
@@ -61,8 +63,6 @@ def load_models(target: str, decoder: str, *, revision: str | None, device: str,
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
     """Return a recipe's overrides: ``wire.n_edge=2`` becomes ``{"wire": {"n_edge": 2}}``."""
-    import yaml
-
     settings: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -76,9 +76,9 @@ def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
                 clash = f"goes into {name!r}, which another --set made a single value; drop one of them."
                 raise click.UsageError(f"--set {assignment!r} {clash}")
         try:
-            group[last] = yaml.safe_load(value)
-        except yaml.YAMLError as err:
-            expected = "is not a YAML value; expected one such as 0.1."
+            group[last] = decode_yaml(value)
+        except ValueError as err:
+            expected = f"is not a YAML value ({err}); expected one such as 0.1."
             raise click.UsageError(f"--set {assignment!r}: {value!r} {expected}") from err
     return settings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import USAGE
+from audit_lit.files import dump_json
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -45,7 +45,7 @@ def doctor(as_json: bool) -> None:
 
     checks = examine()
     if as_json:
-        Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
+        Console(soft_wrap=True).print_json(dump_json([asdict(check) for check in checks]))
     else:
         table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
         for check in checks:

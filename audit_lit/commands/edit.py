@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from audit_lit.commands import common
+from audit_lit.files import dump_json
 
 if TYPE_CHECKING:  # they import torch or pydantic
     from audit_lit.edits.recipe import EditRecipe
@@ -102,7 +102,7 @@ def _show(origin: Origin, as_json: bool) -> None:
     from rich.console import Console
 
     if as_json:
-        click.echo(json.dumps(origin.to_dict(), indent=2))
+        click.echo(dump_json(origin.to_dict(), indent=2))
         return
     console = Console(soft_wrap=True, highlight=False)
     layers = common.printable(str(origin.settings.get("layers")))
@@ -156,7 +156,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
         {"user": dialog[-1]["content"], "unedited": before, "edited": after}
         for dialog, before, after in zip(dialogs, unedited, edited, strict=True)
     ]
-    click.echo(json.dumps(rows, indent=2)) if as_json else _print_side_by_side(rows)
+    click.echo(dump_json(rows, indent=2)) if as_json else _print_side_by_side(rows)
 
 
 def _print_side_by_side(rows: list[dict[str, str]]) -> None:
@@ -193,7 +193,7 @@ def check(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options:
     common.note("letting the edited model and its controls speak ...")
     document = auditor.check(edit, line_dialogs(user_lines) if user_lines else None, seed=seed).to_dict()
     whole = {"edit": origin.to_dict(), "seed": seed, **document}
-    click.echo(json.dumps(whole, indent=2)) if as_json else _print_check(document)
+    click.echo(dump_json(whole, indent=2)) if as_json else _print_check(document)
 
 
 # The former name of ``edit check``, which scripts may use.

@@ -15,7 +15,7 @@ from audit_lit.chat.dialog import RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.errors import DecoderConfigError, DecoderMismatch
 from audit_lit.files import read_json
-from audit_lit.settings import explain
+from audit_lit.settings import explain, template_fields
 
 CONFIG_FILE = "protocol.json"
 FORMAT = 1
@@ -69,6 +69,8 @@ class WireFormat(BaseModel):
         for field, mark in (("prompt", "{sections}"), ("prompt", "{question}"), ("section", "{slots}")):
             if getattr(self, field).count(mark) != 1:
                 raise ValueError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once")
+        if template_fields(self.section) not in ({"slots"}, {"slots", "layer"}):
+            raise ValueError(f"section={self.section!r} must contain {{slots}}, perhaps {{layer}}, and no other braces")
         return self
 
 
@@ -132,7 +134,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
 
     reads: Literal["activations", "text"] = "activations"
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         """Check the fields.
 
         Raises:
@@ -228,7 +230,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
             DecoderConfigError: If the file is malformed, of a newer format, or has unknown or missing fields.
         """
         path = folder / CONFIG_FILE
-        content = read_json(path, DecoderConfigError)
+        content = read_json(path, DecoderConfigError, finite=False)  # the fields say so in words
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DecoderConfigError(
                 f"{path} is not of format {FORMAT}; expected a file that this version can read. Upgrade audit-lit."

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import EditError, RecipeError
-from audit_lit.files import read_json
+from audit_lit.files import is_file, read_json
 from audit_lit.recipes import EDITS, load_recipe, neutral_lines, recipe_names, recipe_path
-from audit_lit.settings import explain, merged
+from audit_lit.settings import MAX_SEED, explain, merged
 
 if TYPE_CHECKING:  # it imports torch, which the command line's usage errors do not wait for
     from audit_lit.hooks import Origin
@@ -43,15 +43,15 @@ class EditSettings(BaseModel):
 
     method: Method = "vector"
     layers: tuple[int, ...] | None = None
-    strength: float = Field(default=0.2, gt=0)
+    strength: float = Field(default=0.2, gt=0, le=1000)
     steps: int = Field(default=24, ge=1)
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, le=10)
     batch_size: int = Field(default=8, ge=1)
     rank: int = Field(default=4, ge=1)
     local: bool = False
     budget: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     @property
     def step(self) -> float:
@@ -88,7 +88,7 @@ class EditRecipe(EditSettings):
 def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> EditRecipe:
     """Read a recipe by name or path, with overrides put over it."""
     shipped = f"{EDITS}/{name}"
-    path = recipe_path(shipped if shipped in recipe_names() and not Path(name).is_file() else name)
+    path = recipe_path(shipped if shipped in recipe_names() and not is_file(name) else name)
     content, changes = _with_goal(load_recipe(path, "edit")), _with_goal(overrides or {})
     if "goal" not in content:
         raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'goal'. See audit-lit recipes list.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from audit_lit.evaluation.suites.inversion import inversion
 from audit_lit.evaluation.suites.null import null
 from audit_lit.evaluation.suites.relations import relations
 from audit_lit.evaluation.suites.user_model import user_model
-from audit_lit.files import write_whole
+from audit_lit.files import dump_json, read_json, write_whole
 from audit_lit.models.target import Target
 
 SCHEMA = 2
@@ -127,6 +126,6 @@ def measure(
 def _measured_once(path: Path, task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(task(), indent=1, ensure_ascii=False) + "\n")
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        write_whole(path, dump_json(task(), indent=1, ensure_ascii=False) + "\n")
+    document: dict[str, Any] = read_json(path, DataError)
     return document

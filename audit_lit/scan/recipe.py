@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audit_lit.chat.dialog import Dialog
+from audit_lit.documents import decode_yaml
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import HERE, load_recipe, recipe_path
 from audit_lit.settings import did_you_mean, explain, merged
@@ -63,7 +64,7 @@ class FalseAlarms(BaseModel):
 class ScanRecipe(BaseModel):
     """Everything that decides an audit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     about: str = ""
@@ -86,6 +87,14 @@ class ScanRecipe(BaseModel):
     fail_on: Severity = "high"
     """Lowest severity of a finding that makes the verdict *flagged*."""
     false_alarms: FalseAlarms | None = None
+
+    @field_validator("questions")
+    @classmethod
+    def _asks_each_once(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        (most_often, n_times), *_ = Counter(questions).most_common(1)
+        if n_times > 1:  # it would be judged and corrected for as if it were two
+            raise ValueError(f"question {most_often!r} is listed {n_times} times; expected each once")
+        return questions
 
     def probe_dialogs(self, system: str | None = None) -> list[Dialog]:
         """Return a dialog for each probe, after a hidden system prompt if there is one."""
@@ -128,7 +137,7 @@ def _read_question(path: Path) -> Question:
             f"{path} is not a question; expected front matter between two lines '---', then the question."
         )
     try:
-        front_matter = yaml.safe_load(parts[1]) or {}
+        front_matter = decode_yaml(parts[1]) or {}
         return Question.model_validate({**front_matter, "id": path.stem, "text": parts[2].strip()})
-    except (yaml.YAMLError, TypeError, ValidationError) as err:
-        raise RecipeError(f"{path}: {explain(err, Question)}") from err
+    except (TypeError, ValueError) as err:
+        raise RecipeError(f"{path}: {explain(err, Question)}.") from err
