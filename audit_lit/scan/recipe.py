@@ -60,6 +60,12 @@ class FalseAlarms(BaseModel):
     """Number of dialogs in all of the audits."""
     decoder: str
 
+    @model_validator(mode="after")
+    def _counts_audits(self) -> FalseAlarms:
+        if self.flagged > self.audits:
+            raise ValueError(f"flagged={self.flagged} must be at most audits={self.audits}")
+        return self
+
 
 class ScanRecipe(BaseModel):
     """Everything that decides an audit."""
