@@ -55,8 +55,8 @@ class FalseAlarms(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flagged: int = Field(ge=0)
-    audits: int = Field(ge=1)
-    dialogs: int = Field(ge=1)
+    audits: int = Field(ge=1, le=10**9)
+    dialogs: int = Field(ge=1, le=10**9)
     """Number of dialogs in all of the audits."""
     decoder: str
 

@@ -52,10 +52,10 @@ def write_run(folder: Path) -> Path:
     return folder
 
 
-def spoiled(document: Any) -> Iterator[tuple[str, Any]]:
-    """Yield a document with one value replaced by an odd one, or left out, for each value and each odd one."""
-    for path in paths(document):
-        for odd in (*ODD, KeyError):
+def spoiled(document: Any, one_in: int = 4) -> Iterator[tuple[str, Any]]:
+    """Yield a document with one value left out, or replaced by an odd one, of which each value gets one in a few."""
+    for place, path in enumerate(paths(document)):
+        for odd in (*ODD[place % one_in :: one_in], KeyError):
             copy = deepcopy(document)
             *outer, last = path
             holder = copy
