@@ -39,7 +39,7 @@ def decode_json(text: str, *, finite: bool = True) -> Any:
     except RecursionError as err:
         raise ValueError("it is nested too deeply") from err
     if "\\ud" in text.lower():  # the only way to write a surrogate
-        _check_text(json.dumps(content, ensure_ascii=False))
+        check_text(json.dumps(content, ensure_ascii=False), "a text")
     return content
 
 
@@ -85,11 +85,12 @@ def _check_finite(value: Any, where: str) -> None:
         _check_finite(item, f"{where}.{key}".lstrip("."))
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str, what: str, error: type[Exception] = ValueError) -> None:
+    """Raise ``error`` for text that is no Unicode, as arguments that are not UTF-8 become in Python."""
     try:
         text.encode()
     except UnicodeEncodeError as err:
-        raise ValueError("a text holds half of a surrogate pair, which is no character") from err
+        raise error(f"{what} holds half of a surrogate pair, which is no character; expected text in UTF-8.") from err
 
 
 def _count(content: Any, seen: int = 0) -> int:

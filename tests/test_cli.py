@@ -144,3 +144,10 @@ def test_other_ways_to_start(command: list[str]) -> None:
 
 def test_version() -> None:
     assert run_all(["--version"])["--version"][:2] == (0, f"audit-lit, version {version('audit-lit')}\n")
+
+
+def test_the_suites_are_those_that_can_be_run() -> None:
+    from audit_lit.commands.evaluate import SUITES
+    from audit_lit.evaluation import evaluate
+
+    assert set(SUITES) == set(evaluate.SUITES)

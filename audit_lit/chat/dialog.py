@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audit_lit.documents import check_text
 from audit_lit.errors import DialogError
 
 ROLES = ("system", "user", "assistant")
@@ -73,6 +74,7 @@ def check_dialog(dialog: Any) -> None:
             raise DialogError(
                 f"message {index} ({message['role']}) has no text; expected a non-empty string in 'content'."
             )
+        check_text(message["content"], f"message {index} ({message['role']})", DialogError)
         if unknown := set(message) - {"role", "content", "hidden"}:
             raise DialogError(f"message {index} has unknown keys {sorted(unknown)}; expected role, content and hidden.")
 

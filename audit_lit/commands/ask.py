@@ -13,6 +13,7 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import check_dialog, is_hidden
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
+from audit_lit.documents import check_text
 from audit_lit.files import dump_json, parse_json
 
 if TYPE_CHECKING:  # it imports torch
@@ -45,6 +46,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     dialog = _dialog(options["dialog"], options["system"], options["user"], options["assistant"])
     questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
     check_dialog(dialog)  # before the models are loaded
+    for text in (*questions, *claims):
+        check_text(text, "a question or claim", click.UsageError)
     if not all(text.strip() for text in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import reduce
@@ -11,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from audit_lit.documents import decode_yaml
+from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.decoder.decoder import Decoder
@@ -20,6 +22,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_TARGET = "smollm2-135m"
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN and infinity, which click takes, are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of an option."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -41,7 +54,9 @@ def max_new_tokens_option(default: int) -> Callable[[Command], Command]:
 target_option = click.option("--target", default=DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id.")
 layer_option = click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 models_options = together(target_option, decoder_options("--revision"), layer_option)
-seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Seed of everything that is random.")
+seed_option = click.option(
+    "--seed", default=0, type=click.IntRange(0, MAX_SEED), help="Seed of everything that is random."
+)
 device_option = click.option("--device", default="cpu", help="Device to run on, as torch names it: cpu, cuda, ...")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 run_options = together(seed_option, device_option, json_option)

@@ -126,10 +126,12 @@ def _show(origin: Origin, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--user", multiple=True, help="A user's message; else a few neutral lines. May be repeated.")
 @click.option("--system", help="A system prompt before each message.")
-@click.option("--scale", default=1.0, help="Factor of the edit's strength; -1 negates it.")
+@click.option(
+    "--scale", default=1.0, type=common.FiniteRange(-1000, 1000), help="Factor of the edit's strength; -1 negates it."
+)
 @edit_options
 @common.max_new_tokens_option(40)
-@click.option("--temperature", default=0.0, type=click.FloatRange(0), help="0 takes the likeliest tokens.")
+@click.option("--temperature", default=0.0, type=common.FiniteRange(0, 100), help="0 takes the likeliest tokens.")
 @common.run_options
 def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as_json: bool, **options: Any) -> None:
     """Let the model speak with and without the edit NAME, side by side."""
