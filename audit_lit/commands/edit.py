@@ -9,7 +9,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from audit_lit.commands import common
-from audit_lit.files import dump_json
+from audit_lit.documents import check_text
+from audit_lit.errors import EditError
+from audit_lit.files import check_out, dump_json
+from audit_lit.hub import resolve
 
 if TYPE_CHECKING:  # they import torch or pydantic
     from audit_lit.edits.recipe import EditRecipe
@@ -17,6 +20,7 @@ if TYPE_CHECKING:  # they import torch or pydantic
 
 LINES = click.File(encoding="utf-8")
 FILE = click.Path(exists=True, path_type=Path)
+SCALE = common.FiniteRange(-1000, 1000)
 revision_option = click.option("--revision", help="Commit of an edit from the Hub.")
 edit_options = common.together(
     click.option("--target", help="Target model; by default the one that the edit was made for."), revision_option
@@ -47,6 +51,7 @@ def make(recipe: str | None, goal: str | None, goal_file: Path | None, lines: IO
     """
     from audit_lit.edits.recipe import line_dialogs
 
+    check_out(options["out"], EditError)
     edit_recipe = _recipe(recipe, goal, goal_file, common.parse_settings(options["settings"]))
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
@@ -92,6 +97,7 @@ def _read_lines(file: IO[str] | None) -> tuple[str, ...]:
 @common.json_option
 def show(name: str, revision: str | None, as_json: bool) -> None:
     """Say what an edit is: NAME is a folder or a Hub id."""
+    resolve(name, revision=revision, kind="edit")  # before torch is imported
     from audit_lit.edits.weights import load_origin
 
     _show(load_origin(name, revision), as_json)
@@ -126,15 +132,16 @@ def _show(origin: Origin, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--user", multiple=True, help="A user's message; else a few neutral lines. May be repeated.")
 @click.option("--system", help="A system prompt before each message.")
-@click.option(
-    "--scale", default=1.0, type=common.FiniteRange(-1000, 1000), help="Factor of the edit's strength; -1 negates it."
-)
+@click.option("--scale", default=1.0, type=SCALE, help="Factor of the edit's strength; -1 negates it.")
 @edit_options
 @common.max_new_tokens_option(40)
 @click.option("--temperature", default=0.0, type=common.FiniteRange(0, 100), help="0 takes the likeliest tokens.")
 @common.run_options
 def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as_json: bool, **options: Any) -> None:
     """Let the model speak with and without the edit NAME, side by side."""
+    for text in (*user, system or ""):
+        check_text(text, "--user or --system", click.UsageError)
+    resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
     from audit_lit import load_target
     from audit_lit.edits.recipe import line_dialogs
     from audit_lit.edits.weights import edited_target, load_edit, load_origin, require_prompt
@@ -183,6 +190,7 @@ def check(name: str, lines: IO[str] | None, seed: int, as_json: bool, **options:
     The decoder should be the one that made the edit: it makes the control 'shuffled'.
     """
     user_lines = _read_lines(lines)
+    resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
 
     from audit_lit import Auditor
     from audit_lit.edits.recipe import line_dialogs

@@ -11,6 +11,8 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.report import conclude
+from audit_lit.errors import ScanError
+from audit_lit.files import check_out
 
 
 @click.command()
@@ -34,6 +36,8 @@ def scan(
     from audit_lit.chat.formats import DialogFile, digest
     from audit_lit.scan.recipe import load_scan_recipe
 
+    if options["out"]:
+        check_out(options["out"], ScanError)
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
