@@ -107,6 +107,9 @@ def _show(origin: Origin, as_json: bool) -> None:
     """Print what an edit is, and what was measured of it."""
     from rich.console import Console
 
+    from audit_lit.edits.recipe import Metrics
+
+    metrics = Metrics.of(origin)
     if as_json:
         click.echo(dump_json(origin.to_dict(), indent=2))
         return
@@ -116,16 +119,15 @@ def _show(origin: Origin, as_json: bool) -> None:
     console.print(
         f"made:     {common.printable(origin.method)}, layers {layers}, for {common.printable(origin.target)}"
     )
-    metrics = origin.metrics
-    if {"kl", "perplexity_ratio", "loss_before", "loss_after"} <= set(metrics):
-        loss = f"{metrics['loss_before']:.2f} to {metrics['loss_after']:.2f} nats per token"
-        drift = f"{metrics['kl']:.3f} nats per token, perplexity x {metrics['perplexity_ratio']:.3f}"
-        if metrics.get("scaled_to_budget", 1) < 1:
-            drift += f", scaled to {metrics['scaled_to_budget']:.2f} of its strength for the budget,"
+    if None not in (metrics.kl, metrics.perplexity_ratio, metrics.loss_before, metrics.loss_after):
+        loss = f"{metrics.loss_before:.2f} to {metrics.loss_after:.2f} nats per token"
+        drift = f"{metrics.kl:.3f} nats per token, perplexity x {metrics.perplexity_ratio:.3f}"
+        if metrics.scaled_to_budget < 1:
+            drift += f", scaled to {metrics.scaled_to_budget:.2f} of its strength for the budget,"
         console.print(f"decoder:  finds the wanted answers less surprising: {loss}")
         console.print(f"drift:    {drift} on neutral text")
-    if "check" in metrics:
-        _print_check(metrics["check"])
+    if metrics.check is not None:
+        _print_check(metrics.check.model_dump())
 
 
 @edit.command()

@@ -169,3 +169,40 @@ class Provenance(BaseModel):
 def settings_of(origin: Origin) -> EditSettings:
     """Return the settings that an edit was made with; those that its origin lacks have their defaults."""
     return edit_settings({name: value for name, value in origin.settings.items() if name in EditSettings.model_fields})
+
+
+class Measured(BaseModel):
+    """The wanted answers' effect and the perplexity of one condition of a check."""
+
+    wanted: float | None
+    perplexity: float
+
+
+class Checked(BaseModel):
+    """What a check found (see ``edits.checks.check.Check``), as ``Origin.metrics`` holds it."""
+
+    effects: dict[str, Measured]
+    beats_controls: bool
+    verdict: str
+
+
+class Metrics(BaseModel):
+    """What was measured of an edit when it was made; an edit made by hand may store anything beside it."""
+
+    kl: float | None = None
+    perplexity_ratio: float | None = None
+    loss_before: float | None = None
+    loss_after: float | None = None
+    scaled_to_budget: float = 1.0
+    check: Checked | None = None
+
+    @classmethod
+    def of(cls, origin: Origin) -> Metrics:
+        """Read what the origin of an edit stores; raise ``EditError`` if it is of another shape."""
+        try:
+            return cls.model_validate(origin.metrics, strict=True)
+        except ValidationError as err:
+            raise EditError(
+                f"the edit's metrics are malformed ({explain(err)}); expected those that audit-lit wrote. Copy "
+                "or fetch the edit again."
+            ) from err
