@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 from audit_lit.answers.answer import Answer
 from audit_lit.answers.ask import ask, check_questions
 from audit_lit.answers.claims import Claim, score_claims
-from audit_lit.answers.session import Reading, Session
+from audit_lit.answers.session import Reading, Session, one_at_a_time
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.decoder.decoder import Decoder, check_decoder
 from audit_lit.edits.checks.check import Check, check
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Auditor:
-    """Audits a target with a decoder.
+    """Audits a target with a decoder. Threads may share it: their calls run one after another.
 
     Attributes:
         session: The target and the decoder that fits it.
@@ -105,6 +105,7 @@ class Auditor:
         seed: int = ...,
     ) -> list[Answer]: ...
 
+    @one_at_a_time
     def ask(
         self,
         dialog: Dialog,
@@ -141,6 +142,7 @@ class Auditor:
         (answers,) = ask(self.session, [self.read(dialog, reveal=reveal)], questions, sampling)
         return answers[0] if isinstance(question, str) else answers
 
+    @one_at_a_time
     def read(self, dialog: Dialog, *, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys, and keep what the decoder may see.
 
@@ -152,6 +154,7 @@ class Auditor:
         """
         return self.session.read(dialog, reveal)
 
+    @one_at_a_time
     def score_claims(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
         """Say how likely it is that each claim describes what is hidden in a dialog.
 
@@ -170,6 +173,7 @@ class Auditor:
         """
         return score_claims(self.session, dialog, claims, reveal)
 
+    @one_at_a_time
     def scan(
         self,
         dialogs: Sequence[Dialog] | str | Path,
@@ -213,6 +217,7 @@ class Auditor:
         }
         return AuditReport.of(scan(self.session, dialogs, recipe, settings, **where))
 
+    @one_at_a_time
     def edit(
         self,
         goal: GoalLike,
@@ -245,6 +250,7 @@ class Auditor:
         words = {"prompt": prompt, "contrast": contrast}
         return edit(self.session, goal, dialogs, {"method": method, **settings}, reveal=reveal, **words)
 
+    @one_at_a_time
     def check(
         self,
         edit: Edit,
@@ -268,6 +274,7 @@ class Auditor:
         """
         return check(self.session, edit, dialogs, shuffled=shuffled, prompt=prompt, seed=seed)
 
+    @one_at_a_time
     def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:
         """Check whether the behaviour that a finding of ``scan`` describes decides the model's replies.
 

@@ -65,4 +65,4 @@ class ScanError(AuditLitError, OSError):
 
 
 class Incomplete(ScanError):
-    """An audit ended before every dialog was read; the finished part is kept."""
+    """An audit or a training ended before it was done; the finished part is kept."""

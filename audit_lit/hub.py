@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Literal
 
 from audit_lit.errors import HubError
+from audit_lit.files.reading import is_folder
 
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -26,7 +27,7 @@ Fetched = tuple[Path, dict[str, str]]
 def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
     """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched."""
     folder = Path(name)
-    if name and folder.is_dir():
+    if name and is_folder(folder):
         if revision not in (None, commit_of(folder)):
             raise HubError(
                 f"{kind} {name!r} is a folder here, which has no revisions; got revision {revision!r}. Leave the "

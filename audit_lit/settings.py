@@ -6,10 +6,14 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # help does not wait for it
     from pydantic import BaseModel
+
+MAX_SEED = 2**63 - 1
+"""Largest seed: torch takes twice as many, but some are counted up from."""
 
 
 def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -25,6 +29,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a question that names the known name nearest to an unknown one; empty if none is near."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def template_fields(template: str) -> set[str | None]:
+    """Return the fields of a template for ``str.format``; None among them for anything but a plain name in braces."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return {None}
+    return {None if spec or conversion else name for _, name, spec, conversion in parts if name is not None}
 
 
 def explain(err: Exception, *models: type[BaseModel]) -> str:

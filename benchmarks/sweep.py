@@ -5,7 +5,6 @@ Prints what each variant reads on the dev split, as a Markdown table; a killed s
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import yaml
 from audit_lit.data.splits import load_split, split_hash
 from audit_lit.models.loading import load_target
 from audit_lit.recipes import recipe_path
+from audit_lit.training.log import LOG, read_log
 from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
 from audit_lit.training.run import new_decoder
-from audit_lit.training.trainer import LOG, Trainer
+from audit_lit.training.trainer import Trainer
 
 
 def variants(path: Path) -> dict[str, TrainingRecipe]:
@@ -33,7 +33,7 @@ def run(recipe: TrainingRecipe, data: Path, out: Path) -> list[dict[str, Any]]:
     target = load_target(recipe.target)
     decoder = new_decoder(recipe, target, rows, split_hash([data], "train"))
     Trainer(recipe, target, decoder, out).train(rows, dev_rows)
-    return [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+    return read_log(out / LOG)
 
 
 def row(name: str, log: list[dict[str, Any]]) -> str:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from audit_lit.errors import EditError
+from audit_lit.files.documents import decode_json
+from audit_lit.files.writing import EDIT, dump_json, replacing, require_writable, write_whole
 from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
-from audit_lit.outputs import replacing, require_writable, write_whole
+from audit_lit.settings import explain
 
-TENSORS, DATA, CARD = "edit.safetensors", "edit.json", "README.md"
+TENSORS, DATA, CARD = "edit.safetensors", EDIT, "README.md"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 """The files of an edit of the weights, as PEFT names them."""
 FORMAT = "audit-lit edit 1"
@@ -61,6 +62,20 @@ class Origin:
         return cls(**{"goal" if name == "want" else name: value for name, value in content.items()})
 
 
+class Part(BaseModel):
+    """An intervention without its tensors, as ``edit.json`` holds it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["steer", "ablate", "lowrank"]
+    layer: int
+    strength: float
+    positions: tuple[int, ...] | None
+    n_prompt: int | None
+    unit: float = 1.0
+    """Of a ``Steer`` alone."""
+
+
 def save(interventions: Sequence[Intervention], origin: Origin, folder: Path) -> Path:
     """Write the folder of an edit (see ``ActivationEdit.save``)."""
     from safetensors import SafetensorError
@@ -88,22 +103,17 @@ def prepare_folder(folder: Path, without: Sequence[str]) -> None:
     Raises:
         EditError: If the folder holds something other than an edit.
     """
-    require_edit_folder(folder)
+    require_writable(folder, DATA, EditError)
     folder.mkdir(parents=True, exist_ok=True)
     for name in without:
         (folder / name).unlink(missing_ok=True)
-
-
-def require_edit_folder(folder: Path) -> None:
-    """Raise ``EditError`` if an edit cannot be written to a folder, because it holds something else."""
-    require_writable(folder, (DATA,), EditError)
 
 
 def write_data(folder: Path, origin: Origin, interventions: Sequence[Intervention] = ()) -> None:
     """Write ``edit.json``: the origin of an edit, and its interventions without their tensors."""
     parts = [_without_tensors(intervention) for intervention in interventions]
     content = {"format": FORMAT, "origin": origin.to_dict(), "parts": parts}
-    write_whole(folder / DATA, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_whole(folder / DATA, dump_json(content, indent=2) + "\n")
 
 
 def unwritable(folder: Path, err: Exception) -> EditError:
@@ -113,17 +123,16 @@ def unwritable(folder: Path, err: Exception) -> EditError:
 
 def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
     """Read ``edit.json``: the origin, and the interventions without their tensors; none for an edit of the weights."""
-    from pydantic import TypeAdapter
-
     try:
-        content = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        content = decode_json((folder / DATA).read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise EditError(
                 f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
             )
-        origin = TypeAdapter(Origin).validate_json(json.dumps(vars(Origin.from_dict(content["origin"]))), strict=True)
-        return origin, list(content["parts"])
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as err:
+        origin = TypeAdapter(Origin).validate_json(dump_json(vars(Origin.from_dict(content["origin"]))), strict=True)
+        parts = TypeAdapter(list[dict[str, Any]]).validate_python(content["parts"], strict=True)
+        return origin, parts
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as err:
         raise _incomplete(folder, err) from err
 
 
@@ -134,15 +143,21 @@ def read_interventions(folder: Path, parts: Sequence[dict[str, Any]]) -> tuple[I
 
     try:
         tensors = load_file(folder / TENSORS)
-        return tuple(_with_tensors(part, index, tensors) for index, part in enumerate(parts))
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as err:
+        interventions = tuple(_with_tensors(part, index, tensors) for index, part in enumerate(parts))
+    except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as err:
         raise _incomplete(folder, err) from err
+    if unused := sorted(name for name in tensors if name.partition(".")[0] not in map(str, range(len(parts)))):
+        raise EditError(
+            f"{folder / TENSORS} holds the tensor {unused[0]!r}, which no part of {DATA} names; fetch it again."
+        )
+    return interventions
 
 
 def _incomplete(folder: Path, err: Exception) -> EditError:
+    reason = explain(err, Part) if isinstance(err, ValidationError) else repr(err)
     return EditError(
-        f"{folder} holds no complete edit ({err!r}); expected {DATA} and {TENSORS} as ActivationEdit.save writes them. "
-        "Copy or fetch the folder again."
+        f"{folder} holds no complete edit ({reason}); expected {DATA} and {TENSORS} as ActivationEdit.save writes "
+        "them. Copy or fetch the folder again."
     )
 
 
@@ -155,17 +170,13 @@ def _without_tensors(intervention: Intervention) -> dict[str, Any]:
 
 
 def _with_tensors(part: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Intervention:
-    """Return the intervention at an index of ``edit.json``; a KeyError or TypeError says that it is malformed."""
+    """Return the intervention at an index of ``edit.json``; a fault is a KeyError, TypeError or ValidationError."""
     prefix = f"{index}."
     fitting: dict[str, Any] = {
         name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)
     }
-    values: dict[str, Any] = {**part}  # a TypeError if it is not a mapping
+    values = Part.model_validate_json(dump_json(part), strict=True).model_dump(exclude_unset=True)
     kind = INTERVENTIONS[values.pop("kind")]
-    values["layer"] = operator.index(values["layer"])  # a TypeError if it is not an integer
-    values["strength"] *= 1.0  # a TypeError if it is not a number
-    if values["positions"] is not None:
-        values["positions"] = tuple(map(operator.index, values["positions"]))
     return kind(**values, **fitting)
 
 
@@ -177,7 +188,7 @@ def _card(origin: Origin) -> str:
         return "\n".join(["```", *lines, "```"])
 
     data = ModelCardData(library_name="audit-lit", tags=["activation-edit", "interpretability", "transformer-lens"])
-    figures = json.dumps(origin.metrics, indent=2, ensure_ascii=False)
+    figures = dump_json(origin.metrics, indent=2)
     return str(
         ModelCard.from_template(data, template_path=CARD_TEMPLATE, origin=origin, fenced=fenced, figures=figures)
     )

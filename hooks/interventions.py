@@ -48,7 +48,7 @@ class Intervention(ABC):
     def __post_init__(self) -> None:
         """Refuse, by an ``EditError``, numbers that are not finite and positions that the prompt does not have."""
         numbers = [torch.as_tensor(value) for value in vars(self).values() if isinstance(value, int | float | Tensor)]
-        if not all(bool(number.isfinite().all()) for number in numbers):
+        if not all(bool(number.float().isfinite().all()) for number in numbers):
             raise EditError(f"strength {self.strength} or another number is not finite; expected finite numbers.")
         if self.positions is not None:
             self._check_positions(self.positions)
@@ -118,7 +118,13 @@ class Intervention(ABC):
 
     def _changed(self, resid: Tensor) -> Tensor:
         wide = resid.to(torch.promote_types(resid.dtype, torch.float32))
-        return (wide + self.strength * self.change(wide)).to(resid.dtype)
+        changed = (wide + self.strength * self.change(wide)).to(resid.dtype)
+        if bool((wide.isfinite() & ~changed.isfinite()).any()):  # padding may hold NaN, which no other token reads
+            raise EditError(
+                f"a change of strength {self.strength:g} after block {self.layer} makes residuals that are not finite "
+                f"in {resid.dtype}; expected a smaller strength. Scale the edit down."
+            )
+        return changed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audit_lit.errors import RecipeError
-from audit_lit.files import read_yaml
+from audit_lit.files.reading import is_file, read_yaml
 from audit_lit.settings import did_you_mean
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def about_recipes() -> dict[str, str]:
 
 def recipe_path(name: str | Path) -> Path:
     """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path."""
-    if Path(name).is_file():
+    if is_file(name):
         return Path(name)
     names = recipe_names()
     if str(name) not in names:

@@ -92,3 +92,16 @@ def test_it_answers_as_its_session(auditor: Any, dialog: Any) -> None:
     assert ask(auditor, dialog, [QUESTION], seed=3) == [expected]
     claims = ["persona: pirate", "Rhyme."]
     assert auditor.score_claims(dialog, claims) == score_claims(auditor.session, dialog, claims, "user")
+
+
+def test_threads_that_share_an_auditor_get_what_each_gets_alone(auditor: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    dialogs = [[{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi" * n}] for n in range(1, 4)]
+
+    def asked(dialog: Any) -> Any:
+        return auditor.ask(dialog, "Who?", samples=1, max_new_tokens=2)
+
+    alone = [asked(dialog) for dialog in dialogs]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(asked, dialogs * 2)) == alone * 2

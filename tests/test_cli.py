@@ -67,7 +67,22 @@ USAGE_ERRORS = (
     "edit check",
     "edit check edit --lines missing",
     "eval",
+    "eval nonsense --data docs",
     "eval null",
+    "eval null --data docs",
+    "eval edits --recipe nonsense",
+    "ask --seed 18446744073709551616",
+    "edit apply edit --scale nan",
+    "edit apply edit --temperature inf",
+    "edit show missing/folder/edit",
+    "edit check missing",
+    "edit make persona --out pyproject.toml/edit",
+    "scan --out pyproject.toml/run",
+    "train smollm2-135m --data docs",
+    "train smollm2-135m --smoke --out pyproject.toml/run",
+    "train smollm2-135m --smoke --set lora.r=0",
+    "train smollm2-135m --smoke --set mixture=[]",
+    "train smollm2-135m --smoke --set lr=.nan",
     "eval null --recipe persona",
     "eval null --data missing",
     "eval edits --recipe debias",
@@ -144,3 +159,10 @@ def test_other_ways_to_start(command: list[str]) -> None:
 
 def test_version() -> None:
     assert run_all(["--version"])["--version"][:2] == (0, f"audit-lit, version {version('audit-lit')}\n")
+
+
+def test_the_suites_are_those_that_can_be_run() -> None:
+    from audit_lit.commands.evaluate import SUITES
+    from audit_lit.evaluation import evaluate
+
+    assert set(SUITES) == set(evaluate.SUITES)

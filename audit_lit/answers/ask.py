@@ -8,6 +8,7 @@ from audit_lit.answers.answer import Answer
 from audit_lit.answers.controls import ACTIVATIONS, controls_of, score_under_controls
 from audit_lit.answers.session import Reading, Session
 from audit_lit.errors import QuestionError
+from audit_lit.files.documents import check_text
 from audit_lit.models.activations import Activations
 from audit_lit.models.generation import Sampling
 from audit_lit.statistics.intervals import Values, bootstrap_interval
@@ -32,6 +33,8 @@ def ask(
 def check_questions(questions: Iterable[str]) -> list[str]:
     """Return the questions as a list; raise ``QuestionError`` if there is none, or one is empty."""
     listed = list(questions)
+    for question in listed:
+        check_text(question, "the question", QuestionError)
     if not listed or not all(question.strip() for question in listed):
         raise QuestionError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
     return listed

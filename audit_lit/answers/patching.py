@@ -39,6 +39,18 @@ class Heatmap:
     whole: float
     """The gain from all states together, the dialog's own activations."""
 
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` unless there is a value for each layer and token, of which there is one at least."""
+        if (
+            not self.tokens
+            or len(self.nats) != len(self.layers)
+            or {len(row) for row in self.nats} != {len(self.tokens)}
+        ):
+            raise ValueError(
+                f"got {[len(row) for row in self.nats]} values for {len(self.layers)} layers and {len(self.tokens)} "
+                "tokens; expected one for each layer and token."
+            )
+
 
 @torch.no_grad()
 def patch_activations(

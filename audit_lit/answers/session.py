@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from threading import RLock
+from typing import ParamSpec, TypeVar
 
 from audit_lit.chat.arguments import one_dialog
 from audit_lit.chat.decoys import decoy_dialogs
@@ -14,6 +18,22 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_batch
 from audit_lit.models.target import Target
+
+ONE_AT_A_TIME = RLock()
+"""Held by whoever runs the models: hooks are on a model for all threads, and torch's random state is the process's."""
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def one_at_a_time(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return a function that waits until no other thread runs the models."""
+
+    @wraps(function)
+    def alone(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with ONE_AT_A_TIME:
+            return function(*args, **kwargs)
+
+    return alone
 
 
 @dataclass(frozen=True)

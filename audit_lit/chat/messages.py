@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from audit_lit.errors import DialogError
+from audit_lit.files.documents import check_text
 
 Message = dict[str, Any]
 
@@ -92,6 +93,7 @@ def _read_as(place: str, role: str, message: Mapping[str, Any]) -> Iterator[Mess
     results = [block for block in blocks if block["type"] == "tool_result"]
     calls = [*_calls(message, place), *(_call(block, place) for block in blocks if block["type"] == "tool_use")]
     text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
+    check_text(text, place, DialogError)
     for block in results:
         yield from _read_as(f"{place}, tool_result", "tool", {"content": block.get("content"), **_ids(block), **marks})
     if text.strip() or calls:

@@ -17,6 +17,8 @@ from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
+from audit_lit.files.documents import check_text
+from audit_lit.files.writing import dump_json
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.answers.claims import Claim
@@ -50,6 +52,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
     questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
+    for text in (*questions, *claims):
+        check_text(text, "a question or claim", click.UsageError)
     if not all(text.strip() for text in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
@@ -63,7 +67,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
-        click.echo(json.dumps({"dialog": dialog, **document}, indent=2))
+        click.echo(dump_json({"dialog": dialog, **document}, indent=2))
         return
     _print_dialog(dialog)
     for answer in answers:

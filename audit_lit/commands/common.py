@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import reduce
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from audit_lit.chat.formats import NAMES
-from audit_lit.files import encoding_of
+from audit_lit.files.documents import decode_yaml
+from audit_lit.files.reading import encoding_of
+from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.decoder.decoder import Decoder
@@ -22,6 +25,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_TARGET = "smollm2-135m"
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN and infinity, which click takes, are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of an option."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -47,7 +61,9 @@ target_option = together(
 )
 layer_option = click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 models_options = together(target_option, decoder_options("--revision"), layer_option)
-seed_option = click.option("--seed", default=0, type=click.IntRange(0), help="Seed of everything that is random.")
+seed_option = click.option(
+    "--seed", default=0, type=click.IntRange(0, MAX_SEED), help="Seed of everything that is random."
+)
 device_option = click.option("--device", default="cpu", help="Device to run on, as torch names it: cpu, cuda, ...")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 run_options = together(seed_option, device_option, json_option)
@@ -76,8 +92,6 @@ def load_models(
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
     """Return a recipe's overrides: ``wire.n_edge=2`` becomes ``{"wire": {"n_edge": 2}}``."""
-    import yaml
-
     settings: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -91,9 +105,9 @@ def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
                 clash = f"goes into {name!r}, which another --set made a single value; drop one of them."
                 raise click.UsageError(f"--set {assignment!r} {clash}")
         try:
-            group[last] = yaml.safe_load(value)
-        except yaml.YAMLError as err:
-            expected = "is not a YAML value; expected one such as 0.1."
+            group[last] = decode_yaml(value)
+        except ValueError as err:
+            expected = f"is not a YAML value ({err}); expected one such as 0.1."
             raise click.UsageError(f"--set {assignment!r}: {value!r} {expected}") from err
     return settings
 

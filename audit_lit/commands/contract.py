@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import signal
 import sys
 import traceback
-from io import TextIOWrapper
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import click
 
@@ -13,37 +18,84 @@ from audit_lit.errors import AuditLitError, Incomplete
 
 FINDINGS, USAGE, INCOMPLETE = 1, 2, 3
 """Usage is also an environment in which the command cannot run; incomplete, also a crash or an interruption."""
-
-
-def write_utf8() -> None:
-    """Write what is redirected in UTF-8, whatever the code page; a terminal keeps its own encoding."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # as it is, unless someone has replaced it
-            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+UNWRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EDQUOT)
+"""What the system says of output that nobody takes."""
 
 
 class ContractGroup(click.Group):
     """A group whose commands keep the exit codes; click itself ends with 1, which a pipeline takes for findings."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **settings: Any) -> NoReturn:
         """Run a command, and turn whatever it raises into a message and an exit code."""
-        write_utf8()
+        _print_anything()
+        with _ended_by_signals():
+            code = self._code(*args, **settings | {"standalone_mode": False})
+        sys.exit(code)
+
+    def _code(self, *args: Any, **settings: Any) -> int:
         try:
-            return super().invoke(ctx)
+            code = super().main(*args, **settings)
+            sys.stdout.flush()
+            return code if isinstance(code, int) else 0
         except click.ClickException as err:
             err.show()
-            raise click.exceptions.Exit(USAGE) from err
+            return USAGE
         except AuditLitError as err:
-            click.echo(f"{type(err).__name__}: {err}", err=True)
-            raise click.exceptions.Exit(INCOMPLETE if isinstance(err, Incomplete) else USAGE) from err
-        except click.exceptions.Exit:
-            raise
-        except SystemExit as err:  # rich exits when nobody reads the pipe any more
-            raise click.exceptions.Exit(INCOMPLETE) from err
-        except (click.Abort, KeyboardInterrupt) as err:
-            click.echo("interrupted; finished parts are kept.", err=True)
-            raise click.exceptions.Exit(INCOMPLETE) from err
-        except Exception as err:
-            click.echo(traceback.format_exc(), err=True)
-            click.echo("audit-lit crashed; please report the lines above.", err=True)
-            raise click.exceptions.Exit(INCOMPLETE) from err
+            _say(f"{type(err).__name__}: {err}")
+            return INCOMPLETE if isinstance(err, Incomplete) else USAGE
+        except (click.Abort, KeyboardInterrupt):
+            _say("interrupted; finished parts are kept.")
+        except (SystemExit, OSError) as err:  # rich exits when nobody reads the pipe any more
+            if isinstance(err, OSError) and err.errno not in UNWRITTEN:
+                return _crashed()
+            _drop_output()
+            _say("the output could not be written; nothing else was lost.")
+        except Exception:
+            return _crashed()
+        return INCOMPLETE
+
+
+def _crashed() -> int:
+    _say(traceback.format_exc())
+    _say("audit-lit crashed; please report the lines above.")
+    return INCOMPLETE
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # there may be nobody to tell
+        click.echo(text, err=True)
+
+
+def _drop_output() -> None:
+    """Send what is left in the buffer nowhere, since Python would fail again, with a code of its own, at its end."""
+    with suppress(OSError, ValueError):  # a stream in memory has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_anything() -> None:
+    """Let files and pipes have UTF-8, and a terminal whose code page lacks a character its escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = None if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a request to end interrupt the command as Ctrl-C does; a second one ends it at once."""
+    kept = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with suppress(ValueError, TypeError):  # not the main thread; no such signal here
+            if number and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+                kept[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from audit_lit.commands import common
+from audit_lit.files.writing import dump_json
 
 
 @click.command()
@@ -24,7 +23,7 @@ def decoders(as_json: bool) -> None:
     console = Console(soft_wrap=True)
     if as_json:
         console.print_json(
-            json.dumps([{"where": where, "id": name, **config.to_dict()} for where, name, config in known])
+            dump_json([{"where": where, "id": name, **config.to_dict()} for where, name, config in known])
         )
         return
     for where, name, config in known:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import USAGE
+from audit_lit.files.documents import decode_json
+from audit_lit.files.writing import dump_json
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -45,7 +48,7 @@ def doctor(as_json: bool) -> None:
 
     checks = examine()
     if as_json:
-        Console(soft_wrap=True).print_json(json.dumps([asdict(check) for check in checks]))
+        Console(soft_wrap=True).print_json(dump_json([asdict(check) for check in checks]))
     else:
         table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
         for check in checks:
@@ -103,14 +106,42 @@ def _cache() -> list[Check]:
     from audit_lit.models.smollm2 import MARKER, default_target_dir
 
     folder = default_target_dir()
-    fetched = (folder / MARKER).is_file()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free / 2**30
-    ok = os.access(existing, os.W_OK) and (fetched or free >= DISK_GIB)
+    try:
+        fetched = (folder / MARKER).is_file()
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        ok = _can_write(existing) and (fetched or free >= DISK_GIB)
+    except OSError as err:
+        return [Check("cache folder", f"{folder}: {err.strerror}", False, "set AUDIT_LIT_CACHE to a folder")]
+    if fetched and not _is_complete(folder):
+        return [Check("default target", f"{folder} is incomplete", False, f"delete {folder}; it is fetched again")]
     found, step = (str(folder), "") if fetched else ("not fetched yet", "fetched by the first 'audit-lit ask'")
     make_room = f"set AUDIT_LIT_CACHE to a writable folder with {DISK_GIB} GiB free"
     cache = _check("cache folder", f"{existing}, {free:.1f} GiB free", ok, make_room)
     return [Check("default target", found, True, step), cache]
+
+
+def _can_write(folder: Path) -> bool:
+    """Return whether a file can be written into a folder; its permissions alone do not say so."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+        return True
+    except OSError:
+        return False
+
+
+def _is_complete(folder: Path) -> bool:
+    """Return whether the default target's folder has its marker and its files."""
+    from audit_lit.models.smollm2 import MARKER, WHEEL_SHA256
+
+    try:
+        marker = decode_json((folder / MARKER).read_text(encoding="utf-8"))
+        sizes = [(folder / name).stat().st_size for name in ("config.json", "tokenizer.json", "model.safetensors")]
+    except (OSError, ValueError):
+        return False
+    return isinstance(marker, dict) and marker.get("wheel_sha256") == WHEEL_SHA256 and all(sizes)
 
 
 def _hub() -> list[Check]:

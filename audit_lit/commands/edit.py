@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from io import BufferedIOBase
 from pathlib import Path
@@ -11,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audit_lit.commands import common
+from audit_lit.errors import EditError
+from audit_lit.files.documents import check_text
+from audit_lit.files.writing import EDIT, dump_json, require_writable
+from audit_lit.hub import resolve
 
 if TYPE_CHECKING:  # they import torch or pydantic
     from audit_lit.edits.recipe import EditRecipe
@@ -18,6 +21,7 @@ if TYPE_CHECKING:  # they import torch or pydantic
 
 LINES = click.File("rb")
 FILE = click.Path(exists=True, path_type=Path)
+SCALE = common.FiniteRange(-1000, 1000)
 revision_option = click.option("--revision", help="Commit of an edit from the Hub.")
 edit_options = common.together(
     click.option("--target", help="Target model; by default the one that the edit was made for."),
@@ -52,13 +56,12 @@ def make(
     """
     from audit_lit.edits.recipe import line_dialogs
 
+    require_writable(options["out"], EDIT, EditError)
     edit_recipe = _recipe(recipe, goal, goal_file, common.parse_settings(options["settings"]))
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
     from audit_lit import Auditor
-    from audit_lit.hooks.edit_files import require_edit_folder
 
-    require_edit_folder(options["out"])  # before the models are loaded
     auditor = Auditor(*common.load_models(**options, revision=options["decoder_revision"]))
     common.note("making the edit ...")
     wording: dict[str, Any] = {"prompt": edit_recipe.prompt, "contrast": edit_recipe.contrast}
@@ -100,6 +103,7 @@ def _read_lines(file: BufferedIOBase | None) -> tuple[str, ...]:
 @common.json_option
 def show(name: str, revision: str | None, as_json: bool) -> None:
     """Say what an edit is: NAME is a folder or a Hub id."""
+    resolve(name, revision=revision, kind="edit")  # before torch is imported
     from audit_lit.edits.weights import load_origin
 
     _show(load_origin(name, revision), as_json)
@@ -109,8 +113,11 @@ def _show(origin: Origin, as_json: bool) -> None:
     """Print what an edit is, and what was measured of it."""
     from rich.console import Console
 
+    from audit_lit.edits.recipe import Metrics
+
+    metrics = Metrics.of(origin)
     if as_json:
-        click.echo(json.dumps(origin.to_dict(), indent=2))
+        click.echo(dump_json(origin.to_dict(), indent=2))
         return
     console = Console(soft_wrap=True, highlight=False)
     layers = common.printable(str(origin.settings.get("layers")))
@@ -118,29 +125,31 @@ def _show(origin: Origin, as_json: bool) -> None:
     console.print(
         f"made:     {common.printable(origin.method)}, layers {layers}, for {common.printable(origin.target)}"
     )
-    metrics = origin.metrics
-    if {"kl", "perplexity_ratio", "loss_before", "loss_after"} <= set(metrics):
-        loss = f"{metrics['loss_before']:.2f} to {metrics['loss_after']:.2f} nats per token"
-        drift = f"{metrics['kl']:.3f} nats per token, perplexity x {metrics['perplexity_ratio']:.3f}"
-        if metrics.get("scaled_to_budget", 1) < 1:
-            drift += f", scaled to {metrics['scaled_to_budget']:.2f} of its strength for the budget,"
+    if None not in (metrics.kl, metrics.perplexity_ratio, metrics.loss_before, metrics.loss_after):
+        loss = f"{metrics.loss_before:.2f} to {metrics.loss_after:.2f} nats per token"
+        drift = f"{metrics.kl:.3f} nats per token, perplexity x {metrics.perplexity_ratio:.3f}"
+        if metrics.scaled_to_budget < 1:
+            drift += f", scaled to {metrics.scaled_to_budget:.2f} of its strength for the budget,"
         console.print(f"decoder:  finds the wanted answers less surprising: {loss}")
         console.print(f"drift:    {drift} on neutral text")
-    if "check" in metrics:
-        _print_check(metrics["check"])
+    if metrics.check is not None:
+        _print_check(metrics.check.model_dump())
 
 
 @edit.command()
 @click.argument("name")
 @click.option("--user", multiple=True, help="A user's message; else a few neutral lines. May be repeated.")
 @click.option("--system", help="A system prompt before each message.")
-@click.option("--scale", default=1.0, help="Factor of the edit's strength; -1 negates it.")
+@click.option("--scale", default=1.0, type=SCALE, help="Factor of the edit's strength; -1 negates it.")
 @edit_options
 @common.max_new_tokens_option(40)
-@click.option("--temperature", default=0.0, type=click.FloatRange(0), help="0 takes the likeliest tokens.")
+@click.option("--temperature", default=0.0, type=common.FiniteRange(0, 100), help="0 takes the likeliest tokens.")
 @common.run_options
 def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as_json: bool, **options: Any) -> None:
     """Let the model speak with and without the edit NAME, side by side."""
+    for text in (*user, system or ""):
+        check_text(text, "--user or --system", click.UsageError)
+    resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
     from audit_lit import load_target
     from audit_lit.edits.recipe import line_dialogs
     from audit_lit.edits.weights import edited_target, load_edit, load_origin, require_prompt
@@ -164,7 +173,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
         {"user": dialog[-1]["content"], "unedited": before, "edited": after}
         for dialog, before, after in zip(dialogs, unedited, edited, strict=True)
     ]
-    click.echo(json.dumps(rows, indent=2)) if as_json else _print_side_by_side(rows)
+    click.echo(dump_json(rows, indent=2)) if as_json else _print_side_by_side(rows)
 
 
 def _target_of(origin: Origin, named: str | None) -> str:
@@ -201,6 +210,7 @@ def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **o
     The decoder should be the one that made the edit: it makes the control 'shuffled'.
     """
     user_lines = _read_lines(lines)
+    resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
 
     from audit_lit import Auditor
     from audit_lit.edits.recipe import line_dialogs
@@ -213,7 +223,7 @@ def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **o
     common.note("letting the edited model and its controls speak ...")
     document = auditor.check(edit, line_dialogs(user_lines) if user_lines else None, seed=seed).to_dict()
     whole = {"edit": origin.to_dict(), "seed": seed, **document}
-    click.echo(json.dumps(whole, indent=2)) if as_json else _print_check(document)
+    click.echo(dump_json(whole, indent=2)) if as_json else _print_check(document)
 
 
 # The former name of ``edit check``, which scripts may use.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from audit_lit.commands import common
+from audit_lit.files.writing import dump_json
 
 EDITS = "edits"
+SUITES = ("hidden-prompt", "null", "calibration", "inversion", "user-model", "relations")
+"""The names of ``evaluation.evaluate.SUITES``, which imports torch."""
 N_LINES = 50
 
 
@@ -34,7 +36,7 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
     document = _measure_edits(**options) if suite == EDITS else _measure(suite, **options)
-    click.echo(json.dumps(document, indent=2)) if as_json else _print_document(document)
+    click.echo(dump_json(document, indent=2)) if as_json else _print_document(document)
     if not plot:
         return
     from audit_lit.evaluation import figures
@@ -48,13 +50,17 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
 
 
 def _measure(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> dict[str, Any]:
+    if suite not in SUITES:
+        raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join((*SUITES, EDITS))}.")
     if not data:
         raise click.UsageError("--data is missing; expected a folder of a layout that the suite can use.")
     from audit_lit.data.splits import has_split, load_split
-    from audit_lit.evaluation.evaluate import SUITES, evaluate
 
     rows = load_split(data, split)
-    fits_probe = suite in SUITES and SUITES[suite].probes and split != "train" and has_split(data, "train")
+    from audit_lit.evaluation.evaluate import SUITES as RUNNABLE
+    from audit_lit.evaluation.evaluate import evaluate
+
+    fits_probe = RUNNABLE[suite].probes and split != "train" and has_split(data, "train")
     train_rows = load_split(data, "train") if fits_probe else []
     target, decoder = common.load_models(**options)
     common.note("measuring ...")
@@ -68,6 +74,11 @@ def _measure_edits(
     overrides = common.parse_settings(settings)
     if "debias" in recipes and not data:
         raise click.UsageError("--recipe debias needs --data with CrowS-Pairs' CSV file.")
+    from audit_lit.edits.recipe import load_edit_recipe
+
+    for recipe in recipes:
+        load_edit_recipe(recipe, overrides)
+
     from audit_lit.answers.session import Session
     from audit_lit.evaluation.edit_suite.suite import edits
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from audit_lit.commands import common
 from audit_lit.errors import RecipeError
+from audit_lit.files.reading import read_yaml
+from audit_lit.files.writing import dump_json
 from audit_lit.recipes import about_recipes, kind_of, recipe_path
 
 
@@ -23,14 +23,13 @@ def list_recipes(as_json: bool) -> None:
     known = about_recipes()
     width = max(map(len, known))
     lines = [f"{name:{width}} {about}" for name, about in known.items()]
-    click.echo(json.dumps(known, indent=2) if as_json else "\n".join(lines))
+    click.echo(dump_json(known, indent=2) if as_json else "\n".join(lines))
 
 
 @recipes.command("show")
 @click.argument("name")
 def show_recipe(name: str) -> None:
     """Print a recipe and its questions."""
-    from audit_lit.files import read_yaml
     from audit_lit.scan.recipe import load_scan_recipe
 
     path = recipe_path(name)

@@ -9,7 +9,7 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import FINDINGS, INCOMPLETE
-from audit_lit.outputs import write_whole
+from audit_lit.files.writing import write_whole
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.report.audit_report import AuditReport

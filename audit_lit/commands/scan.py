@@ -11,6 +11,8 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
+from audit_lit.errors import ScanError
+from audit_lit.files.writing import RUN, require_writable
 
 LATER = ("adapter", "format", "skip_unreadable")
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
@@ -59,11 +61,10 @@ def scan(
     given = sorted((name, value) for name, value in options.items() if value or name not in LATER)
     request = repr((target, recipe, dialogs, system, settings, given))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
+    require_writable(out, RUN, ScanError)
 
     from audit_lit import Auditor, load_target
-    from audit_lit.scan.folder import RunFolder
 
-    RunFolder(out).require_usable()
     device = _device_here(options["device"])
     auditor = Auditor(*common.load_models(target, **options | {"device": device}))
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None

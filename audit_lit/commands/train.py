@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audit_lit.commands import common
+from audit_lit.errors import TrainingError
+from audit_lit.files.writing import RUN, require_writable
+
+if TYPE_CHECKING:  # it imports pydantic
+    from audit_lit.training.recipe import TrainingRecipe
 
 
 @click.command()
@@ -32,12 +37,29 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
             "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
         )
 
+    run_folder = out or Path("runs") / path.stem
+    if not smoke:
+        require_writable(run_folder, RUN, TrainingError)
+        _check_data(training_recipe, data)
+
     from audit_lit.training.run import train as run_training
     from audit_lit.training.smoke import smoke_run
 
     if smoke:
         folder = smoke_run(training_recipe, out)
     else:
-        run_folder, device, tracker = out or Path("runs") / path.stem, options["device"], options["track"]
+        device, tracker = options["device"], options["track"]
         folder = run_training(training_recipe, data, run_folder, device=device, tracker=tracker)
     click.echo(folder)
+
+
+def _check_data(recipe: TrainingRecipe, folders: tuple[Path, ...]) -> None:
+    """Raise if the recipe cannot be trained on the data, before torch is imported."""
+    from audit_lit.data.rows import measurable
+    from audit_lit.data.splits import load_split
+    from audit_lit.training.sources import Mixture
+
+    rows = load_split(folders, "train")
+    measurable(rows, "the train split")
+    measurable(load_split(folders, "dev"), "the dev split")
+    Mixture(rows, recipe)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audit_lit.data.rows import Row
 from audit_lit.errors import DataError
-from audit_lit.files import read_json
+from audit_lit.files.reading import read_json
 
 KIND = "relation"
 SUBJECT = "Tell me about {}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from audit_lit.data.reword import first_sentence
 from audit_lit.errors import DataError
-from audit_lit.files import read_json
+from audit_lit.files.reading import read_json
 
 Messages = tuple[dict[str, Any], ...]
 MIN_ROWS = 4

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audit_lit.data.rows import Messages, Row, held_out
 from audit_lit.errors import DataError
-from audit_lit.files import parse_json
+from audit_lit.files.reading import parse_json
 
 KIND = "user"
 SPLITS = ("train", "dev")

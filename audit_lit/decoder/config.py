@@ -5,7 +5,6 @@ It is saved as ``protocol.json`` beside the adapter.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, Stri
 from audit_lit.chat.dialog import RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.errors import DecoderConfigError, DecoderMismatch
-from audit_lit.files import read_json
-from audit_lit.outputs import write_whole
-from audit_lit.settings import explain
+from audit_lit.files.reading import read_json
+from audit_lit.files.writing import DECODER, dump_json, write_whole
+from audit_lit.settings import explain, template_fields
 
-CONFIG_FILE = "protocol.json"
+CONFIG_FILE = DECODER
 FORMAT = 1
 
 Text = Annotated[StrictStr, Field(min_length=1, max_length=100_000)]
@@ -70,6 +69,8 @@ class WireFormat(BaseModel):
         for field, mark in (("prompt", "{sections}"), ("prompt", "{question}"), ("section", "{slots}")):
             if getattr(self, field).count(mark) != 1:
                 raise ValueError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once")
+        if template_fields(self.section) not in ({"slots"}, {"slots", "layer"}):
+            raise ValueError(f"section={self.section!r} must contain {{slots}}, perhaps {{layer}}, and no other braces")
         return self
 
 
@@ -133,7 +134,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
 
     reads: Literal["activations", "text"] = "activations"
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         """Check the fields.
 
         Raises:
@@ -222,7 +223,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
     def save(self, folder: Path) -> None:
         """Write ``protocol.json`` into ``folder``."""
         content = {"format": FORMAT, **self.to_dict()}
-        write_whole(folder / CONFIG_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder / CONFIG_FILE, dump_json(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> DecoderConfig:
@@ -232,7 +233,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
             DecoderConfigError: If the file is malformed, of a newer format, or has unknown or missing fields.
         """
         path = folder / CONFIG_FILE
-        content = read_json(path, DecoderConfigError)
+        content = read_json(path, DecoderConfigError, finite=False)  # the fields say so in words
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DecoderConfigError(
                 f"{path} is not of format {FORMAT}; expected a file that this version can read. Upgrade audit-lit."

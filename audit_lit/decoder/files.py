@@ -13,14 +13,15 @@ from torch import nn
 from audit_lit import hub
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.decoder.formats import PUBLISHED
-from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TargetError
+from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TargetError, TrainingError
+from audit_lit.files.reading import check_tensors, read_json
+from audit_lit.files.writing import replacing, require_writable
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.models.activations import Activations
 from audit_lit.models.adapters import read_settings
 from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
-from audit_lit.outputs import replacing, require_writable
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -32,6 +33,8 @@ SHIPPED = {"default": Path(__file__).parent / "shipped" / "smollm2-135m"}
 TEXT_BASELINE = "rival"
 """Folder inside a decoder's folder that holds its trained text baseline."""
 ADAPTER, PROJECTION, REFERENCE = "adapter_model.safetensors", "projection.safetensors", "reference.safetensors"
+SETTINGS = "adapter_config.json"
+"""PEFT's settings of the adapter."""
 HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
 """Initialisations of a LoRA that leave the base model alone; others, such as PiSSA, rewrite its weights."""
 
@@ -94,10 +97,11 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
 
 def _read_settings(folder: Path) -> PeftConfig:
     try:
+        read_json(folder / SETTINGS, HubError)
         settings = read_settings(folder)
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except Exception as err:  # PEFT raises errors of any kind about a broken file
         raise HubError(
-            f"adapter_config.json in {folder} is missing or broken ({err}); expected the settings of a PEFT adapter. "
+            f"{SETTINGS} in {folder} is missing or broken ({err}); expected the settings of a PEFT adapter. "
             "Fetch the folder again."
         ) from err
     if settings.peft_type != "LORA" or settings.init_lora_weights not in HARMLESS_INITS:
@@ -115,10 +119,11 @@ def _check_tensors(path: Path) -> None:
 
     try:
         with safe_open(path, "pt") as file:
-            foreign = sorted(name for name in file.keys() if ".lora_" not in name)  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as err:
         raise HubError(f"{path} is broken or cut short ({err}); fetch the folder again.") from err
-    if foreign:
+    check_tensors(tensors, path, HubError)
+    if foreign := sorted(name for name in tensors if ".lora_" not in name):
         raise HubError(
             f"{path} holds {len(foreign)} tensors that are not a LoRA's, such as {foreign[0]!r}. It would change the "
             "base model; expected a plain LoRA. Ask the author for one without modules_to_save or embeddings."
@@ -135,7 +140,7 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
         report = model.load_adapter(folder, "default")  # again, because from_pretrained does not return its report
         if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
             raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
-    except (RuntimeError, ValueError, KeyError, TypeError) as err:
+    except Exception as err:  # PEFT raises errors of any kind about settings that do not fit
         raise DecoderMismatch(
             f"the adapter in {folder} does not fit the base {config.base!r}: {str(err)[:300]}. Load the base that it "
             "was trained on."
@@ -164,8 +169,9 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
         tensors = load_file(path)
         write = Project(tensors["mean"], tensors["std"], d_model)
         write.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as err:
+    except (SafetensorError, OSError, RuntimeError, ValueError, LookupError) as err:
         raise HubError(f"{path} is broken, cut short or of another decoder ({err!r}); fetch the folder again.") from err
+    check_tensors(tensors, path, HubError)
     expected = (len(files.config.read_layers), files.config.d_model)
     if write.mean.shape != expected:
         raise DecoderMismatch(
@@ -195,15 +201,16 @@ def save(folder: Path, model: PeftModel, config: DecoderConfig, write: nn.Module
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    require_writable(folder, (CONFIG_FILE,), OutputError)
+    require_writable(folder, CONFIG_FILE, OutputError)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder)  # first, since it tells whose folder this is
     settings: Any = copy.copy(model.peft_config["default"])
     settings.base_model_name_or_path = config.base  # not the folder that it was loaded from
-    (folder / "adapter_config.json").unlink(missing_ok=True)  # PEFT would follow a link
+    (folder / SETTINGS).unlink(missing_ok=True)  # PEFT would follow a link
     settings.save_pretrained(str(folder))
     state = get_peft_model_state_dict(model)
     tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
+    check_tensors(tensors, folder, TrainingError)
     with replacing(folder / ADAPTER) as path:
         save_file(tensors, path, metadata={"format": "pt"})
     if write is not None and (parameters := write.state_dict()):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from audit_lit.decoder.prefix_cache import Injection, PrefixCache, group_by_prefix, no_injection, prefill
 from audit_lit.decoder.prompt import Batch, Prompt
+from audit_lit.errors import ActivationError
 
 MAX_TOKENS = 640
 """Number of answer tokens that are scored at once: each takes as much memory as the vocabulary is large."""
@@ -53,6 +54,11 @@ def score_many(
         for chunk in _chunks({pair for pair in pairs if pair[0] in batch}):
             rows = cache.rows([batch.index(index) for index, _ in chunk])
             scores |= zip(chunk, _score_after(model, rows, [answer for _, answer in chunk]), strict=True)
+    if scores and bool(torch.cat(list(scores.values())).isnan().any()):
+        raise ActivationError(
+            "the decoder computes log-probabilities that are not numbers; expected finite ones. Check its weights, or "
+            "load the models in float32."
+        )
     return [scores[pair] for pair in pairs]
 
 

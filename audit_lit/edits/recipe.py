@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import EditError, RecipeError
-from audit_lit.files import read_json
+from audit_lit.files.reading import is_file, read_json
 from audit_lit.recipes import EDITS, load_recipe, neutral_lines, recipe_names, recipe_path
-from audit_lit.settings import explain, merged
+from audit_lit.settings import MAX_SEED, explain, merged
 
 if TYPE_CHECKING:  # it imports torch, which the command line's usage errors do not wait for
     from audit_lit.hooks import Origin
@@ -43,15 +43,15 @@ class EditSettings(BaseModel):
 
     method: Method = "vector"
     layers: tuple[int, ...] | None = None
-    strength: float = Field(default=0.2, gt=0)
+    strength: float = Field(default=0.2, gt=0, le=1000)
     steps: int = Field(default=24, ge=1)
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, le=10)
     batch_size: int = Field(default=8, ge=1)
     rank: int = Field(default=4, ge=1)
     local: bool = False
     budget: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     @property
     def step(self) -> float:
@@ -88,7 +88,7 @@ class EditRecipe(EditSettings):
 def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> EditRecipe:
     """Read a recipe by name or path, with overrides put over it."""
     shipped = f"{EDITS}/{name}"
-    path = recipe_path(shipped if shipped in recipe_names() and not Path(name).is_file() else name)
+    path = recipe_path(shipped if shipped in recipe_names() and not is_file(name) else name)
     content, changes = _with_goal(load_recipe(path, "edit")), _with_goal(overrides or {})
     if "goal" not in content:
         raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'goal'. See audit-lit recipes list.")
@@ -169,3 +169,40 @@ class Provenance(BaseModel):
 def settings_of(origin: Origin) -> EditSettings:
     """Return the settings that an edit was made with; those that its origin lacks have their defaults."""
     return edit_settings({name: value for name, value in origin.settings.items() if name in EditSettings.model_fields})
+
+
+class Measured(BaseModel):
+    """The wanted answers' effect and the perplexity of one condition of a check."""
+
+    wanted: float | None
+    perplexity: float
+
+
+class Checked(BaseModel):
+    """What a check found (see ``edits.checks.check.Check``), as ``Origin.metrics`` holds it."""
+
+    effects: dict[str, Measured]
+    beats_controls: bool
+    verdict: str
+
+
+class Metrics(BaseModel):
+    """What was measured of an edit when it was made; an edit made by hand may store anything beside it."""
+
+    kl: float | None = None
+    perplexity_ratio: float | None = None
+    loss_before: float | None = None
+    loss_after: float | None = None
+    scaled_to_budget: float = 1.0
+    check: Checked | None = None
+
+    @classmethod
+    def of(cls, origin: Origin) -> Metrics:
+        """Read what the origin of an edit stores; raise ``EditError`` if it is of another shape."""
+        try:
+            return cls.model_validate(origin.metrics, strict=True)
+        except ValidationError as err:
+            raise EditError(
+                f"the edit's metrics are malformed ({explain(err)}); expected those that audit-lit wrote. Copy "
+                "or fetch the edit again."
+            ) from err

@@ -22,6 +22,7 @@ from audit_lit.edits.objective import Objective, descend
 from audit_lit.edits.prompt import with_prompt
 from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
+from audit_lit.files.reading import check_tensors, read_json
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
 from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.adapters import read_settings
@@ -124,12 +125,15 @@ def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
     from safetensors.torch import load_file
 
     _require_fingerprint(origin, target)
-    weights, _ = (folder / name for name in edit_files.ADAPTER)
+    weights, settings = (folder / name for name in edit_files.ADAPTER)
     try:
+        read_json(settings, EditError)
         edit = _with_lora(target, read_settings(folder), origin)
-        report = set_peft_model_state_dict(edit.adapter, load_file(weights))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+        tensors = load_file(weights)
+        report = set_peft_model_state_dict(edit.adapter, tensors)
+    except Exception as err:  # PEFT raises errors of any kind about a broken file
         raise EditError(f"{folder} holds no complete adapter ({err}); copy or fetch it again.") from err
+    check_tensors(tensors, weights, EditError)
     if report.unexpected_keys:
         raise EditError(f"{weights} holds unexpected tensors, such as {report.unexpected_keys[0]!r}; fetch it again.")
     if missing := [name for name in report.missing_keys if "lora_" in name]:

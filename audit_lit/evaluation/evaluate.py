@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,8 +24,9 @@ from audit_lit.evaluation.suites.inversion import inversion
 from audit_lit.evaluation.suites.null import null
 from audit_lit.evaluation.suites.relations import relations
 from audit_lit.evaluation.suites.user_model import user_model
+from audit_lit.files.reading import read_json
+from audit_lit.files.writing import dump_json, write_whole
 from audit_lit.models.target import Target
-from audit_lit.outputs import write_whole
 
 SCHEMA = 2
 """Version of the document, and of the meaning of its figures."""
@@ -127,6 +127,6 @@ def measure(
 def _measured_once(path: Path, task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(task(), indent=1, ensure_ascii=False) + "\n")
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        write_whole(path, dump_json(task(), indent=1) + "\n")
+    document: dict[str, Any] = read_json(path, DataError)
     return document

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audit_lit.errors import ActivationError
-from audit_lit.outputs import replacing
+from audit_lit.files.documents import decode_json
+from audit_lit.files.writing import replacing
 
 TENSORS = ("resid", "mask", "token_ids", "positions", "n_hidden")
 
@@ -121,7 +122,7 @@ class Activations:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(**tensors, layers=tuple(json.loads(metadata["layers"])), source=metadata["source"])
+            return cls(**tensors, layers=tuple(decode_json(metadata["layers"])), source=metadata["source"])
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as err:
             raise ActivationError(
                 f"{path} is not a complete file of activations ({err}); expected one written by Activations.save. "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_lit import hub
 from audit_lit.errors import TargetError
-from audit_lit.files import read_json
+from audit_lit.files.reading import read_json
 from audit_lit.models import smollm2
 
 if TYPE_CHECKING:

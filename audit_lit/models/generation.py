@@ -18,6 +18,7 @@ from audit_lit.errors import DialogError, SettingsError
 from audit_lit.hooks import Hook
 from audit_lit.models.capture import pad_left
 from audit_lit.models.target import Target
+from audit_lit.settings import MAX_SEED
 
 BATCH_SIZE = 50
 
@@ -34,13 +35,20 @@ class Sampling:
     def __post_init__(self) -> None:
         """Raise ``SettingsError`` if a value is out of its range."""
         counts = (self.max_new_tokens, self.samples, self.seed)
-        if not all(isinstance(count, Integral) for count in counts) or min(counts) < 0 or self.max_new_tokens < 1:
+        if (
+            not all(isinstance(count, Integral) for count in counts)
+            or min(counts) < 0
+            or self.max_new_tokens < 1
+            or self.seed > MAX_SEED
+        ):
             raise SettingsError(
                 f"got max_new_tokens={self.max_new_tokens}, samples={self.samples}, seed={self.seed}; expected at "
-                "least 1, 0 and 0, each a whole number."
+                f"least 1, 0 and 0, each a whole number, and a seed of at most {MAX_SEED}."
             )
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise SettingsError(f"got temperature={self.temperature}; expected a finite number, 0 or above.")
+        if self.temperature != 0 and not 1e-3 <= self.temperature <= 1e3:
+            raise SettingsError(
+                f"got temperature={self.temperature}; expected 0, or a finite number from 0.001 to 1000."
+            )
 
 
 @torch.no_grad()

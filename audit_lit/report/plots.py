@@ -99,7 +99,7 @@ def _thinned(values: Sequence[float]) -> list[float]:
 
 def _step(span: float) -> float:
     """Return a round distance between ticks that divides a span into about five parts."""
-    rough = (span or 1.0) / 5
+    rough = (span if span > 1e-9 else 1.0) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 

@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from audit_lit.answers.patching import Heatmap
 from audit_lit.errors import Incomplete, ScanError
-from audit_lit.files import read_json
-from audit_lit.outputs import open_to_append, require_writable, write_whole
+from audit_lit.files.documents import decode_json
+from audit_lit.files.reading import read_json
+from audit_lit.files.writing import RUN, dump_json, locked, open_to_append, require_writable, write_whole
 from audit_lit.scan.records import Record
+from audit_lit.settings import explain
 
-RUN = "run.json"
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 RECORDS = "records-{rank}.jsonl"
 HEATMAPS = "heatmaps.json"
@@ -36,35 +36,19 @@ class RunFolder:
 
     path: Path
 
-    def require_usable(self) -> None:
-        """Raise ``ScanError`` if the folder holds something other than a run."""
-        require_writable(self.path, (RUN,), ScanError)
-
     @contextmanager
     def claimed(self, manifest: dict[str, Any]) -> Iterator[None]:
         """Create the folder or go on in it, and keep other runs out meanwhile."""
-        self.require_usable()
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout as err:
-            raise ScanError(f"{self.path} is in use by another run; wait for it, or name another with --out.") from err
-        except OSError as err:
-            raise ScanError(
-                f"{self.path} cannot be used as a folder ({err.strerror}); name another with --out."
-            ) from err
-        try:
+        require_writable(self.path, RUN, ScanError)
+        with locked(self.path, ScanError):
             self._claim(manifest)
             yield
-        finally:
-            lock.release()
 
     def _claim(self, manifest: dict[str, Any]) -> None:
         if not (self.path / RUN).is_file():
-            self.write(RUN, json.dumps(manifest, indent=2) + "\n")
+            self.write(RUN, dump_json(manifest, indent=2) + "\n")
             return
-        kept, new = self.manifest(), json.loads(json.dumps(manifest))
+        kept, new = self.manifest(), json.loads(dump_json(manifest))
         if kept.get("versions", {}).get("transformer_lens") == "unknown":  # first versions did not write it down
             kept["versions"]["transformer_lens"] = new["versions"]["transformer_lens"]
         if different := sorted(key for key in new if kept.get(key) != new[key]):
@@ -91,17 +75,14 @@ class RunFolder:
         The same dialog may come more than once, if it could not be read and was tried again, or its chunk was cut off.
         """
         for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
-            with path.open(encoding="utf-8", errors="replace") as file:
-                for number, line in enumerate(file, start=1):
-                    try:
-                        yield RECORD.validate_python(json.loads(line))
-                    except json.JSONDecodeError:
-                        continue
-                    except ValidationError as err:
-                        raise ScanError(
-                            f"{path}, line {number} is not a record of an audit; expected one that 'scan' wrote. "
-                            "Delete it."
-                        ) from err
+            try:
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    for number, line in enumerate(file, start=1):
+                        yield from _record(line, f"{path}, line {number}")
+            except ScanError:
+                raise
+            except OSError as err:
+                raise ScanError(f"{path} could not be read ({err.strerror}); expected what 'scan' wrote.") from err
 
     def append(self, rank: int, records: Sequence[Record]) -> None:
         """Add finished dialogs; raise ``Incomplete`` if they cannot be written, for example to a full disk."""
@@ -110,7 +91,7 @@ class RunFolder:
             with open_to_append(path) as file:
                 file.seek(max(0, file.seek(0, 2) - 1))
                 cut_off = file.read(1) not in (b"", b"\n")  # a killed run left half a line, which readers skip
-                lines = "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records)
+                lines = "".join(dump_json(asdict(record)) + "\n" for record in records)
                 file.write(b"\n" * cut_off + lines.encode())
         except OSError as err:
             raise Incomplete(
@@ -127,7 +108,7 @@ class RunFolder:
 
     def write_heatmaps(self, heatmaps: Heatmaps) -> None:
         """Write the heatmaps in place of those that are there."""
-        self.write(HEATMAPS, json.dumps(TypeAdapter(Heatmaps).dump_python(heatmaps)))
+        self.write(HEATMAPS, dump_json(TypeAdapter(Heatmaps).dump_python(heatmaps)))
 
     def heatmaps(self) -> Heatmaps:
         """Return the heatmaps that were written; none if there is no file of them yet."""
@@ -140,3 +121,15 @@ class RunFolder:
             raise ScanError(
                 f"{path} does not hold heatmaps ({err.error_count()} problems). Delete it, and run again."
             ) from err
+
+
+def _record(line: str, where: str) -> Iterator[Record]:
+    """Yield the record of a line; none for a line that was left half-written."""
+    try:
+        yield RECORD.validate_python(decode_json(line))
+    except json.JSONDecodeError:
+        return
+    except ValueError as err:
+        raise ScanError(
+            f"{where} is not a record of an audit; expected one that 'scan' wrote ({explain(err)[:300]}). Delete it."
+        ) from err

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from audit_lit.errors import ScanError
+from audit_lit.files.writing import dump_json
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.findings import findings
 from audit_lit.scan.folder import Heatmaps, RunFolder
-from audit_lit.scan.recipe import SEVERITIES, Question, ScanRecipe, Severity, at_least
+from audit_lit.scan.manifest import Manifest
+from audit_lit.scan.recipe import SEVERITIES, Severity, at_least
 from audit_lit.scan.records import UnreadDialog
+from audit_lit.settings import merged
 
 SCHEMA = 1
 
@@ -97,7 +101,7 @@ class AuditOutcome:
 
     def to_json(self) -> str:
         """Return the JSON document."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return dump_json(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
         """Return the verdict, and a line per question."""
@@ -111,17 +115,23 @@ class AuditOutcome:
 def load_outcome(path: Path) -> AuditOutcome:
     """Build the outcome of a run folder from what is finished in it."""
     folder = RunFolder(path)
-    manifest = folder.manifest()
-    recipe = ScanRecipe.model_validate(manifest["recipe"])
-    questions = [Question.model_validate(question) for question in manifest["questions"]]
-    judged = findings(questions, folder.records, alpha=recipe.alpha, threshold=manifest["threshold"])
+    content = folder.manifest()
+    manifest = Manifest.of(content)
+    content = merged(content, manifest.model_dump(mode="json"))  # with the defaults of what it leaves out
+    records = partial(manifest.checked, folder.records)
+    judged = findings(manifest.questions, records, alpha=manifest.recipe.alpha, threshold=manifest.threshold)
     judged.sort(key=lambda finding: (not finding.raised, -SEVERITIES.index(finding.severity)))
     errors, ids_read = {}, set()
-    for record in folder.records():
+    for record in records():
         if isinstance(record, UnreadDialog):
             errors[record.id] = record.error  # the last one of a dialog that was tried again
         else:
             ids_read.add(record.id)
+    if len(ids_read) > manifest.n_dialogs:
+        raise ScanError(
+            f"{path} holds records of {len(ids_read)} dialogs, but the audit is of {manifest.n_dialogs}; delete the "
+            "records that do not belong to it."
+        )
     unread = tuple((dialog, message) for dialog, message in errors.items() if dialog not in ids_read)
-    outcome = AuditOutcome(tuple(judged), recipe.fail_on, unread, manifest["n_dialogs"], manifest)
+    outcome = AuditOutcome(tuple(judged), manifest.recipe.fail_on, unread, manifest.n_dialogs, content)
     return outcome.with_heatmaps(folder.heatmaps())

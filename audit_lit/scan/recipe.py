@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import RecipeError
+from audit_lit.files.documents import decode_yaml
 from audit_lit.recipes import HERE, load_recipe, recipe_path
 from audit_lit.settings import did_you_mean, explain, merged
 
@@ -54,16 +55,22 @@ class FalseAlarms(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     flagged: int = Field(ge=0)
-    audits: int = Field(ge=1)
-    dialogs: int = Field(ge=1)
+    audits: int = Field(ge=1, le=10**9)
+    dialogs: int = Field(ge=1, le=10**9)
     """Number of dialogs in all of the audits."""
     decoder: str
+
+    @model_validator(mode="after")
+    def _counts_audits(self) -> FalseAlarms:
+        if self.flagged > self.audits:
+            raise ValueError(f"flagged={self.flagged} must be at most audits={self.audits}")
+        return self
 
 
 class ScanRecipe(BaseModel):
     """Everything that decides an audit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     about: str = ""
@@ -86,6 +93,14 @@ class ScanRecipe(BaseModel):
     fail_on: Severity = "high"
     """Lowest severity of a finding that makes the verdict *flagged*."""
     false_alarms: FalseAlarms | None = None
+
+    @field_validator("questions")
+    @classmethod
+    def _asks_each_once(cls, questions: tuple[str, ...]) -> tuple[str, ...]:
+        (most_often, n_times), *_ = Counter(questions).most_common(1)
+        if n_times > 1:  # it would be judged and corrected for as if it were two
+            raise ValueError(f"question {most_often!r} is listed {n_times} times; expected each once")
+        return questions
 
     def probe_dialogs(self, system: str | None = None) -> list[Dialog]:
         """Return a dialog for each probe, after a hidden system prompt if there is one."""
@@ -128,7 +143,7 @@ def _read_question(path: Path) -> Question:
             f"{path} is not a question; expected front matter between two lines '---', then the question."
         )
     try:
-        front_matter = yaml.safe_load(parts[1]) or {}
+        front_matter = decode_yaml(parts[1]) or {}
         return Question.model_validate({**front_matter, "id": path.stem, "text": parts[2].strip()})
-    except (yaml.YAMLError, TypeError, ValidationError) as err:
-        raise RecipeError(f"{path}: {explain(err, Question)}") from err
+    except (TypeError, ValueError) as err:
+        raise RecipeError(f"{path}: {explain(err, Question)}.") from err

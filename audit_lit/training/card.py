@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.outputs import write_whole
+from audit_lit.files.writing import dump_json, write_whole
+from audit_lit.training.log import read_log
 from audit_lit.training.recipe import TrainingRecipe
 
 
@@ -24,8 +24,7 @@ def write_card(folder: Path, decoder: Decoder, recipe: TrainingRecipe, results: 
     """Write ``README.md`` and ``evaluation.json`` beside the adapter."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    rates = [json.loads(line)["examples_per_s"] for line in log.read_text(encoding="utf-8").splitlines()]
-    seconds = sum(recipe.batch_size / rate for rate in rates)
+    seconds = sum(recipe.batch_size / record["examples_per_s"] for record in read_log(log))
     tags = ["latentqa", "interpretability", "activations"]
     labels = {"license": recipe.licence, "base_model": decoder.config.base, "language": "en", "tags": tags}
     card = ModelCard.from_template(
@@ -43,4 +42,4 @@ def write_card(folder: Path, decoder: Decoder, recipe: TrainingRecipe, results: 
         controls=_controls,
     )
     write_whole(folder / "README.md", str(card))
-    write_whole(folder / "evaluation.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "evaluation.json", dump_json(results, indent=1) + "\n")

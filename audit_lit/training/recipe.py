@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from audit_lit.decoder.config import WireFormat
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import load_recipe
-from audit_lit.settings import explain, merged
+from audit_lit.settings import MAX_SEED, explain, merged, template_fields
 
 AboutPrompt = Literal["label", "instruction", "system", "qa", "kind", "yes_no"]
 AboutElse = Literal["user", "relation", "previous_text", "next_text", "neutral", "null"]
 
 
+FIELDS = {"yes_no": "claim", "user": "attribute"}
+"""What stands in braces in the questions of these sources, and is filled in for each example."""
+
+WITHOUT_TEXT = ("null", "previous_text")
+"""Sources that teach a text baseline nothing: no text is random, and none needs to be read back."""
+
+
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TrainingWire(WireFormat):
@@ -35,10 +42,12 @@ class TrainingWire(WireFormat):
 class Lora(_Strict):
     """Settings of the LoRA, as peft names them."""
 
-    r: int = 16
-    lora_alpha: int = 32
-    lora_dropout: float = 0.0
-    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    r: int = Field(default=16, ge=1, le=4096)
+    lora_alpha: int = Field(default=32, ge=1, le=2**20)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
+    )
 
 
 class Share(_Strict):
@@ -50,9 +59,17 @@ class Share(_Strict):
     """
 
     source: Literal[AboutPrompt, AboutElse]
-    weight: float = Field(gt=0)
+    weight: float = Field(gt=0, le=1e6)
     questions: tuple[str, ...] = ()
     neutral_prompts: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_filled_in(self) -> Share:
+        field = FIELDS.get(self.source)
+        for question in self.questions if field else ():
+            if template_fields(question) != {field}:
+                raise ValueError(f"question {question!r} must hold {{{field}}}, and no other field in braces")
+        return self
 
 
 class TrainingRecipe(_Strict):
@@ -82,25 +99,31 @@ class TrainingRecipe(_Strict):
     limits: tuple[str, ...] = ()
     wire: TrainingWire
     lora: Lora = Lora()
-    mixture: tuple[Share, ...]
+    mixture: tuple[Share, ...] = Field(min_length=1)
     start: str | None = None
     repaired: float = Field(default=0.9, ge=0, le=1)
     reworded: float = Field(default=0.0, ge=0, le=1)
     reads: Literal["activations", "text"] = "activations"
     rival: int = Field(default=0, ge=0)
     examples: int = Field(gt=0)
-    batch_size: int = Field(default=16, gt=0)
+    batch_size: int = Field(default=16, gt=0, le=2**16)
     accumulate: int = Field(default=1, gt=0)
     average: float = Field(default=0.0, ge=0, lt=1)
-    buckets: int = Field(default=16, gt=0)
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = 0.01
-    warmup: int = 20
-    max_grad_norm: float = 1.0
+    buckets: int = Field(default=16, gt=0, le=1024)
+    lr: float = Field(default=1e-3, gt=0, le=10)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
+    warmup: int = Field(default=20, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     evaluate_every: int = Field(default=100, gt=0)
     checkpoint_every: int = Field(default=50, gt=0)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+
+    @model_validator(mode="after")
+    def _teaches_the_baseline_something(self) -> TrainingRecipe:
+        if self.rival and all(share.source in WITHOUT_TEXT for share in self.mixture):
+            raise ValueError(f"rival={self.rival} needs a source in the mixture besides {' and '.join(WITHOUT_TEXT)}")
+        return self
 
     @property
     def n_steps(self) -> int:
@@ -121,7 +144,7 @@ class TrainingRecipe(_Strict):
             "examples": self.rival,
             "rival": 0,
             "warmup": min(self.warmup, self.rival // self.batch_size // 10),  # its run is short
-            "mixture": tuple(share for share in self.mixture if share.source not in ("null", "previous_text")),
+            "mixture": tuple(share for share in self.mixture if share.source not in WITHOUT_TEXT),
             "wire": self.wire.model_copy(update={"write": "replace"}),  # nothing is written
         }
         return self.model_copy(update=changes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,21 +18,21 @@ from audit_lit.decoder.config import DecoderConfig, WireFormat
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.files import PLAIN_WRITES, TEXT_BASELINE
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import TrainingError
+from audit_lit.errors import AuditLitError, Incomplete, TrainingError
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.evaluation.evaluate import SCHEMA, measure
+from audit_lit.files.writing import RUN, locked, require_writable
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
 from audit_lit.models.loading import load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
-from audit_lit.outputs import require_writable
 from audit_lit.training.card import write_card
-from audit_lit.training.checkpoint import CLAIM
+from audit_lit.training.log import LOG
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import check_tracker
-from audit_lit.training.trainer import LOG, Trainer
+from audit_lit.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -54,24 +55,42 @@ def train(
     The first data folder is of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
     Whatever is wrong with recipe, data or run folder is raised before hours of training.
     """
+    from accelerate import PartialState
+
     check_tracker(tracker)
-    require_writable(out, (CLAIM,), TrainingError)
+    require_writable(out, RUN, TrainingError)
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(rows, "the train split")
     measurable(dev_rows, "the dev split")
     target = target or load_target(recipe.target, device=device)
     digest = split_hash(folders, "train")
-    decoder = new_decoder(recipe, target, rows, digest)
-    trainer = Trainer(recipe, target, decoder, out, tracker=tracker)
-    trainer.train(rows, dev_rows)
-    if recipe.rival:
-        text_recipe = recipe.for_text_baseline()
-        decoder.text_baseline = new_text_baseline(text_recipe, target, digest)
-        Trainer(text_recipe, target, decoder.text_baseline, out / TEXT_BASELINE, tracker=tracker).train(rows, dev_rows)
-    if trainer.is_main:  # the other processes are done: measuring takes longer than they would be waited for
-        publish(decoder, target, recipe, (rows, dev_rows), out)
+    is_main = PartialState(cpu=target.device.type == "cpu").is_main_process
+    with locked(out, TrainingError) if is_main else nullcontext(), kept_where_finished(out):
+        decoder = new_decoder(recipe, target, rows, digest)
+        Trainer(recipe, target, decoder, out, tracker=tracker).train(rows, dev_rows)
+        if recipe.rival:
+            text_recipe = recipe.for_text_baseline()
+            decoder.text_baseline = baseline = new_text_baseline(text_recipe, target, digest)
+            Trainer(text_recipe, target, baseline, out / TEXT_BASELINE, tracker=tracker).train(rows, dev_rows)
+        if is_main:  # the other processes are done: measuring takes longer than they would be waited for
+            publish(decoder, target, recipe, (rows, dev_rows), out)
     return out / "decoder"
+
+
+@contextmanager
+def kept_where_finished(out: Path) -> Iterator[None]:
+    """Raise ``Incomplete`` where a run folder cannot be written any more, for example to a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except AuditLitError:  # some are OSErrors
+        raise
+    except (OSError, SafetensorError) as err:
+        raise Incomplete(
+            f"{out} cannot be written to ({err}); what is finished is kept. Make room, and run it again."
+        ) from err
 
 
 def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str) -> Decoder:

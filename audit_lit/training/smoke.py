@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from audit_lit.errors import TrainingError
-from audit_lit.outputs import require_writable
+from audit_lit.files.writing import require_writable
 from audit_lit.testing.tiny_data import write_tiny_data
 from audit_lit.testing.tiny_models import write_tiny_model
 from audit_lit.training.recipe import TrainingRecipe
@@ -18,7 +18,7 @@ MODEL = "tiny-llama"
 def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
     """Train a recipe's shape on a tiny model and return the decoder's folder; None makes a temporary one."""
     folder = out or Path(tempfile.mkdtemp(prefix="audit-lit-smoke-"))
-    require_writable(folder, (MODEL,), TrainingError)
+    require_writable(folder, MODEL, TrainingError)
     write_tiny_model(folder / MODEL)
     write_tiny_data(folder / "data")
     small = {

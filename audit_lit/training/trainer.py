@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,16 +17,16 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import TrainingError
 from audit_lit.evaluation.gap import dev_examples, measure_gap
+from audit_lit.files.writing import dump_json, open_to_append, write_whole
 from audit_lit.models.activations import Activations
 from audit_lit.models.target import Target
-from audit_lit.outputs import open_to_append, write_whole
 from audit_lit.training.batches import Batch, Batches, Learner
 from audit_lit.training.checkpoint import Claim, load_checkpoint, save_checkpoint
+from audit_lit.training.log import LOG, read_log
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import PROJECT, scalars
 
-LOG = "log.jsonl"
 N_TIMINGS = 10
 
 
@@ -112,7 +111,7 @@ class Trainer:
         self._start_at(0)
         if tracker:
             settings = recipe.model_dump()
-            self.accelerator.init_trackers(PROJECT, config={**scalars(settings), "recipe": json.dumps(settings)})
+            self.accelerator.init_trackers(PROJECT, config={**scalars(settings), "recipe": dump_json(settings)})
 
     def _start_at(self, step: int) -> None:
         from transformers import get_linear_schedule_with_warmup
@@ -168,17 +167,21 @@ class Trainer:
         with self.accelerator.accumulate(self.objective):
             with torch.autocast(self.target.device.type, torch.bfloat16, enabled=self.bf16):
                 loss: Tensor = self.objective(batch.inputs, batch.questions, batch.answers)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss.item()} at step {self.step}; expected a finite number. Lower lr in the recipe; "
-                    "the last checkpoint is kept."
-                )
+            self._require_finite("loss", loss)
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.max_grad_norm)
+                norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.max_grad_norm)
+                self._require_finite("norm of the gradient", norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
         return loss.detach()
+
+    def _require_finite(self, name: str, value: Tensor) -> None:
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"the {name} is {value.item()} at step {self.step}; expected a finite number. Lower lr in the recipe; "
+                "the last checkpoint is kept."
+            )
 
     def _keep(self, record: dict[str, Any], dev_rows: list[Row]) -> None:
         """Measure, log and save what is due after a step."""
@@ -187,7 +190,7 @@ class Trainer:
             if last or self.step % self.recipe.evaluate_every == 0:
                 record |= self.evaluate(dev_rows)
             with open_to_append(self.out / LOG) as file:
-                file.write(f"{json.dumps(record)}\n".encode())
+                file.write(f"{dump_json(record)}\n".encode())
             self.accelerator.log(scalars(record), step=self.step)
             if last or self.step % self.recipe.checkpoint_every == 0:
                 metadata = {"step": str(self.step), "bf16": str(self.bf16)}
@@ -213,9 +216,8 @@ class Trainer:
         self._start_at(int(kept.get("step", 0)))
         self.bf16 = kept.get("bf16", str(self.bf16)) == "True"  # not timed anew
         if self.is_main and (self.out / LOG).is_file():
-            lines = (self.out / LOG).read_text(encoding="utf-8").splitlines()
-            before = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
-            write_whole(self.out / LOG, "".join(f"{line}\n" for line in before))
+            before = [record for record in read_log(self.out / LOG) if record["step"] <= self.step]
+            write_whole(self.out / LOG, "".join(f"{dump_json(record)}\n" for record in before))
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

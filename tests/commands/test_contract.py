@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner, Result
@@ -52,3 +58,41 @@ def test_a_crash_is_shown_with_its_traceback() -> None:
     crashed = run(ZeroDivisionError("boom"))
     assert "Traceback" in crashed.stderr and "boom" in crashed.stderr and "please report" in crashed.stderr
     assert "finished parts are kept" in run(KeyboardInterrupt()).stderr
+
+
+@pytest.mark.parametrize("number", [28, 32])
+def test_output_that_nobody_takes_is_incomplete_without_a_traceback(number: int) -> None:
+    failed = run(OSError(number, "no"))
+    assert failed.exit_code == 3 and "could not be written" in failed.stderr and "Traceback" not in failed.stderr
+
+
+START = "import time, click\nfrom audit_lit.commands.contract import ContractGroup\ngroup = ContractGroup('group')\n"
+SLEEP = "group.add_command(click.Command('c', callback=lambda: (click.echo('on'), time.sleep(60))))\ngroup.main(['c'])"
+PRINT = "group.add_command(click.Command('c', callback=lambda: click.echo('\\u2500\\u202e\\ud800')))\ngroup.main(['c'])"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_to_end_is_an_interruption(name: str) -> None:
+    command = [sys.executable, "-c", START + SLEEP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "on\n"
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3 and "finished parts are kept" in errors and "Traceback" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("argument", ["c", "--help"])
+def test_a_full_device_is_incomplete(argument: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", START + PRINT.replace("['c']", f"['{argument}']")]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_a_code_page_lacks_is_printed(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", START + PRINT], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0 and done.stdout.decode().startswith("\u2500\u202e\\ud800")

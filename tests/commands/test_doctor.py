@@ -97,3 +97,21 @@ def test_exits_0_where_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check("python", "[bold]3", True)])
     result = run("doctor", env=WIDE)
     assert result.exit_code == 0 and "[bold]3" in result.stdout
+
+
+@pytest.mark.parametrize("fault", ["a file in the way", "too long a name", "full", "a broken marker"])
+def test_a_cache_that_cannot_be_used_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str) -> None:
+    from audit_lit.commands import doctor
+    from audit_lit.models.smollm2 import MARKER, default_target_dir
+
+    cache = tmp_path / ("x" * 300 if fault == "too long a name" else "cache")
+    monkeypatch.setenv("AUDIT_LIT_CACHE", str(cache))
+    if fault == "a file in the way":
+        cache.write_text("")
+    if fault == "full":
+        monkeypatch.setattr(doctor.tempfile, "TemporaryFile", raises(OSError(28, "No space left on device")))
+    if fault == "a broken marker":
+        default_target_dir().mkdir(parents=True)
+        (default_target_dir() / MARKER).write_text("{")
+    found = {name: check["ok"] for name, check in checks().items() if name in ("cache folder", "default target")}
+    assert False in found.values()

@@ -9,7 +9,7 @@ import pytest
 
 def test_every_shipped_recipe_loads_and_opens_with_its_command() -> None:
     from audit_lit.errors import RecipeError
-    from audit_lit.files import read_yaml
+    from audit_lit.files.reading import read_yaml
     from audit_lit.recipes import HERE, about_recipes, kind_of, recipe_path
     from audit_lit.scan.recipe import load_scan_recipe
 
@@ -66,3 +66,11 @@ def test_a_users_questions_stand_beside_their_recipe(tmp_path: Path) -> None:
     mine.write_text("What is it?\n")
     with pytest.raises(RecipeError, match="expected front matter"):
         load_scan_recipe(tmp_path / "own.yaml")
+
+
+def test_a_question_that_is_listed_twice_is_refused() -> None:
+    from audit_lit.errors import RecipeError
+    from audit_lit.scan.recipe import load_scan_recipe
+
+    with pytest.raises(RecipeError, match="question 'persona-name' is listed 2 times; expected each once"):
+        load_scan_recipe("persona", {"questions": ["persona-name", "persona-topic", "persona-name"]})

@@ -17,7 +17,7 @@ from audit_lit.chat.formats import inspect_log
 from audit_lit.chat.formats.detect import INSPECT, NAMES, as_document, documents, format_of
 from audit_lit.chat.messages import read_dialog
 from audit_lit.errors import DialogError
-from audit_lit.files import as_text, parse_json
+from audit_lit.files.reading import as_text, parse_json
 
 EXPECTED = "one dialog per line, or one JSON document"
 

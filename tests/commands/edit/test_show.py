@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from helpers.commands import run
 
 
@@ -60,3 +62,21 @@ def test_an_edit_that_is_cut_short_or_is_none_exits_2(made: Path, tmp_path: Path
     (tmp_path / "edit.safetensors").write_bytes((made / "edit.safetensors").read_bytes()[:-8])
     result = run("edit", "apply", str(tmp_path), "--user", "Hi")
     assert result.exit_code == 2 and "holds no complete edit" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"kl": "high", "perplexity_ratio": 1.0, "loss_before": 1.0, "loss_after": 1.0},
+        {"scaled_to_budget": None},
+        {"check": "good"},
+        {"check": {"effects": [], "beats_controls": True, "verdict": "x"}},
+        {"check": {"effects": {"edit": {"wanted": "much", "perplexity": 1.0}}, "beats_controls": True, "verdict": "x"}},
+    ],
+)
+def test_metrics_of_another_shape_are_refused(edit: Any, tmp_path: Path, metrics: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    replace(edit, origin=replace(edit.origin, metrics=metrics)).save(tmp_path)
+    result = run("edit", "show", str(tmp_path))
+    assert result.exit_code == 2 and "the edit's metrics are malformed" in result.stderr

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audit_lit.errors import EditError, OutputError, ScanError, TrainingError
-from audit_lit.outputs import open_to_append, require_writable, write_whole
+from audit_lit.files.writing import open_to_append, require_writable, write_whole
 
 Save = Callable[[Path], object]
 

@@ -1,0 +1,1 @@
+"""Files: documents read strictly, results written whole and over nothing of others."""
