@@ -36,7 +36,7 @@ DEMO = (
 @click.option("--system", help="Hidden system prompt: the target reads it, the decoder never does.")
 @click.option("--user", help="The user's message.")
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
-@click.option("--dialog", type=click.File("rb"), help="File with one dialog, in any chat format; '-' is stdin.")
+@click.option("--dialog", type=common.INPUT_FILE, help="File with one dialog, in any chat format; '-' is stdin.")
 @common.format_option
 @click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
@@ -67,7 +67,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
-        click.echo(dump_json({"dialog": dialog, **document}, indent=2))
+        common.show(dump_json({"dialog": dialog, **document}, indent=2))
         return
     _print_dialog(dialog)
     for answer in answers:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from audit_lit.chat.formats import NAMES
+from audit_lit.display.inert import inert
 from audit_lit.files.documents import decode_yaml
-from audit_lit.files.reading import encoding_of
+from audit_lit.files.reading import encoding_of, require_regular
 from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
@@ -23,6 +24,22 @@ if TYPE_CHECKING:  # they import torch, which takes seconds
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_TARGET = "smollm2-135m"
+
+
+class InputFile(click.File):
+    """A regular file or stdin: a pipe or a device that has a name might never end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Open the file, if it is one."""
+        if isinstance(value, str) and value != "-":
+            try:
+                require_regular(Path(value))
+            except OSError as err:
+                self.fail(f"{value!r} cannot be read: {err}, or '-' for stdin.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+INPUT_FILE = InputFile("rb")
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -134,11 +151,16 @@ def read_text(file: BufferedIOBase, where: str, expected: str) -> str:
 
 def note(text: str) -> None:
     """Tell a person on stderr what is going on."""
-    click.secho(text, err=True, dim=True)
+    click.secho(inert(text), err=True, dim=True)
+
+
+def show(text: object) -> None:
+    """Print a result, with nothing in it that acts on a terminal."""
+    click.echo(inert(str(text)))
 
 
 def printable(text: str) -> str:
-    """Return text without terminal control sequences, and with its markup made inert."""
+    """Return text in which every character can be seen, and with its markup made inert."""
     from rich.markup import escape
 
-    return escape("".join(char for char in text if char.isprintable() or char == "\n"))
+    return escape(inert(text))

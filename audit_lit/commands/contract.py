@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from audit_lit.display.inert import inert
 from audit_lit.errors import AuditLitError, Incomplete
 
 FINDINGS, USAGE, INCOMPLETE = 1, 2, 3
@@ -38,6 +39,7 @@ class ContractGroup(click.Group):
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as err:
+            err.message = inert(err.message)
             err.show()
             return USAGE
         except AuditLitError as err:
@@ -63,7 +65,7 @@ def _crashed() -> int:
 
 def _say(text: str) -> None:
     with suppress(OSError):  # there may be nobody to tell
-        click.echo(text, err=True)
+        click.echo(inert(text), err=True)
 
 
 def _drop_output() -> None:

@@ -20,12 +20,11 @@ def decoders(as_json: bool) -> None:
 
     known = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]
     known += [("Hub", name, config) for name, config in PUBLISHED.items()]
-    console = Console(soft_wrap=True)
     if as_json:
-        console.print_json(
-            dump_json([{"where": where, "id": name, **config.to_dict()} for where, name, config in known])
-        )
+        entries = [{"where": where, "id": name, **config.to_dict()} for where, name, config in known]
+        common.show(dump_json(entries, indent=2))
         return
+    console = Console(soft_wrap=True)
     for where, name, config in known:
         reads = f"{config.target}, layers {', '.join(map(str, config.read_layers))} of {config.n_layers}"
         writes = f"{config.write} at block {config.write_layer}; {config.licence or 'see its card'}"

@@ -43,17 +43,16 @@ class Check:
 def doctor(as_json: bool) -> None:
     """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is missing."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Column, Table
 
     checks = examine()
     if as_json:
-        Console(soft_wrap=True).print_json(dump_json([asdict(check) for check in checks]))
+        common.show(dump_json([asdict(check) for check in checks], indent=2))
     else:
         table = Table("", "what", Column("found", overflow="fold"), Column("next step", overflow="fold"))
         for check in checks:
             mark = "[green]ok[/]" if check.ok else "[red]missing[/]"
-            table.add_row(mark, check.what, escape(check.found), escape(check.step))
+            table.add_row(mark, check.what, common.printable(check.found), common.printable(check.step))
         Console().print(table)
     if not all(check.ok for check in checks):
         raise click.exceptions.Exit(USAGE)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # they import torch or pydantic
     from audit_lit.edits.recipe import EditRecipe
     from audit_lit.hooks import Origin
 
-LINES = click.File("rb")
+LINES = common.INPUT_FILE
 FILE = click.Path(exists=True, path_type=Path)
 SCALE = common.FiniteRange(-1000, 1000)
 revision_option = click.option("--revision", help="Commit of an edit from the Hub.")
@@ -39,7 +39,9 @@ def edit() -> None:
 @click.argument("recipe", required=False)
 @click.option("--goal", "--want", help="What the model should be like, in a sentence; instead of a recipe.")
 @click.option("--goal-file", "--want-file", type=FILE, help="Goal as JSON: pairs, messages or a control prompt.")
-@click.option("--lines", type=LINES, help="User lines to make it with, one per line; else the recipe's own.")
+@click.option(
+    "--lines", type=common.INPUT_FILE, help="User lines to make it with, one per line; else the recipe's own."
+)
 @common.target_option
 @common.decoder_options("--decoder-revision")
 @common.settings_option
@@ -117,7 +119,7 @@ def _show(origin: Origin, as_json: bool) -> None:
 
     metrics = Metrics.of(origin)
     if as_json:
-        click.echo(dump_json(origin.to_dict(), indent=2))
+        common.show(dump_json(origin.to_dict(), indent=2))
         return
     console = Console(soft_wrap=True, highlight=False)
     layers = common.printable(str(origin.settings.get("layers")))
@@ -173,7 +175,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
         {"user": dialog[-1]["content"], "unedited": before, "edited": after}
         for dialog, before, after in zip(dialogs, unedited, edited, strict=True)
     ]
-    click.echo(dump_json(rows, indent=2)) if as_json else _print_side_by_side(rows)
+    common.show(dump_json(rows, indent=2)) if as_json else _print_side_by_side(rows)
 
 
 def _target_of(origin: Origin, named: str | None) -> str:
@@ -200,7 +202,9 @@ def _print_side_by_side(rows: list[dict[str, str]]) -> None:
 
 @edit.command()
 @click.argument("name")
-@click.option("--lines", type=LINES, help="User lines to check it with; else lines that no shipped recipe uses.")
+@click.option(
+    "--lines", type=common.INPUT_FILE, help="User lines to check it with; else lines that no shipped recipe uses."
+)
 @edit_options
 @common.decoder_options("--decoder-revision")
 @common.run_options
@@ -223,7 +227,7 @@ def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **o
     common.note("letting the edited model and its controls speak ...")
     document = auditor.check(edit, line_dialogs(user_lines) if user_lines else None, seed=seed).to_dict()
     whole = {"edit": origin.to_dict(), "seed": seed, **document}
-    click.echo(dump_json(whole, indent=2)) if as_json else _print_check(document)
+    common.show(dump_json(whole, indent=2)) if as_json else _print_check(document)
 
 
 # The former name of ``edit check``, which scripts may use.

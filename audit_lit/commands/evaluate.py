@@ -36,7 +36,7 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
     document = _measure_edits(**options) if suite == EDITS else _measure(suite, **options)
-    click.echo(dump_json(document, indent=2)) if as_json else _print_document(document)
+    common.show(dump_json(document, indent=2)) if as_json else _print_document(document)
     if not plot:
         return
     from audit_lit.evaluation import figures

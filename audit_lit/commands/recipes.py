@@ -23,7 +23,7 @@ def list_recipes(as_json: bool) -> None:
     known = about_recipes()
     width = max(map(len, known))
     lines = [f"{name:{width}} {about}" for name, about in known.items()]
-    click.echo(dump_json(known, indent=2) if as_json else "\n".join(lines))
+    common.show(dump_json(known, indent=2) if as_json else "\n".join(lines))
 
 
 @recipes.command("show")
@@ -33,7 +33,8 @@ def show_recipe(name: str) -> None:
     from audit_lit.scan.recipe import load_scan_recipe
 
     path = recipe_path(name)
-    click.echo(path.read_text(encoding="utf-8").rstrip())
-    _, questions = load_scan_recipe(path) if kind_of(read_yaml(path, RecipeError)) == "audit" else (None, ())
+    content = read_yaml(path, RecipeError)
+    common.show(path.read_text(encoding="utf-8").rstrip())
+    _, questions = load_scan_recipe(path) if kind_of(content) == "audit" else (None, ())
     for question in questions:
-        click.echo(f"# {question.id} ({question.severity}): {question.text}")
+        common.show(f"# {question.id} ({question.severity}): {question.text}")

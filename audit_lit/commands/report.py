@@ -62,7 +62,7 @@ def write_report(report: AuditReport, form: str, path: Path) -> None:
 
 def conclude(report: AuditReport, form: str | None) -> None:
     """Print a report, and exit as its verdict says."""
-    click.echo(getattr(report, f"to_{form}")()) if form else _print_report(report)
+    common.show(getattr(report, f"to_{form}")()) if form else _print_report(report)
     raise click.exceptions.Exit(exit_code(report))
 
 

@@ -50,7 +50,7 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     else:
         device, tracker = options["device"], options["track"]
         folder = run_training(training_recipe, data, run_folder, device=device, tracker=tracker)
-    click.echo(folder)
+    common.show(folder)
 
 
 def _check_data(recipe: TrainingRecipe, folders: tuple[Path, ...]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audit_lit.data.rows import Messages, Row, held_out
 from audit_lit.errors import DataError
-from audit_lit.files.reading import parse_json
+from audit_lit.files.reading import parse_json, require_regular
 
 KIND = "user"
 SPLITS = ("train", "dev")
@@ -62,6 +62,7 @@ def value_of(row: Row) -> str:
 
 def _text(path: Path) -> str:
     try:
+        require_regular(path)
         content = path.read_bytes()
         return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as err:

@@ -17,7 +17,7 @@ from audit_lit.chat.formats import inspect_log
 from audit_lit.chat.formats.detect import INSPECT, NAMES, as_document, documents, format_of
 from audit_lit.chat.messages import read_dialog
 from audit_lit.errors import DialogError
-from audit_lit.files.reading import as_text, parse_json
+from audit_lit.files.reading import as_text, parse_json, require_regular
 
 EXPECTED = "one dialog per line, or one JSON document"
 
@@ -59,6 +59,7 @@ class DialogFile:
 
     def __iter__(self) -> Iterator[NamedDialog | Unreadable]:
         try:
+            require_regular(self.path)
             with self.path.open("rb") as file:
                 yield from read_dialogs(file, str(self.path), self.format, self.skip_unreadable)
         except (OSError, UnicodeError) as err:
