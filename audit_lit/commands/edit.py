@@ -39,9 +39,7 @@ def edit() -> None:
 @click.argument("recipe", required=False)
 @click.option("--goal", "--want", help="What the model should be like, in a sentence; instead of a recipe.")
 @click.option("--goal-file", "--want-file", type=FILE, help="Goal as JSON: pairs, messages or a control prompt.")
-@click.option(
-    "--lines", type=common.INPUT_FILE, help="User lines to make it with, one per line; else the recipe's own."
-)
+@click.option("--lines", type=LINES, help="User lines to make it with, one per line; else the recipe's own.")
 @common.target_option
 @common.decoder_options("--decoder-revision")
 @common.settings_option
@@ -202,9 +200,7 @@ def _print_side_by_side(rows: list[dict[str, str]]) -> None:
 
 @edit.command()
 @click.argument("name")
-@click.option(
-    "--lines", type=common.INPUT_FILE, help="User lines to check it with; else lines that no shipped recipe uses."
-)
+@click.option("--lines", type=LINES, help="User lines to check it with; else lines that no shipped recipe uses.")
 @edit_options
 @common.decoder_options("--decoder-revision")
 @common.run_options
