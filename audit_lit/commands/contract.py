@@ -39,8 +39,9 @@ class ContractGroup(click.Group):
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as err:
-            err.message = inert(err.message)
-            err.show()
+            shown = io.StringIO()
+            err.show(shown)
+            _say(shown.getvalue().rstrip("\n"))
             return USAGE
         except AuditLitError as err:
             _say(f"{type(err).__name__}: {err}")

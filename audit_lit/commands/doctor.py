@@ -16,7 +16,6 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import USAGE
-from audit_lit.files.documents import decode_json
 from audit_lit.files.writing import dump_json
 
 if TYPE_CHECKING:
@@ -102,18 +101,19 @@ def _machine() -> list[Check]:
 
 def _cache() -> list[Check]:
     """Look for the default target; its folder must be writable, with room for it unless it is there."""
-    from audit_lit.models.smollm2 import MARKER, default_target_dir
+    from audit_lit.models.smollm2 import changed_files, default_target_dir, is_fetched
 
     folder = default_target_dir()
     try:
-        fetched = (folder / MARKER).is_file()
+        fetched = is_fetched(folder)
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free / 2**30
         ok = _can_write(existing) and (fetched or free >= DISK_GIB)
     except OSError as err:
         return [Check("cache folder", f"{folder}: {err.strerror}", False, "set AUDIT_LIT_CACHE to a folder")]
-    if fetched and not _is_complete(folder):
-        return [Check("default target", f"{folder} is incomplete", False, f"delete {folder}; it is fetched again")]
+    if fetched and (changed := changed_files(folder)):
+        found = f"{folder} was changed: {', '.join(changed)}"
+        return [Check("default target", found, False, f"delete {folder}; it is fetched again")]
     found, step = (str(folder), "") if fetched else ("not fetched yet", "fetched by the first 'audit-lit ask'")
     make_room = f"set AUDIT_LIT_CACHE to a writable folder with {DISK_GIB} GiB free"
     cache = _check("cache folder", f"{existing}, {free:.1f} GiB free", ok, make_room)
@@ -129,18 +129,6 @@ def _can_write(folder: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-def _is_complete(folder: Path) -> bool:
-    """Return whether the default target's folder has its marker and its files."""
-    from audit_lit.models.smollm2 import MARKER, WHEEL_SHA256
-
-    try:
-        marker = decode_json((folder / MARKER).read_text(encoding="utf-8"))
-        sizes = [(folder / name).stat().st_size for name in ("config.json", "tokenizer.json", "model.safetensors")]
-    except (OSError, ValueError):
-        return False
-    return isinstance(marker, dict) and marker.get("wheel_sha256") == WHEEL_SHA256 and all(sizes)
 
 
 def _hub() -> list[Check]:

@@ -46,10 +46,27 @@ def ensure_default_target() -> Path:
         TargetError: If it cannot be fetched or written, or its files are not those that were written.
     """
     folder = default_target_dir()
-    if _digests(folder) is None:
+    if not is_fetched(folder):
         _fetch(folder)
-    _check_files(folder)
+    if changed := changed_files(folder):
+        raise TargetError(
+            f"the default target in {folder} was changed after it was written: {', '.join(changed)} is not as its "
+            "SHA-256 says. Delete the folder, and the next run fetches it again."
+        )
     return folder
+
+
+def is_fetched(folder: Path) -> bool:
+    """Return whether this version of audit-lit has written the folder to its end."""
+    return _digests(folder) is not None
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Return the files of a fetched folder that are missing, too many, or not as their SHA-256 says."""
+    digests = _digests(folder) or {}
+    names = {path.name for path in folder.iterdir()} - {MARKER}
+    in_both = sorted(names & set(digests))
+    return sorted(names ^ set(digests)) or [name for name in in_both if _sha256(folder / name) != digests[name]]
 
 
 def _fetch(folder: Path) -> None:
@@ -57,7 +74,7 @@ def _fetch(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if _digests(folder) is None:
+            if not is_fetched(folder):
                 _replace(folder)
     except OSError as err:
         raise TargetError(
@@ -74,17 +91,6 @@ def _digests(folder: Path) -> dict[str, str] | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return digests if isinstance(digests, dict) and marker.get("gguf_sha256") == GGUF_SHA256 else None
-
-
-def _check_files(folder: Path) -> None:
-    digests = _digests(folder) or {}
-    names = {path.name for path in folder.iterdir()} - {MARKER}
-    differing = [name for name in sorted(names | set(digests)) if name not in names or name not in digests]
-    if changed := differing or [name for name in sorted(names) if _sha256(folder / name) != digests[name]]:
-        raise TargetError(
-            f"the default target in {folder} was changed after it was written: {', '.join(changed)} is not as its "
-            "SHA-256 says. Delete the folder, and the next run fetches it again."
-        )
 
 
 def _sha256(path: Path) -> str:

@@ -99,10 +99,10 @@ def test_exits_0_where_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.exit_code == 0 and "[bold]3" in result.stdout
 
 
-@pytest.mark.parametrize("fault", ["a file in the way", "too long a name", "full", "a broken marker"])
+@pytest.mark.parametrize("fault", ["a file in the way", "too long a name", "full", "a changed file"])
 def test_a_cache_that_cannot_be_used_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str) -> None:
     from audit_lit.commands import doctor
-    from audit_lit.models.smollm2 import MARKER, default_target_dir
+    from audit_lit.models.smollm2 import GGUF_SHA256, MARKER, default_target_dir
 
     cache = tmp_path / ("x" * 300 if fault == "too long a name" else "cache")
     monkeypatch.setenv("AUDIT_LIT_CACHE", str(cache))
@@ -110,8 +110,10 @@ def test_a_cache_that_cannot_be_used_is_found(monkeypatch: pytest.MonkeyPatch, t
         cache.write_text("")
     if fault == "full":
         monkeypatch.setattr(doctor.tempfile, "TemporaryFile", raises(OSError(28, "No space left on device")))
-    if fault == "a broken marker":
+    if fault == "a changed file":
         default_target_dir().mkdir(parents=True)
-        (default_target_dir() / MARKER).write_text("{")
+        marker = {"gguf_sha256": GGUF_SHA256, "files": {"config.json": "0" * 64}}
+        (default_target_dir() / MARKER).write_text(json.dumps(marker))
+        (default_target_dir() / "config.json").write_text("{}")
     found = {name: check["ok"] for name, check in checks().items() if name in ("cache folder", "default target")}
     assert False in found.values()
