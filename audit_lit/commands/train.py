@@ -9,7 +9,7 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.errors import TrainingError
-from audit_lit.files.writing import RUN, require_writable
+from audit_lit.files.writing import RUN, TRIAL, require_writable
 
 if TYPE_CHECKING:  # it imports pydantic
     from audit_lit.training.recipe import TrainingRecipe
@@ -38,8 +38,9 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
         )
 
     run_folder = out or Path("runs") / path.stem
+    if out or not smoke:
+        require_writable(run_folder, TRIAL if smoke else RUN, TrainingError)
     if not smoke:
-        require_writable(run_folder, RUN, TrainingError)
         _check_data(training_recipe, data)
 
     from audit_lit.training.run import train as run_training
