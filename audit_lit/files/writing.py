@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from audit_lit.errors import AuditLitError
 
 EDIT, RUN, DECODER, TRIAL = "edit.json", "run.json", "protocol.json", "tiny-llama"
-"""What tells that a folder is one that audit-lit wrote: an edit, a run of an audit or a training, a decoder, a trial."""
+"""What tells what a folder is that audit-lit wrote: an edit, a run of an audit or a training, a decoder, a trial."""
 
 
 def require_writable(folder: Path, marker: str, error: type[AuditLitError]) -> None:

@@ -85,3 +85,21 @@ def test_crashes_and_interruptions_exit_3(
     monkeypatch.setattr(weights, "load_edit", raises(error))
     result = speak(made, "--user", "Hi")
     assert result.exit_code == 3 and message in result.stderr
+
+
+@pytest.mark.parametrize("command", ["apply", "check"])
+def test_a_target_that_nobody_named_is_not_fetched(
+    made: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from audit_lit import hub
+
+    folder = shutil.copytree(made, tmp_path / "edit")
+    content = json.loads((folder / "edit.json").read_text())
+    content["origin"]["target"] = "org/model"
+    (folder / "edit.json").write_text(json.dumps(content))
+    monkeypatch.setattr(hub, "_download", raises(AssertionError("fetched")))
+    result = run("edit", command, str(folder))
+    assert result.exit_code == 2 and "made for 'org/model', which is not here" in result.stderr, result.output
+    assert "Give --target" in result.stderr
