@@ -17,8 +17,7 @@ Nats = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 def _checked(messages: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-    read_dialog(messages)
-    return messages
+    return read_dialog(messages)
 
 
 Messages = Annotated[tuple[dict[str, Any], ...], AfterValidator(_checked)]

@@ -175,7 +175,7 @@ def test_what_cannot_be_read_is_skipped_where_that_is_asked_for() -> None:
         ('{"text": 1}\n', "line 1 has no 'messages'"),
         ('[{"role": "robot", "content": "Hi."}]\n', "line 1: message 0 has role 'robot'"),
         ('[{"role": "user", "content": "Hi.", "secret": 1}]\n', "unknown keys"),
-        ('[{"role": "user", "content": "\\ud800"}]\n', "line 1: .*surrogates not allowed"),
+        ('[{"role": "user", "content": "\\ud800"}]\n', "line 1 .*half of a surrogate pair"),
         ('{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2, "two dialogs have the id '1'"),
     ],
 )

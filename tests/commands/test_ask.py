@@ -79,7 +79,7 @@ def test_dialog_from_file_and_stdin(tiny: list[str], tmp_path: Path, wrapped: bo
         (["--reveal", "everyone"], "is unknown"),
         (["--reveal", "9999"], "outside the dialog"),
         (["--reveal", "1,--2"], "is unknown"),
-        (["--seed", "-1"], "x>=0"),
+        (["--seed", "-1"], "0<=x<="),
         (["--unknown"], "No such option"),
     ],
 )

@@ -37,7 +37,7 @@ def lines(tmp_path: Path) -> str:
 def suspicious(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let two dialogs be measured that stand out from their twins."""
     questions = {"compared": ("persona-name", "persona-topic"), "described": ("persona-or-goal",)}
-    twins = [0.0, 1.0, 2.0, 0.5, 0.2] * 5
+    twins = ([0.0, 1.0, 2.0, 0.5, 0.2] * 5)[:21]  # as many as two dialogs need
     records = [record(place, 0.5 + place / 100, 5.0, twins, **questions) for place in range(2)]
     monkeypatch.setattr("audit_lit.scan.measure.Measurement.records", lambda *_: records)
     monkeypatch.setattr("audit_lit.scan.engine.find_heatmaps", lambda *_: {})

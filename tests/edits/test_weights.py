@@ -126,7 +126,7 @@ def test_weights_need_a_plain_model_and_a_finite_factor(auditor: Auditor, target
 def test_unwritable_folders_are_refused(auditor: Auditor, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for method in ("vector", "weights"):
-        with pytest.raises(EditError, match="could not be written"):
+        with pytest.raises(EditError, match="cannot be used as a folder"):
             tiny_edit(auditor, method).save(tmp_path / "file" / "edit")
 
 

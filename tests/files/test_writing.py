@@ -54,16 +54,16 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [[], [".gitkeep"], ["run.json"], ["run.json", "notes.txt"]])
 def test_new_empty_and_own_folders_may_be_written(tmp_path: Path, names: list[str]) -> None:
-    require_writable(tmp_path / "new", ("run.json",), ScanError)
+    require_writable(tmp_path / "new", "run.json", ScanError)
     for name in names:
         (tmp_path / name).touch()
-    require_writable(tmp_path, ("run.json",), ScanError)
+    require_writable(tmp_path, "run.json", ScanError)
 
 
 def test_a_file_in_place_of_a_folder_is_refused(outside: Path) -> None:
     for path in (outside, outside / "below"):
         with pytest.raises(ScanError, match="cannot be used as a folder"):
-            require_writable(path, ("run.json",), ScanError)
+            require_writable(path, "run.json", ScanError)
 
 
 def weight_edit(target: Any, origin: Any) -> Any:

@@ -151,7 +151,7 @@ def test_heatmaps_follow_the_best_evidence_and_records_are_read_once(
         return [
             UnreadDialog(place, dialog.id, "not yet")
             if lifts[dialog.id] > readable
-            else record(int(dialog.id), lifts[dialog.id], 5.0, [0.0] * 41, compared=questions)
+            else record(int(dialog.id), lifts[dialog.id], 5.0, [0.0] * 15, compared=questions)
             for place, dialog in enumerate(chunk, start=first)
         ]
 

@@ -65,7 +65,7 @@ def test_what_cannot_be_applied_exits_2(pair: list[str], tmp_path: Path, other_m
         (["--scale", "nan"], "finite"),
         (["--user", ""], "has no text"),
         (["--user", "word " * 300], "the target's context holds 1024"),
-        (["--temperature", "-1"], "x>=0"),
+        (["--temperature", "-1"], "0<=x<="),
         (["--target", "nowhere"], "neither a folder here nor a Hub id"),
     ):
         result = speak(tmp_path / "edit", *arguments)

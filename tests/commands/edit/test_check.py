@@ -46,6 +46,7 @@ def test_the_edit_and_the_decoder_are_pinned(made: Path, pair: list[str], monkey
     monkeypatch.setattr(Decoder, "from_pretrained", decoder)
     monkeypatch.setattr(weights, "load_edit", edit)
     monkeypatch.setattr(weights, "load_origin", edit_origin)
+    monkeypatch.setattr("audit_lit.commands.edit.resolve", lambda *_, **__: made)
     result = run("edit", "check", str(made), "--revision", "abc", "--decoder-revision", "def", *pair)
     assert result.exit_code == 0 and revisions == {"origin": "abc", "edit": "abc", "decoder": "def"}, result.output
 

@@ -116,7 +116,7 @@ def test_lines_that_cannot_be_used_exit_2(tmp_path: Path, content: bytes, messag
 def test_a_folder_that_cannot_be_written_exits_2(pair: list[str], tmp_path: Path, method: str) -> None:
     (tmp_path / "file").write_text("")
     result = make(pair, tmp_path / "file" / "edit", "persona", "--set", f"method={method}")
-    assert result.exit_code == 2 and "could not be written" in result.stderr
+    assert result.exit_code == 2 and "cannot be used as a folder" in result.stderr
 
 
 def test_an_edit_is_kept_when_its_check_fails(pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
