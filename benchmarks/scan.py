@@ -42,7 +42,7 @@ def ask_all(auditor: Auditor, dialogs: list[Any], questions: tuple[str, ...]) ->
 def scan_all(auditor: Auditor, dialogs: list[Any], ids: tuple[str, ...]) -> None:
     """Audit the dialogs in a folder of their own; heatmaps are not part of the comparison."""
     with tempfile.TemporaryDirectory() as folder:
-        auditor.scan(dialogs, "user-model", out=Path(folder) / "run", questions=ids, min_lift=1e9, **SETTINGS)
+        auditor.scan(dialogs, "user-model", out=Path(folder) / "run", questions=ids, min_lift=1e6, **SETTINGS)
 
 
 def resident() -> float:

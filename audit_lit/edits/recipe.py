@@ -45,7 +45,7 @@ class EditSettings(BaseModel):
     layers: tuple[int, ...] | None = None
     strength: float = Field(default=0.2, gt=0, le=1000)
     steps: int = Field(default=24, ge=1)
-    lr: float | None = Field(default=None, gt=0, le=10)
+    lr: float | None = Field(default=None, gt=0, le=1000)
     batch_size: int = Field(default=8, ge=1)
     rank: int = Field(default=4, ge=1)
     local: bool = False

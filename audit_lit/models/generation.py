@@ -45,9 +45,9 @@ class Sampling:
                 f"got max_new_tokens={self.max_new_tokens}, samples={self.samples}, seed={self.seed}; expected at "
                 f"least 1, 0 and 0, each a whole number, and a seed of at most {MAX_SEED}."
             )
-        if self.temperature != 0 and not 1e-3 <= self.temperature <= 1e3:
+        if self.temperature != 0 and not 1e-5 <= self.temperature <= 1e3:
             raise SettingsError(
-                f"got temperature={self.temperature}; expected 0, or a finite number from 0.001 to 1000."
+                f"got temperature={self.temperature}; expected 0, or a finite number from 0.00001 to 1000."
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def test_heatmaps_follow_the_best_evidence_and_records_are_read_once(
         return [
             UnreadDialog(place, dialog.id, "not yet")
             if lifts[dialog.id] > readable
-            else record(int(dialog.id), lifts[dialog.id], 5.0, [0.0] * 15, compared=questions)
+            else replace(record(place, lifts[dialog.id], 5.0, [0.0] * 15, compared=questions), id=dialog.id)
             for place, dialog in enumerate(chunk, start=first)
         ]
 
