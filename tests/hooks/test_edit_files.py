@@ -87,11 +87,12 @@ def test_interventions_that_share_a_direction_are_saved() -> None:
 @pytest.mark.parametrize("where", ["below a file", "is a file", "tensors", "data"])
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("text")
-    folder = {"below a file": tmp_path / "file" / "edit", "is a file": tmp_path / "file"}.get(where, tmp_path)
-    if folder == tmp_path:
+    folder = {"below a file": tmp_path / "file" / "edit", "is a file": tmp_path / "file"}.get(where, tmp_path / "edit")
+    if folder == tmp_path / "edit":
         edit_of_every_kind().save(folder)
-        (tmp_path / {"tensors": TENSORS, "data": DATA}[where]).unlink()
-        (tmp_path / {"tensors": TENSORS, "data": DATA}[where]).mkdir()
+        path = folder / {"tensors": TENSORS, "data": DATA}[where]
+        path.unlink()
+        path.mkdir()
     words = r"could not be written to .*; name a folder that can be written to|cannot be used as a folder"
     with pytest.raises(EditError, match=words):
         edit_of_every_kind().save(folder)
