@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audit_lit.errors import EditError
 from audit_lit.files.documents import decode_json
+from audit_lit.files.reading import read_text, require_regular
 from audit_lit.files.writing import EDIT, dump_json, replacing, require_writable, write_whole
 from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
 from audit_lit.settings import explain
@@ -124,7 +125,7 @@ def unwritable(folder: Path, err: Exception) -> EditError:
 def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:
     """Read ``edit.json``: the origin, and the interventions without their tensors; none for an edit of the weights."""
     try:
-        content = decode_json((folder / DATA).read_text(encoding="utf-8"))
+        content = decode_json(read_text(folder / DATA))
         if content.get("format") != FORMAT:
             raise EditError(
                 f"{folder / DATA} is of format {content.get('format')!r}; expected {FORMAT!r}. Upgrade audit-lit."
@@ -142,9 +143,12 @@ def read_interventions(folder: Path, parts: Sequence[dict[str, Any]]) -> tuple[I
     from safetensors.torch import load_file
 
     try:
+        require_regular(folder / TENSORS)
         tensors = load_file(folder / TENSORS)
+        if exact := sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point()):
+            raise TypeError(f"the tensor {exact[0]!r} is of type {tensors[exact[0]].dtype}, and not of floats")
         interventions = tuple(_with_tensors(part, index, tensors) for index, part in enumerate(parts))
-    except (OSError, SafetensorError, KeyError, TypeError, ValidationError) as err:
+    except (OSError, SafetensorError, KeyError, TypeError, ValidationError, OverflowError, RuntimeError) as err:
         raise _incomplete(folder, err) from err
     if unused := sorted(name for name in tensors if name.partition(".")[0] not in map(str, range(len(parts)))):
         raise EditError(

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 from helpers.models import byte_tokenizer, make_config, tiny_llama
+from hypothesis import HealthCheck, settings
 from pytest_socket import socket_allow_hosts
 
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 
 

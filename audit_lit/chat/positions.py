@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from numbers import Integral
 
 from audit_lit.chat.dialog import RenderedDialog, Reveal, Turn
 from audit_lit.errors import DialogError
@@ -21,7 +22,7 @@ def reveal_positions(rendered: RenderedDialog, reveal: Reveal = "user") -> tuple
     if reveal in ("user", "assistant"):
         turn = next((turn for turn in reversed(rendered.turns) if turn.role == reveal and not turn.hidden), None)
         chosen = range(turn.start, _end_with_header(rendered, turn)) if turn else range(0)
-    elif match := re.fullmatch(r"last:(\d+)", reveal):
+    elif match := re.fullmatch(r"last:(\d{1,9})", reveal):
         chosen = rendered.visible_positions[-int(match[1]) :] if int(match[1]) else []
     else:
         raise DialogError(f"reveal={reveal!r} is unknown; expected 'user', 'assistant', 'last:K' or token positions.")
@@ -44,6 +45,8 @@ def _end_with_header(rendered: RenderedDialog, turn: Turn) -> int:
 
 def _explicit(rendered: RenderedDialog, positions: Sequence[int]) -> tuple[int, ...]:
     n_tokens = len(rendered.token_ids)
+    if not isinstance(positions, Sequence) or not all(isinstance(position, Integral) for position in positions):
+        raise DialogError(f"reveal={positions!r:.80} names no positions; expected whole numbers in 0-{n_tokens - 1}.")
     if not positions:
         raise DialogError(f"reveal names no position and so selects nothing; expected positions in 0-{n_tokens - 1}.")
     for position in positions:

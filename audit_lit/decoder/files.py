@@ -35,6 +35,7 @@ TEXT_BASELINE = "rival"
 ADAPTER, PROJECTION, REFERENCE = "adapter_model.safetensors", "projection.safetensors", "reference.safetensors"
 SETTINGS = "adapter_config.json"
 """PEFT's settings of the adapter."""
+MAX_SCALING = 1e4
 HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
 """Initialisations of a LoRA that leave the base model alone; others, such as PiSSA, rewrite its weights."""
 
@@ -147,6 +148,11 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
         ) from err
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     scalings = {float(scaling) for layer in layers for scaling in layer.scaling.values()}
+    if not all(0 < scaling <= MAX_SCALING for scaling in scalings):
+        raise DecoderMismatch(
+            f"the adapter's LoRA scaling is {sorted(scalings)}; expected one above 0, and of at most {MAX_SCALING:g}. "
+            "Fetch the folder again."
+        )
     if config.lora_scaling is not None and scalings != {config.lora_scaling}:
         raise DecoderMismatch(
             f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {config.lora_scaling}; the two "

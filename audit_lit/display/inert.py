@@ -16,6 +16,8 @@ def inert(text: str) -> str:
     Nothing is left that XML 1.0 forbids.
     """
     lines = text.replace("\r\n", "\n")
+    if lines.replace("\n", "").isprintable():
+        return lines
     return "".join(char if char.isprintable() or char == "\n" else _spelled(char) for char in lines)
 
 

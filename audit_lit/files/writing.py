@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +13,17 @@ from typing import Any, BinaryIO, cast
 
 from audit_lit.errors import AuditLitError
 
-EDIT, RUN, DECODER, TRIAL = "edit.json", "run.json", "protocol.json", "tiny-llama"
+EDIT, RUN, DECODER, TRIAL = "edit.json", "run.json", "protocol.json", "trial.json"
 """What tells what a folder is that audit-lit wrote: an edit, a run of an audit or a training, a decoder, a trial."""
+HOLDS = {EDIT: {"format", "origin", "parts"}, DECODER: {"format", "read_layers"}, TRIAL: {"trial"}}
+"""Keys that those files have; ``run.json`` is checked by its own reader, which says what is wrong with it."""
 
 
 def require_writable(folder: Path, marker: str, error: type[AuditLitError]) -> None:
     """Refuse an output folder that cannot be made, or that holds something else.
 
-    A folder may be new or empty, or hold the file that tells what it is. Hidden files do not count.
+    A folder may be new or empty, or hold the file that tells what it is, and no link to another folder. Hidden files do
+    not count.
 
     Args:
         folder: The folder to write; it need not exist.
@@ -30,14 +35,32 @@ def require_writable(folder: Path, marker: str, error: type[AuditLitError]) -> N
     """
     try:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        names = {path.name for path in nearest.iterdir() if not path.name.startswith(".")}
-    except OSError as err:
-        raise error(f"{folder} cannot be used as a folder ({err.strerror}); name another with --out.") from err
-    if nearest == folder and names and marker not in names:
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        paths = {path.name: path for path in folder.iterdir() if path.name[0] != "."} if folder.exists() else {}
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise error(f"{folder} cannot be used as a folder ({reason}); name another with --out.") from err
+    if links := sorted(name for name, path in paths.items() if path.is_symlink() and path.is_dir()):
+        raise error(f"{folder} holds a link to another folder, {links[0]!r}, which is not followed; name another.")
+    if paths and not _is_marked(paths.get(marker), marker):
         raise error(
-            f"{folder} holds other files, such as {min(names)!r}, which might be written over; expected a new or empty "
+            f"{folder} holds other files, such as {min(paths)!r}, which might be written over; expected a new or empty "
             f"folder, or one with {marker}. Name another."
         )
+
+
+def _is_marked(path: Path | None, marker: str) -> bool:
+    """Return whether a file tells that its folder is of a kind, and is not only called so."""
+    if path is None or not path.is_file():
+        return False
+    if marker not in HOLDS:
+        return True
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and set(content) >= HOLDS[marker]
 
 
 @contextmanager
@@ -71,10 +94,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A killed process leaves the old file or the new one, and never half of it. A link is replaced, not followed.
     """
-    unfinished = path.with_name(f"{path.name}.partial")
-    unfinished.unlink(missing_ok=True)
-    yield unfinished
-    unfinished.replace(path)
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: str) -> None:
@@ -108,6 +133,8 @@ def dump_json(value: Any, *, indent: int | None = None) -> str:
             f"a figure of the result is not finite ({err}); expected finite numbers. Check the weights of the models, "
             "or load them in float32, and run it again."
         ) from err
+    if text.replace("\n", "").isprintable():
+        return text
     return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
 
 

@@ -19,7 +19,7 @@ SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors
 PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "target_parameters")
 """PEFT's settings that hold patterns of module names, alone, in lists or as keys."""
 MOST_REPEATS, LONGEST = 3, 1000
-REPEAT, GROUP_REPEAT = re.compile(r"[*+{]"), re.compile(r"\)[*+{]")
+REPEAT, GROUP_REPEAT = re.compile(r"(?<!\()[*+?{]"), re.compile(r"\)[*+?{]")
 
 
 def is_adapter(folder: Path) -> bool:

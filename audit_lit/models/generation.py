@@ -21,6 +21,7 @@ from audit_lit.models.target import Target
 from audit_lit.settings import MAX_SEED
 
 BATCH_SIZE = 50
+MAX_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,16 @@ class Sampling:
         """Raise ``SettingsError`` if a value is out of its range."""
         counts = (self.max_new_tokens, self.samples, self.seed)
         if (
-            not all(isinstance(count, Integral) for count in counts)
+            not all(isinstance(count, Integral) and not isinstance(count, bool) for count in counts)
             or min(counts) < 0
             or self.max_new_tokens < 1
             or self.seed > MAX_SEED
+            or self.samples > MAX_SAMPLES
         ):
             raise SettingsError(
                 f"got max_new_tokens={self.max_new_tokens}, samples={self.samples}, seed={self.seed}; expected at "
-                f"least 1, 0 and 0, each a whole number, and a seed of at most {MAX_SEED}."
+                f"least 1, 0 and 0, each a whole number, of samples at most {MAX_SAMPLES}, and a seed of at most "
+                f"{MAX_SEED}."
             )
         if self.temperature != 0 and not 1e-5 <= self.temperature <= 1e3:
             raise SettingsError(

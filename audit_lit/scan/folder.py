@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from audit_lit.answers.patching import Heatmap
 from audit_lit.errors import Incomplete, ScanError
 from audit_lit.files.documents import decode_json
-from audit_lit.files.reading import read_json
+from audit_lit.files.reading import read_json, require_regular
 from audit_lit.files.writing import RUN, dump_json, locked, open_to_append, require_writable, write_whole
 from audit_lit.scan.records import Record
 from audit_lit.settings import explain
@@ -76,13 +76,14 @@ class RunFolder:
         """
         for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
             try:
+                require_regular(path)
                 with path.open(encoding="utf-8", errors="replace") as file:
                     for number, line in enumerate(file, start=1):
                         yield from _record(line, f"{path}, line {number}")
             except ScanError:
                 raise
             except OSError as err:
-                raise ScanError(f"{path} could not be read ({err.strerror}); expected what 'scan' wrote.") from err
+                raise ScanError(f"{path} could not be read ({err}); expected what 'scan' wrote.") from err
 
     def append(self, rank: int, records: Sequence[Record]) -> None:
         """Add finished dialogs; raise ``Incomplete`` if they cannot be written, for example to a full disk."""

@@ -50,12 +50,15 @@ class Manifest(BaseModel):
     def checked(self, records: Callable[[], Iterator[Record]]) -> Iterator[Record]:
         """Yield records; raise ``ScanError`` for one that is not of this audit."""
         for record in records():
-            problem = self._problem(record) if isinstance(record, DialogRecord) else None
+            problem = self._problem(record) if isinstance(record, DialogRecord) else self._misplaced(record)
             if problem:
                 raise ScanError(
                     f"the record of dialog {record.id!r} is not of this audit: {problem}. Delete it, and scan again."
                 )
             yield record
+
+    def _misplaced(self, record: Record) -> str | None:
+        return None if record.place < self.n_dialogs else f"it is number {record.place} of {self.n_dialogs} dialogs"
 
     def _problem(self, record: DialogRecord) -> str | None:
         compared = {question.id for question in self.questions if question.expected is not None}
@@ -68,4 +71,4 @@ class Manifest(BaseModel):
             return "its answers have not the same controls"
         if {len(record.scores[question]) for question in compared} - {1 + self.n_twins}:
             return f"it has not one score and those of {self.n_twins} twins"
-        return None if record.place < self.n_dialogs else f"it is number {record.place} of {self.n_dialogs} dialogs"
+        return self._misplaced(record)

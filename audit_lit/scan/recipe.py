@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import RecipeError
 from audit_lit.files.documents import decode_yaml
+from audit_lit.files.reading import read_text
 from audit_lit.recipes import HERE, load_recipe, recipe_path
 from audit_lit.settings import did_you_mean, explain, merged
 
@@ -135,7 +136,7 @@ def load_questions(ids: tuple[str, ...], *folders: Path) -> tuple[Question, ...]
 
 def _read_question(path: Path) -> Question:
     try:
-        parts = path.read_text(encoding="utf-8").split("---\n", 2)
+        parts = read_text(path).split("---\n", 2)
     except (OSError, UnicodeDecodeError) as err:
         raise RecipeError(f"{path} could not be read: {err}. Expected Markdown in UTF-8.") from err
     if len(parts) != 3 or parts[0].strip() or not parts[2].strip():

@@ -6,21 +6,25 @@ import tempfile
 from pathlib import Path
 
 from audit_lit.errors import TrainingError
-from audit_lit.files.writing import TRIAL, require_writable
+from audit_lit.files.writing import TRIAL, dump_json, require_writable, write_whole
 from audit_lit.testing.tiny_data import write_tiny_data
 from audit_lit.testing.tiny_models import write_tiny_model
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.run import train
+
+MODEL = "tiny-llama"
 
 
 def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
     """Train a recipe's shape on a tiny model and return the decoder's folder; None makes a temporary one."""
     folder = out or Path(tempfile.mkdtemp(prefix="audit-lit-smoke-"))
     require_writable(folder, TRIAL, TrainingError)
-    write_tiny_model(folder / TRIAL)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / TRIAL, dump_json({"trial": recipe.target}) + "\n")
+    write_tiny_model(folder / MODEL)
     write_tiny_data(folder / "data")
     small = {
-        "target": str(folder / TRIAL),
+        "target": str(folder / MODEL),
         "start": None,
         "about_data": "a few made-up dialogs",
         "limits": ("A trial of the training loop on a random model: it reads nothing.",),

@@ -89,13 +89,13 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"text": "### Human: Hi."}, "content: .text}"),
+        ({"text": "### Human: Hi."}, "content: .USER}"),
         ({"exchange": [{"says": "Hi, how are you?", "who": "user"}]}, "[.exchange[] | {role: .who, content: .says}]"),
         ({"turns": ["Hi.", "Why?"]}, "has no 'messages', and its keys ['turns']"),
         ({"id": "x", "turns": ["Hi.", "Why?"]}, '[.turns | to_entries[] | {role: (if .key % 2 == 0 then "user" else'),
         (
             {"chat_log": [{"by": "guest", "said": "A table, please."}, {"by": "host", "said": "Welcome."}]},
-            '[.chat_log[] | {role: (if .by == "host" then "assistant" else "user" end), content: .said}]',
+            "content: .USER}",
         ),
         (
             {"prompt": "Hi.", "chosen": "a", "rejected": "b"},
@@ -261,3 +261,33 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
         assert all(dialog.messages for dialog in read(document))
     except DialogError as err:
         assert "expected" in str(err)
+
+
+@pytest.mark.parametrize(
+    ("document", "command"),
+    [
+        ({"chosen": "\n\nHuman: Hi.\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi."}, "content: .USER"),
+        ({"message_id": "t", "parent_id": None, "text": "Hi.", "role": "prompter"}, "content: .USER"),
+        ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: .USER"),
+        ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: .USER"),
+        ({"preamble": "Be brief.", "message": "Hi."}, "content: .USER"),
+        ({"role": "system", "content": "Be brief."}, "jq -sc '{messages: .}'"),
+        ({"data": ["Hi.", "Hello."]}, ".data | to_entries[]"),
+        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: .USER"),
+        ({"log": [{"sender": "prompter", "body": "Hi."}] * 3}, "content: .USER"),
+    ],
+)
+def test_a_conversion_names_keys_only_where_they_are_sure(tmp_path: Path, document: Any, command: str) -> None:
+    path = tmp_path / "dialogs.jsonl"
+    path.write_text(json.dumps(document) + "\n" + json.dumps(document))
+    with pytest.raises(DialogError) as caught:
+        list(DialogFile(path))
+    assert command in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ["<|im_start|>system\nBe.", "[INST] <<SYS>>Be.<</SYS>>", "<start_of_turn>user\n"])
+def test_a_prompt_that_a_template_rendered_is_refused(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "dialogs.jsonl"
+    path.write_text(json.dumps({"prompt": mark + "Hi.", "completion": "Hello."}))
+    with pytest.raises(DialogError, match="it is rendered by a chat template"):
+        list(DialogFile(path))

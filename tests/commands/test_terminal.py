@@ -82,3 +82,26 @@ def test_pipes_and_devices_are_not_waited_for(
     os.mkfifo("pipe.yaml")
     result = run(*arguments)
     assert result.exit_code == 2 and "Traceback" not in result.output, result.output
+
+
+@pytest.mark.parametrize("name", ["run.json", "heatmaps.json", "report.json"])
+def test_a_report_never_replaces_its_run(tmp_path: Path, name: str) -> None:
+    from helpers.run_folders import write_run
+
+    path = write_run(tmp_path) / name
+    path.touch()
+    before = path.read_bytes()
+    result = run("report", str(path.parent), "--out", str(path))
+    assert result.exit_code == 2 and "is a file of the run itself" in result.stderr, result.output
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_in_folders_are_not_waited_for(tmp_path: Path) -> None:
+    from helpers.run_folders import write_run
+
+    os.mkfifo(write_run(tmp_path / "run") / "records-1.jsonl")
+    assert run("report", str(tmp_path / "run")).exit_code == 2
+    (tmp_path / "edit").mkdir()
+    os.mkfifo(tmp_path / "edit" / "edit.json")
+    assert run("edit", "show", str(tmp_path / "edit")).exit_code == 2

@@ -12,6 +12,8 @@ import pytest
 from audit_lit.errors import EditError, OutputError, ScanError, TrainingError
 from audit_lit.files.writing import open_to_append, require_writable, write_whole
 
+SPARED = ("README.md", "edit.json", "protocol.json")
+"""What tells whose folder it is must be readable."""
 Save = Callable[[Path], object]
 
 
@@ -35,8 +37,7 @@ def test_a_file_is_replaced_as_a_whole_with_the_usual_rights(tmp_path: Path) -> 
 
 
 def test_no_link_is_followed(tmp_path: Path, outside: Path) -> None:
-    for name in ("report.json", "report.json.partial"):
-        (tmp_path / name).symlink_to(outside)
+    (tmp_path / "report.json").symlink_to(outside)
     write_whole(tmp_path / "report.json", "new")
     assert (tmp_path / "report.json").read_text() == "new" and not (tmp_path / "report.json").is_symlink()
     (tmp_path / "records.jsonl").symlink_to(outside)
@@ -116,6 +117,26 @@ def test_a_folder_of_something_else_is_left_alone(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"http": "mine"}', "[" * 100_000])
+def test_a_name_alone_marks_no_folder(tmp_path: Path, edit: Any, make_decoder: Any, content: str) -> None:
+    for name, save, error in (("edit.json", edit.save, EditError), ("protocol.json", make_decoder().save, OutputError)):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text(content)
+        with pytest.raises(error, match="holds other files"):
+            save(folder)
+        assert (folder / name).read_text() == content
+
+
+def test_a_link_to_another_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    (tmp_path / "run" / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TrainingError, match="holds a link to another folder, 'data', which is not followed"):
+        require_writable(tmp_path / "run", "run.json", TrainingError)
+
+
 def test_an_edit_never_deletes_a_decoder(tmp_path: Path, edit: Any, make_decoder: Any) -> None:
     make_decoder().save(tmp_path / "decoder")
     before = contents(tmp_path)
@@ -131,7 +152,7 @@ def test_a_decoder_and_edits_write_over_their_own_but_through_no_link(
     for number, save in enumerate(outputs):
         folder = tmp_path / str(number)
         save(folder)
-        names = [path.name for path in folder.iterdir() if path.is_file() and path.name != "README.md"]
+        names = [path.name for path in folder.iterdir() if path.is_file() and path.name not in SPARED]
         for name in names:
             (folder / name).unlink()
             (folder / name).symlink_to(outside)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from audit_lit.chat.formats.conversations import ROLES as OTHER_ROLES
 from audit_lit.chat.formats.conversations import SHAREGPT, SPEAKERS, WILDCHAT
-from audit_lit.chat.formats.format import METADATA, Format
+from audit_lit.chat.formats.format import Format
 from audit_lit.chat.formats.gemini import GEMINI
 from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
 from audit_lit.chat.formats.pairs import PAIRS
@@ -23,6 +21,11 @@ BY_NAME = {each.name: each for each in FORMATS}
 INSPECT = "inspect"
 NAMES = (*sorted(BY_NAME), INSPECT)
 """What ``--format`` takes."""
+TEXT_KEYS = ("content", "value", "text", "message", "utterance", "body")
+PLACEHOLDERS = ", ".join(
+    f'{{role: "{role}", content: .{key}}}'
+    for role, key in (("system", "SYSTEM"), ("user", "USER"), ("assistant", "REPLY"))
+)
 MESSAGE_KEYS = {"role", "from", "speaker", "content"}
 
 
@@ -73,33 +76,27 @@ def _unknown(document: Any) -> str:
 
 
 def _conversion(document: Mapping[str, Any]) -> str:
-    """Return a command that probably turns a document into messages."""
-    expression = next(filter(None, (_of_list(key, value) for key, value in document.items())), None)
-    if expression is None:
-        texts = [key for key, value in document.items() if isinstance(value, str) and key not in METADATA] or ["KEY"]
-        pairs = zip(("user", "assistant"), texts, strict=False)
-        expression = ", ".join(f'{{role: "{role}", content: .{key}}}' for role, key in pairs)
-    return f"jq -c '{{messages: [{expression}]}}' FILE > dialogs.jsonl"
+    """Return a command that turns a document into messages, with its own keys where they are sure."""
+    if {"role", "content"} <= set(document):  # a message per line
+        return "jq -sc '{messages: .}' FILE > dialogs.jsonl"
+    messages = next(filter(None, (_of_list(key, value) for key, value in document.items())), None)
+    keys = "" if messages else ", with your own keys for SYSTEM, USER and REPLY"
+    every = 'if type == "array" then .[] else . end'
+    return f"jq -c '{every} | {{messages: [{messages or PLACEHOLDERS}]}}' FILE > dialogs.jsonl{keys}"
 
 
 def _of_list(key: str, turns: Any) -> str | None:
-    """Return jq's expression for the messages in a list of turns; None if the list is none of them."""
+    """Return jq's expression for the messages in a list of turns; None unless it is sure who says what."""
     if not isinstance(turns, list) or not turns:
         return None
-    if all(isinstance(turn, str) for turn in turns):  # taken in turn
+    if len(turns) > 1 and all(isinstance(turn, str) for turn in turns):  # taken in turn
         role = 'if .key % 2 == 0 then "user" else "assistant" end'
         return f".{key} | to_entries[] | {{role: ({role}), content: .value}}"
-    if not all(isinstance(turn, Mapping) and len(turn) > 1 for turn in turns):
+    if not all(isinstance(turn, Mapping) for turn in turns):
         return None
-    speaker, *_, text = sorted(turns[0], key=partial(_unlike_a_role, turns[0]))
-    names = list(dict.fromkeys(str(turn.get(speaker)) for turn in turns))
-    if set(names) <= {*ROLES, *OTHER_ROLES}:
-        return f".{key}[] | {{role: .{speaker}, content: .{text}}}"
-    replies = json.dumps(names[-1])  # whoever speaks after the first one
-    return f'.{key}[] | {{role: (if .{speaker} == {replies} then "assistant" else "user" end), content: .{text}}}'
-
-
-def _unlike_a_role(turn: Mapping[str, Any], key: str) -> tuple[bool, int]:
-    """Return how little the value of a key looks like a role."""
-    value = str(turn[key])
-    return value.lower() not in {*ROLES, *OTHER_ROLES}, len(value)
+    shared = [name for name in turns[0] if all(isinstance(turn.get(name), str) for turn in turns)]
+    roles = [name for name in shared if {turn[name].lower() for turn in turns} <= {*ROLES, *OTHER_ROLES}]
+    texts = [name for name in shared if name in TEXT_KEYS] or [name for name in shared if name not in roles]
+    if roles and (len(texts) == 1 or texts[:1] == [name for name in shared if name in TEXT_KEYS][:1]) and texts:
+        return f".{key}[] | {{role: .{roles[0]}, content: .{texts[0]}}}"
+    return None

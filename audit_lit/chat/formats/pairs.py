@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,11 @@ PROMPTS = ("instruction", "prompt", "question", "query", "input")
 INPUTS = ("input", "context")
 """Keys of what an instruction is about, which follows it."""
 REPLIES = ("output", "completion", "response", "answer", "reply")
+
+RENDERED = re.compile(
+    r"<\|im_start\|>|\[INST\]|<<SYS>>|<\|start_header_id\|>|<start_of_turn>|<\|(system|user)\|>|\n\nHuman:"
+)
+"""What chat templates put before a turn."""
 
 
 def _matches(document: Any) -> bool:
@@ -40,7 +46,13 @@ def _turns(document: Mapping[str, Any], role: str, keys: list[str]) -> list[Any]
     """Return the messages under a key, or a message of a role with the texts under some keys."""
     if isinstance(document[keys[0]], list):
         return [message for key in keys for message in document[key]]
-    return [{"role": role, "content": "\n".join(str(document[key]) for key in keys)}]
+    text = "\n".join(str(document[key]) for key in keys)
+    if mark := RENDERED.search(text):
+        raise DialogError(
+            f"{keys[0]!r} holds {mark[0]!r}: it is rendered by a chat template, so that a hidden prompt in it would be "
+            "shown; expected plain text. Give the messages that it was rendered from."
+        )
+    return [{"role": role, "content": text}]
 
 
 def _history(pairs: Any) -> list[Message]:
