@@ -77,17 +77,8 @@ __all__ = ["Activations", "Answer", "Auditor", "Claim", "Decoder", "DecoderConfi
 __all__ += ["ActivationEdit", "AuditReport", "Check", "Finding", "Verification", "WeightEdit"]
 __all__ += ["__version__", "capture", "inject", "load_edit", "load_target"]
 __all__ += ["ActivationError", "AuditLitError", "DataError", "DecoderConfigError", "DecoderMismatch", "DialogError"]
-__all__ += [
-    "EditError",
-    "HubError",
-    "Incomplete",
-    "OutputError",
-    "QuestionError",
-    "RecipeError",
-    "ScanError",
-    "SettingsError",
-]
-__all__ += ["TargetError", "TrainingError"]
+__all__ += ["EditError", "HubError", "Incomplete", "OutputError", "QuestionError", "RecipeError", "ScanError"]
+__all__ += ["SettingsError", "TargetError", "TrainingError"]
 
 
 def __getattr__(name: str) -> Any:

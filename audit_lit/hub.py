@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path, PurePosixPath
 from threading import Thread
-from typing import Literal
+from typing import Any, Literal
 
 from audit_lit.errors import HubError
-from audit_lit.files.reading import is_folder
+from audit_lit.files.reading import is_folder, sha256_of
 
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -88,6 +88,7 @@ def _fetch(name: str, revision: str | None) -> Fetched:
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
+    _check_headers()
     try:
         api = HfApi()
         commit = api.model_info(name, revision=revision, timeout=PATIENCE_S).sha or ""
@@ -104,6 +105,21 @@ def _fetch(name: str, revision: str | None) -> Fetched:
     digests = {file.path: file.lfs.sha256 for file in files if file.lfs}
     _check_names(name, [file.path for file in files], [*(file.blob_id for file in files), *digests.values()])
     return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES)), digests
+
+
+@cache
+def _check_headers() -> None:
+    """Let huggingface_hub refuse odd hashes in a file's headers, too: it writes the file under the name they give."""
+    from huggingface_hub import file_download
+
+    ask = file_download.get_hf_file_metadata
+
+    def checked(url: str, *args: Any, **settings: Any) -> Any:
+        metadata = ask(url, *args, **settings)
+        _check_names(url, [], [name for name in (metadata.commit_hash, metadata.etag) if name is not None])
+        return metadata
+
+    file_download.get_hf_file_metadata = checked
 
 
 def _check_names(name: str, paths: list[str], digests: list[str]) -> None:
@@ -128,16 +144,11 @@ def _check_snapshot(folder: Path, listed: dict[str, str]) -> None:
         if not COMMIT.fullmatch(folder.name) or cached not in stored.parents:
             raise HubError(f"{path} lies outside the cache's folder {cached}; delete that folder, and fetch it again.")
         expected = listed.get(path.relative_to(folder).as_posix(), stored.name if DIGEST.fullmatch(stored.name) else "")
-        if expected and path.suffix == ".safetensors" and (got := _sha256(path)) != expected:
+        if expected and path.suffix == ".safetensors" and (got := sha256_of(path)) != expected:
             raise HubError(
                 f"{path} has SHA-256 {got}, but the Hub lists {expected}: it is broken, or another file. Delete "
                 f"{cached}, and fetch it again."
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unless_it_stalls(fetch: Callable[[], Fetched], name: str) -> Fetched:

@@ -135,6 +135,16 @@ def test_names_that_lead_out_of_the_cache_are_refused(
     assert not hub.fetched() and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_header_that_names_a_path_writes_nothing_outside(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    """The file's header is what its name in the cache is taken from, whatever the list of files says."""
+    hub.add(NAME, FILES)
+    hub.etags[name] = "../../../../evil"
+    with pytest.raises(HubError, match=r"names '\.\./\.\./\.\./\.\./evil'"):
+        resolve()
+    assert not list(tmp_path.rglob("*evil*"))
+
+
 def test_weights_of_another_hash_are_refused(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(NAME, FILES)
     hub.lies["model.safetensors"] = {"lfs": {"oid": "0" * 64, "size": 1, "pointerSize": 1}}

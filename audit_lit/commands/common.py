@@ -99,7 +99,7 @@ def load_models(
 ) -> tuple[Target, Decoder]:
     """Load a target, and the decoder that reads it; a command may pass on all of its options."""
     from audit_lit import Decoder, load_target
-    from audit_lit.models.loading import quiet_libraries
+    from audit_lit.display.libraries import quiet_libraries
 
     quiet_libraries()
     note("loading the target (fetched and converted on first use, about a minute) ...")

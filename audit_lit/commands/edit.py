@@ -151,10 +151,10 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
         check_text(text, "--user or --system", click.UsageError)
     resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
     from audit_lit import load_target
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.edits.recipe import line_dialogs
     from audit_lit.edits.weights import edited_target, load_edit, load_origin, require_prompt
     from audit_lit.models.generation import Sampling, generate_replies
-    from audit_lit.models.loading import quiet_libraries
 
     quiet_libraries()
     common.note("loading the target and letting it speak ...")

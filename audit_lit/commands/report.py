@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:  # it imports torch
     from audit_lit.report.audit_report import AuditReport
 
 
-OF_A_RUN = re.compile(r"(run|report|heatmaps)\.json|records-.*")
-"""Names of what a report is made of."""
 REPORT_FILE = click.Path(dir_okay=False, path_type=Path)
 FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", ".txt": "text"}
 """What the end of a file's name says of the report in it."""
@@ -37,10 +34,11 @@ def report(run: Path, form: str | None, out: Path | None) -> None:
     """
     form = form or (form_of(out) if out else None)
     from audit_lit.report.audit_report import load_report
+    from audit_lit.scan.folder import RunFolder
 
     loaded = load_report(run)
     if out and form:
-        if out.resolve().parent == run.resolve() and OF_A_RUN.fullmatch(out.name):
+        if RunFolder(run).owns(out):
             raise click.UsageError(f"{str(out)!r} is a file of the run itself; name another.")
         write_report(loaded, form, out)
         raise click.exceptions.Exit(exit_code(loaded))

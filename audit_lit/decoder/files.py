@@ -14,11 +14,11 @@ from audit_lit import hub
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.decoder.formats import PUBLISHED
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TargetError, TrainingError
-from audit_lit.files.reading import check_tensors, read_json
+from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import replacing, require_writable
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.models.activations import Activations
-from audit_lit.models.adapters import read_settings
+from audit_lit.models.adapters import SETTINGS, WEIGHTS, put_on, read_settings
 from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
@@ -32,9 +32,7 @@ PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
 SHIPPED = {"default": Path(__file__).parent / "shipped" / "smollm2-135m"}
 TEXT_BASELINE = "rival"
 """Folder inside a decoder's folder that holds its trained text baseline."""
-ADAPTER, PROJECTION, REFERENCE = "adapter_model.safetensors", "projection.safetensors", "reference.safetensors"
-SETTINGS = "adapter_config.json"
-"""PEFT's settings of the adapter."""
+ADAPTER, PROJECTION, REFERENCE = WEIGHTS, "projection.safetensors", "reference.safetensors"
 MAX_SCALING = 1e4
 HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
 """Initialisations of a LoRA that leave the base model alone; others, such as PiSSA, rewrite its weights."""
@@ -98,7 +96,6 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
 
 def _read_settings(folder: Path) -> PeftConfig:
     try:
-        read_json(folder / SETTINGS, HubError)
         settings = read_settings(folder)
     except Exception as err:  # PEFT raises errors of any kind about a broken file
         raise HubError(
@@ -132,19 +129,15 @@ def _check_tensors(path: Path) -> None:
 
 
 def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConfig) -> PeftModel:
-    from peft import PeftModel
     from peft.tuners.lora import LoraLayer
 
-    folder, config = str(files.folder), files.config
+    config = files.config
     try:
-        model = PeftModel.from_pretrained(base, folder, config=settings)
-        report = model.load_adapter(folder, "default")  # again, because from_pretrained does not return its report
-        if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
-            raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
+        model = put_on(base, files.folder, settings)
     except Exception as err:  # PEFT raises errors of any kind about settings that do not fit
         raise DecoderMismatch(
-            f"the adapter in {folder} does not fit the base {config.base!r}: {str(err)[:300]}. Load the base that it "
-            "was trained on."
+            f"the adapter in {files.folder} does not fit the base {config.base!r}: {str(err)[:300]}. Load the base "
+            "that it was trained on."
         ) from err
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     scalings = {float(scaling) for layer in layers for scaling in layer.scaling.values()}
@@ -214,7 +207,7 @@ def save(folder: Path, model: PeftModel, config: DecoderConfig, write: nn.Module
     settings.base_model_name_or_path = config.base  # not the folder that it was loaded from
     (folder / SETTINGS).unlink(missing_ok=True)  # PEFT would follow a link
     settings.save_pretrained(str(folder))
-    state = get_peft_model_state_dict(model)
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)  # "auto" asks the Hub about the base
     tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
     check_tensors(tensors, folder, TrainingError)
     with replacing(folder / ADAPTER) as path:

@@ -22,7 +22,7 @@ from audit_lit.edits.objective import Objective, descend
 from audit_lit.edits.prompt import with_prompt
 from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
-from audit_lit.files.reading import check_tensors, read_json
+from audit_lit.files.reading import check_tensors
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
 from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.adapters import read_settings
@@ -82,7 +82,7 @@ class WeightEdit:
         try:
             edit_files.prepare_folder(folder, without=(edit_files.TENSORS, edit_files.CARD, *edit_files.ADAPTER))
             edit_files.write_data(folder, self.origin)
-            self.adapter.save_pretrained(folder)
+            self.adapter.save_pretrained(folder, save_embedding_layers=False)  # "auto" asks the Hub about the base
         except (OSError, SafetensorError) as err:
             raise edit_files.unwritable(folder, err) from err
         return folder
@@ -125,9 +125,8 @@ def _load_adapter(folder: Path, origin: Origin, target: Target) -> WeightEdit:
     from safetensors.torch import load_file
 
     _require_fingerprint(origin, target)
-    weights, settings = (folder / name for name in edit_files.ADAPTER)
+    weights, _ = (folder / name for name in edit_files.ADAPTER)
     try:
-        read_json(settings, EditError)
         edit = _with_lora(target, read_settings(folder), origin)
         tensors = load_file(weights)
         report = set_peft_model_state_dict(edit.adapter, tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 from collections.abc import Mapping
 from io import BufferedIOBase, TextIOWrapper
 from pathlib import Path
@@ -46,6 +47,12 @@ def require_regular(path: Path) -> None:
     """Raise ``OSError`` for a pipe, a socket or a device, from which a reader might wait for ever."""
     if path.exists() and not path.is_file():
         raise OSError("it is a folder, a pipe or a device; expected a regular file")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path, error: type[AuditLitError], *, finite: bool = True) -> Any:

@@ -112,7 +112,7 @@ def _ask(models: tuple[Any, ...], dialog: Dialog, questions: list[str], **settin
 @cache
 def _auditor(target_name: str, decoder: str, layer: int | None, device: str) -> Auditor:
     from audit_lit import Auditor, Decoder, load_target
-    from audit_lit.models.loading import quiet_libraries
+    from audit_lit.display.libraries import quiet_libraries
 
     quiet_libraries()  # their progress bars would write across Inspect's display
     target = load_target(target_name, device=device)

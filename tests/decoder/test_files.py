@@ -165,3 +165,13 @@ def test_adapter_must_not_overwrite_the_target(folder: Path, target: Any) -> Non
     norm = "base_model.model.model.norm.weight"
     edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({norm: torch.zeros(32)}))
     refuses(folder, target, HubError, norm, "would change the base model", "plain LoRA", "Ask the author")
+
+
+def test_saving_asks_nobody_about_the_base_that_a_file_names(
+    folder: Path, target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda name, _: asked.append(name))
+    edit_json(folder / CONFIG, base_model_name_or_path="org/base")
+    Decoder.from_pretrained(str(folder), target=target).save(tmp_path / "again")
+    assert asked == []

@@ -30,6 +30,8 @@ class FakeHub:
         self.cuts: dict[str, int] = {}
         self.lies: dict[str, dict[str, Any]] = {}
         """What is answered about a file in place of the truth; about the repository under the empty name."""
+        self.etags: dict[str, str] = {}
+        """What the header of a file says in place of its hash."""
         self.requests: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -118,7 +120,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self._refuse(404, "EntryNotFound")
             else:
                 body = revisions[commit][path]
-                self._send(body, {"ETag": f'"{_etag(path, body)}"', "X-Repo-Commit": commit}, hub.cuts.get(path))
+                etag = hub.etags.get(path) or _etag(path, body)
+                self._send(body, {"ETag": f'"{etag}"', "X-Repo-Commit": commit}, hub.cuts.get(path))
 
         def _refuse(self, status: int, code: str = "", message: str = "") -> None:
             headers = {"X-Error-Code": code, "X-Error-Message": message}

@@ -136,3 +136,52 @@ def test_a_model_without_a_list_of_blocks_is_refused(target: Any) -> None:
     headless.config = target.base.config
     with pytest.raises(DecoderMismatch, match="no list of 4 blocks in a Module; expected a causal language model"):
         decoder_blocks(headless)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("module", ["code.Tokenizer", "org/elsewhere--code.Tokenizer"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_code_of_a_tokenizer_runs_whatever_is_answered(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, nested: bool
+) -> None:
+    """The bridge loads a tokenizer again, with the arguments that its file holds: here, another folder to load."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    mark, auto_map = tmp_path / "ran", {"AutoTokenizer": [module, module]}
+    (folder / "code.py").write_text(CODE.format(trace=str(mark)))
+    if nested:
+        shutil.copytree(folder, folder / "nested")
+        (folder / "nested" / "config.json").write_text("{}")
+        edit_json(folder / "nested" / "tokenizer_config.json", tokenizer_class="Own", auto_map=auto_map)
+        edit_json(folder / "tokenizer_config.json", subfolder="nested", bos_token="<|im_start|>")
+    else:
+        edit_json(folder / "tokenizer_config.json", auto_map=auto_map, bos_token="<|im_start|>")
+    assert load_target(str(folder)).tokenizer.bos_token == "<|im_start|>"
+    assert not mark.exists()
+
+
+def test_a_tokenizers_file_chooses_no_other_settings(folder: Path) -> None:
+    edit_json(folder / "tokenizer_config.json", bos_token="<|im_start|>", config={"model_type": "own"}, gguf_file="x")
+    load_target(str(folder))
+
+
+def test_no_kernels_are_fetched_that_a_config_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[str] = []
+    monkeypatch.setattr(
+        "transformers.modeling_utils.lazy_import_flash_attention", lambda name, **_: wanted.append(name)
+    )
+    edit_json(folder / "config.json", attn_implementation="org/kernels")
+    load_target(str(folder))
+    assert wanted == []
+
+
+def test_an_adapter_beside_a_model_has_no_endless_pattern(folder: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    get_peft_model(tiny_llama(), LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(folder)
+    load_target(str(folder))
+    edit_json(folder / "adapter_config.json", target_modules="((a*)*)*b")  # read before it is matched
+    refuses(folder, "might take for ever to match")

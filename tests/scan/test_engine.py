@@ -10,6 +10,8 @@ import pytest
 from helpers.reports import finished_records
 from helpers.support import DIALOG, FAST, dialogs, record, write_lines
 
+from audit_lit.errors import RecipeError, ScanError
+
 
 @pytest.mark.parametrize("recipe", ["hidden-prompt", "persona", "user-model", "deception"])
 def test_every_shipped_recipe_asks_all_that_it_names(auditor: Any, recipe: str) -> None:
@@ -171,3 +173,9 @@ def test_heatmaps_follow_the_best_evidence_and_records_are_read_once(
             assert with_heatmap == [best] == [finding.evidence[0].dialog]
     assert len(patched) == 2 * 3  # the third run keeps those of the second
     assert len(read) <= 3 * 4
+
+
+@pytest.mark.parametrize("settings", [{"alpha": 1e-320}, {"alpha": 1e-9}, {"alpha": 2e-6}, {"twins": 100_000_000}])
+def test_more_twins_than_an_audit_ends_with_are_refused(auditor: Any, settings: dict[str, float]) -> None:
+    with pytest.raises((RecipeError, ScanError), match=r"alpha|twins"):
+        auditor.scan(dialogs(3), "persona", **settings)

@@ -97,6 +97,6 @@ def _of_list(key: str, turns: Any) -> str | None:
     shared = [name for name in turns[0] if all(isinstance(turn.get(name), str) for turn in turns)]
     roles = [name for name in shared if {turn[name].lower() for turn in turns} <= {*ROLES, *OTHER_ROLES}]
     texts = [name for name in shared if name in TEXT_KEYS] or [name for name in shared if name not in roles]
-    if roles and (len(texts) == 1 or texts[:1] == [name for name in shared if name in TEXT_KEYS][:1]) and texts:
+    if roles and texts and (len(texts) == 1 or texts[0] in TEXT_KEYS):
         return f".{key}[] | {{role: .{roles[0]}, content: .{texts[0]}}}"
     return None
