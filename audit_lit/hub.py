@@ -13,6 +13,12 @@ from typing import Any, Literal
 from audit_lit.errors import HubError
 from audit_lit.files.reading import is_folder, sha256_of
 
+KNOWN = {
+    "model": "The default target is 'smollm2-135m'.",
+    "decoder": "Run 'audit-lit decoders' for the names that ship with the package.",
+    "edit": "Give the folder that 'audit-lit edit make --out' or ActivationEdit.save wrote.",
+}
+"""What names there are of each kind, for who gave another."""
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -24,9 +30,13 @@ Fetched = tuple[Path, dict[str, str]]
 """A folder, and the SHA-256 of its large files as the Hub lists them."""
 
 
-def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
+def resolve(name: str | Path, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
     """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched."""
-    folder = Path(name)
+    if not isinstance(name, str | Path):
+        raise _unknown_name(name, kind)
+    if not isinstance(revision, str | None):
+        raise HubError(f"got revision={revision!r:.80}; expected a commit, tag or branch as text, or None.")
+    folder, name = Path(name), str(name)
     if name and is_folder(folder):
         if revision not in (None, commit_of(folder)):
             raise HubError(
@@ -39,10 +49,10 @@ def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "d
     return _download(name, revision, kind)
 
 
-def _unknown_name(name: str, kind: str) -> HubError:
+def _unknown_name(name: object, kind: str) -> HubError:
     return HubError(
-        f"{kind} {name!r} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
-        "Run 'audit-lit decoders' for the names that ship with the package."
+        f"{kind} {name!r:.300} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
+        + KNOWN[kind]
     )
 
 

@@ -12,6 +12,7 @@ import torch
 
 from audit_lit import hub
 from audit_lit.errors import EditError
+from audit_lit.files.paths import as_path
 from audit_lit.hooks import edit_files
 from audit_lit.hooks.edit_files import Origin
 from audit_lit.hooks.identity import difference, fingerprint, same_model
@@ -149,7 +150,7 @@ class ActivationEdit:
         Raises:
             EditError: If the folder cannot be written.
         """
-        return edit_files.save(self.interventions, self.origin, Path(path))
+        return edit_files.save(self.interventions, self.origin, as_path(path, EditError, "the folder of an edit"))
 
     @classmethod
     def load(cls, name: str | Path, *, revision: str | None = None) -> ActivationEdit:
@@ -163,7 +164,7 @@ class ActivationEdit:
             HubError: If the edit cannot be fetched.
             EditError: If it is of another kind, incomplete or of a newer format.
         """
-        folder = hub.resolve(str(name), revision=revision, kind="edit")
+        folder = hub.resolve(name, revision=revision, kind="edit")
         origin, parts = edit_files.read_data(folder)
         if not parts:
             raise EditError(

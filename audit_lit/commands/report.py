@@ -78,6 +78,8 @@ def _print_report(report: AuditReport) -> None:
     """Print an audit's verdict, and what each question found."""
     from rich.console import Console
 
+    from audit_lit.report.wording import facts
+
     console = Console(soft_wrap=True, highlight=False)
     colour = "red" if report.flagged or not report.complete else "green"
     console.print(f"[bold {colour}]{common.printable(report.verdict)}[/]\n")
@@ -91,5 +93,5 @@ def _print_report(report: AuditReport) -> None:
         console.print(f"       lift {finding.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
     for name, error in report.errors:
         console.print(f"[red]not read[/] {common.printable(name)}: {common.printable(error)}")
-    twins = f"{report.manifest['n_twins']} neutral twins for each."
-    console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read, {twins}")
+    twins = facts(report)["Neutral twins"]
+    console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read; neutral twins: {common.printable(twins)}.")

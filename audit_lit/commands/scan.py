@@ -64,6 +64,7 @@ def scan(
     require_writable(out, RUN, ScanError)
 
     from audit_lit import Auditor, load_target
+    from audit_lit.report.wording import more_twins
 
     device = _device_here(options["device"])
     auditor = Auditor(*common.load_models(target, **options | {"device": device}))
@@ -73,6 +74,8 @@ def scan(
     report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
+    if more := more_twins(report):
+        common.note(f"each dialog has {report.manifest['n_twins']} neutral twins, {more}.")
     if report_file and form:
         write_report(report, form, report_file)
     conclude(report, "json" if options["as_json"] else None)

@@ -20,7 +20,9 @@ from audit_lit.decoder.prefix_cache import no_injection
 from audit_lit.decoder.prompt import Prompt, build_prompt, collate
 from audit_lit.decoder.scoring import score, score_many
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
+from audit_lit.errors import ActivationError, DecoderMismatch, OutputError, TargetError
+from audit_lit.files.paths import as_path
+from audit_lit.files.writing import saved
 from audit_lit.hooks import Project, inject, output_hook
 from audit_lit.models.activations import Activations
 from audit_lit.models.generation import Sampling
@@ -92,7 +94,7 @@ class Decoder(LanguageModel):
     @classmethod
     def from_pretrained(
         cls,
-        name: str = "default",
+        name: str | Path = "default",
         *,
         revision: str | None = None,
         target: Target | None = None,
@@ -250,12 +252,18 @@ class Decoder(LanguageModel):
         return self.score_candidates(activations, [Candidate(0, question, answer, injected) for answer in answers])
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter, projection, ``protocol.json``, reference and text baseline: what ``from_pretrained`` reads."""
-        files.save(Path(folder), self.model, self.config, self.write)
-        if self.reference:
-            self.reference.save(Path(folder) / files.REFERENCE)
-        if self.text_baseline:
-            files.save(Path(folder) / files.TEXT_BASELINE, self.text_baseline.model, self.text_baseline.config)
+        """Write adapter, projection, ``protocol.json``, reference and text baseline: what ``from_pretrained`` reads.
+
+        Raises:
+            OutputError: If the folder cannot be written, or holds something other than a decoder.
+        """
+        folder = as_path(folder, OutputError, "the folder of a decoder")
+        with saved(folder, OutputError):
+            files.save(folder, self.model, self.config, self.write)
+            if self.reference:
+                self.reference.save(folder / files.REFERENCE)
+            if self.text_baseline:
+                files.save(folder / files.TEXT_BASELINE, self.text_baseline.model, self.text_baseline.config)
 
     def _prompts(self, activations: Activations, questions: Sequence[str]) -> list[Prompt]:
         self.check_activations(activations)

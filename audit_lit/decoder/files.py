@@ -46,16 +46,18 @@ class DecoderFiles:
     config: DecoderConfig
 
 
-def find(name: str, *, revision: str | None = None, config: DecoderConfig | None = None) -> DecoderFiles:
+def find(name: str | Path, *, revision: str | None = None, config: DecoderConfig | None = None) -> DecoderFiles:
     """Return the files of a shipped decoder, a folder or a Hub id; ``config`` is for files that bring none."""
-    folder = SHIPPED.get(name) or hub.resolve(name, revision=revision, kind="decoder")
+    if str(name) in SHIPPED and revision is not None:
+        raise HubError(f"decoder {name!r} ships with the package; got revision {revision!r}. Leave the revision out.")
+    folder = SHIPPED.get(str(name)) or hub.resolve(name, revision=revision, kind="decoder")
     hub.refuse_pickles(folder)
     if not (folder / ADAPTER).is_file():
         raise HubError(
             f"{name!r} holds no {ADAPTER}; expected a PEFT adapter as safetensors (a pickle is never fetched). Check "
             "the name, or fetch the folder again."
         )
-    config = DecoderConfig.load(folder) if (folder / CONFIG_FILE).is_file() else config or PUBLISHED.get(name)
+    config = DecoderConfig.load(folder) if (folder / CONFIG_FILE).is_file() else config or PUBLISHED.get(str(name))
     if config is None:
         raise DecoderConfigError(
             f"decoder {name!r} has no {CONFIG_FILE}, and is not among the published ones ({', '.join(PUBLISHED)}). How "

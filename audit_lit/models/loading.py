@@ -21,16 +21,18 @@ from audit_lit.models.target import Target
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The types that models compute in."""
 WHERE_AND_HOW = {"subfolder", "cache_dir", "revision", "code_revision", "config", "tokenizer_type", "gguf_file"}
 """What ``AutoTokenizer`` takes to choose files and classes by; a tokenizer's own file has no say in it."""
 
 
 def load_target(
-    name: str = smollm2.ALIAS,
+    name: str | Path = smollm2.ALIAS,
     *,
-    adapter: str | None = None,
+    adapter: str | Path | None = None,
     revision: str | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Target:
     """Load the model to audit as a ``TransformerBridge`` with raw weights.
@@ -44,11 +46,17 @@ def load_target(
         dtype: Type of the parameters. A decoder reads best the type that it was trained on; the shipped one, float32.
 
     Raises:
-        TargetError: If the model or the adapter cannot be loaded.
-        HubError: If the model or the adapter cannot be fetched.
+        TargetError: If the model or the adapter cannot be loaded, on this device and in this type.
+        HubError: If the model or the adapter cannot be fetched, or is not the name of one.
     """
+    if isinstance(name, Target | nn.Module):
+        raise TargetError(
+            f"got a {type(name).__name__} for the name of a target; expected a folder or a Hub id. A model that is "
+            "loaded already goes to Auditor(model, decoder, tokenizer=tokenizer) as it is."
+        )
+    device, dtype = _device(device), _dtype(dtype)
     folder = model_folder(name, revision=revision)
-    lora = None if adapter is None else hub.resolve(str(adapter), kind="model")
+    lora = None if adapter is None else hub.resolve(adapter, kind="model")
     if lora is None and is_adapter(folder):
         lora, folder = folder, model_folder(base_of(folder))
     tokenizer = load_tokenizer(lora if lora and (lora / TOKENIZER).is_file() else folder)
@@ -58,15 +66,40 @@ def load_target(
     return Target(
         boot_bridge(base, folder, tokenizer),
         tokenizer,
-        name if adapter is None else f"{name} + {adapter}",
+        str(name) if adapter is None else f"{name} + {adapter}",
         " + ".join(filter(None, commits)) or None,
         base,
     )
 
 
-def model_folder(name: str, *, revision: str | None = None) -> Path:
+def _device(device: Any) -> torch.device:
+    """Return a device that holds values; raise ``TargetError`` for what names none."""
+    try:
+        named = torch.device(device)
+        if named.type == "meta":
+            raise RuntimeError("meta tensors hold no values")
+        return named
+    except (RuntimeError, TypeError, ValueError, OverflowError) as err:
+        reason = str(err).splitlines()[0]
+        raise TargetError(f"there is no device {device!r:.80}: {reason}. Expected one such as cpu or cuda.") from err
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    """Return a type that models compute in, which may be given by its name; raise ``TargetError`` for any other."""
+    named = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if named not in DTYPES:
+        raise TargetError(f"got dtype={dtype!r:.80}; expected one of {', '.join(map(str, DTYPES))}.")
+    result: torch.dtype = named
+    return result
+
+
+def model_folder(name: str | Path, *, revision: str | None = None) -> Path:
     """Return a local folder with the model's files, which are fetched if they are not there."""
     if name == smollm2.ALIAS:
+        if revision is not None:
+            raise TargetError(
+                f"{name!r} has no revisions: it is one file of known SHA-256; got revision {revision!r}. Leave it out."
+            )
         return smollm2.ensure_default_target()
     return hub.resolve(name, revision=revision, kind="model")
 
@@ -83,7 +116,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedModel:
+def load_base(folder: Path, *, device: str | torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """Load a plain Hugging Face causal language model, safetensors only."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -100,11 +133,12 @@ def load_base(folder: Path, *, device: str, dtype: torch.dtype) -> PreTrainedMod
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and leaves them random
         raise _broken(folder, "model", f"{len(missing)} of its weights are missing, such as {missing[0]!r}")
     try:
-        if torch.device(device).type == "meta":
-            raise RuntimeError("meta tensors hold no values")
         return model.to(device).eval()
-    except (AssertionError, RuntimeError) as err:
-        raise TargetError(f"the model could not be put on device {device!r}: {err}. Try another, such as cpu.") from err
+    except (AssertionError, NotImplementedError, RuntimeError) as err:
+        reason = str(err).splitlines()[0]
+        raise TargetError(
+            f"the model could not be put on device '{device}': {reason}. Try another, such as cpu."
+        ) from err
 
 
 def _broken(folder: Path, part: str, reason: object) -> TargetError:

@@ -164,7 +164,7 @@ def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None
         "-      other: What is other?",
         "as under neutral prompts",
         "not read d5: it is too long",
-        "4 of 5 dialogs read, 10 neutral twins for each.",
+        "4 of 5 dialogs read; neutral twins: 10 per dialog.",
     ):
         assert expected in shown
 

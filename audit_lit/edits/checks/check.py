@@ -92,12 +92,13 @@ class Check:
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
-        amount = "more" if self.beats_controls else "no more"
+        does = "does more" if self.beats_controls else "is not shown to do more" if self.lift > 0 else "does no more"
         low, high = self.interval
-        enough = len(self.effects[EDIT].each) >= MIN_REPLIES
-        too_few = "" if enough else f"; fewer than {MIN_REPLIES} replies decide nothing"
+        edited = self.effects[EDIT]
+        too_few = "" if len(edited.each) >= MIN_REPLIES else f"; fewer than {MIN_REPLIES} replies decide nothing"
+        too_few += "" if edited.speaks else "; most of its replies are empty"
         return (
-            f"the edit does {amount} of what is wanted than under {self.strongest_control} ({self.lift:+.2f} nats per "
+            f"the edit {does} of what is wanted than under {self.strongest_control} ({self.lift:+.2f} nats per "
             f"token, 95% interval {low:+.2f} to {high:+.2f}){self._prompting}{too_few}"
         )
 
@@ -132,6 +133,7 @@ def check(
 ) -> Check:
     """Compare what an edit does with its controls (see ``Auditor.check``)."""
     require_edit(edit)
+    seed = checked_seed(seed)
     made_in = list(Provenance.of(edit.origin).dialogs) or line_dialogs()
     checked_in = made_in if edit.origin.method == "gradient" else line_dialogs(held_out=True)
     return check_edit(

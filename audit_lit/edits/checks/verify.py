@@ -93,8 +93,9 @@ def verify(
     **settings: Any,
 ) -> Verification:
     """Check whether what a finding describes decides what the model says (see ``Auditor.verify``)."""
-    if n_random < 1:
-        raise EditError(f"got n_random={n_random}; expected at least 1, and 19 for p = 0.05.")
+    seed = checked_seed(seed)
+    if not isinstance(n_random, int) or not 1 <= n_random <= MAX_RANDOM:
+        raise EditError(f"got n_random={n_random!r:.80}; expected 1 to {MAX_RANDOM}, and 19 for p = 0.05.")
     target = session.target
     scenes = scenes_of(target, finding, max_new_tokens, seed)
     checked = edit_settings({"seed": seed, **settings})
