@@ -13,7 +13,8 @@ from typing import Any, Literal
 from audit_lit.errors import HubError
 from audit_lit.files.reading import is_folder, sha256_of
 
-KNOWN = {
+Kind = Literal["model", "decoder", "edit"]
+KNOWN: dict[Kind, str] = {
     "model": "The default target is 'smollm2-135m'.",
     "decoder": "Run 'audit-lit decoders' for the names that ship with the package.",
     "edit": "Give the folder that 'audit-lit edit make --out' or ActivationEdit.save wrote.",
@@ -30,8 +31,18 @@ Fetched = tuple[Path, dict[str, str]]
 """A folder, and the SHA-256 of its large files as the Hub lists them."""
 
 
-def resolve(name: str | Path, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
+def resolve(name: str | Path, *, revision: str | None = None, kind: Kind) -> Path:
     """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched."""
+    folder = local_folder(name, revision=revision, kind=kind)
+    return folder or _download(str(name), revision, kind)
+
+
+def local_folder(name: str | Path, *, revision: str | None = None, kind: Kind) -> Path | None:
+    """Return the folder that a name is of; None for a Hub id, of which nothing is fetched.
+
+    Raises:
+        HubError: If it is neither, or a revision is named of a folder.
+    """
     if not isinstance(name, str | Path):
         raise _unknown_name(name, kind)
     if not isinstance(revision, str | None):
@@ -46,17 +57,17 @@ def resolve(name: str | Path, *, revision: str | None = None, kind: Literal["mod
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise _unknown_name(name, kind)
-    return _download(name, revision, kind)
+    return None
 
 
-def _unknown_name(name: object, kind: str) -> HubError:
+def _unknown_name(name: object, kind: Kind) -> HubError:
     return HubError(
         f"{kind} {name!r:.300} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
         + KNOWN[kind]
     )
 
 
-def _download(name: str, revision: str | None, kind: str) -> Path:
+def _download(name: str, revision: str | None, kind: Kind) -> Path:
     from huggingface_hub import errors
 
     try:

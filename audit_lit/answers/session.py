@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from threading import RLock
@@ -15,6 +15,7 @@ from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
+from audit_lit.errors import EditError
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_batch
 from audit_lit.models.target import Target
@@ -88,4 +89,14 @@ class Session:
             positions = shared_positions(positions, rendered, decoys)
         activations = capture_batch(self.target, [rendered], [positions], config.read_layers)
         decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        return Reading(rendered, activations, capture_batch(self.target, decoys, decoy_positions, config.read_layers))
+        return Reading(rendered, activations, self._read_decoys(decoys, decoy_positions))
+
+    def _read_decoys(self, decoys: Sequence[RenderedDialog], positions: Sequence[Sequence[int]]) -> Activations:
+        try:
+            return capture_batch(self.target, decoys, positions, self.decoder.config.read_layers)
+        except EditError as err:
+            raise EditError(
+                "the edit that is on the target cannot run on the dialog's decoys, which are other prompts and without "
+                f"which no answer has its controls: {err} Ask under an edit of every token (method 'vector' or "
+                "'lowrank'), or see what this one makes the model say by Auditor.check."
+            ) from err

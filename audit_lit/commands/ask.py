@@ -48,6 +48,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
+    common.require_models(**options)
     dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
@@ -82,6 +83,8 @@ def _dialog(
     """Return the dialog that the options name, or else the demo."""
     turns = [("system", system), ("user", user), ("assistant", assistant)]
     messages = [{"role": role, "content": text} for role, text in turns if text is not None]
+    if file is None and format is not None:
+        raise click.UsageError("--format is about the file of --dialog, which is missing; name one, or leave it out.")
     if file is None:
         return read_dialog(messages or DEMO)
     if messages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from functools import reduce
@@ -15,7 +16,8 @@ import click
 from audit_lit.chat.formats import NAMES
 from audit_lit.display.inert import inert
 from audit_lit.files.documents import decode_yaml
-from audit_lit.files.reading import encoding_of, require_regular
+from audit_lit.files.reading import encoding_of, is_folder, require_regular
+from audit_lit.hub import local_folder
 from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
@@ -23,7 +25,7 @@ if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.models.target import Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DEFAULT_TARGET = "smollm2-135m"
+DEFAULT_TARGET, DEFAULT_DECODER = "smollm2-135m", "default"
 
 
 class InputFile(click.File):
@@ -39,7 +41,22 @@ class InputFile(click.File):
         return super().convert(value, param, ctx)
 
 
-INPUT_FILE = InputFile("rb")
+class OutputFile(click.Path):
+    """A file to write, in a folder that is there: a result that took hours must have somewhere to go."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path of a file that can be written."""
+        path = super().convert(value, param, ctx)
+        folder = path.parent
+        if not is_folder(folder) or not os.access(folder, os.W_OK):
+            self.fail(f"{str(path)!r} cannot be written: {str(folder)!r} is no folder that can be.", param, ctx)
+        return path
+
+
+INPUT_FILE, OUTPUT_FILE = InputFile("rb"), OutputFile()
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -62,7 +79,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 def decoder_options(revision: str) -> Callable[[Command], Command]:
     """Return ``--decoder``, and the option of the given name for its commit."""
-    decoder = click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id.")
+    decoder = click.option("--decoder", default=DEFAULT_DECODER, help="Decoder: 'default', a folder or a Hub id.")
     return together(decoder, click.option(revision, help="Commit of a decoder from the Hub."))
 
 
@@ -92,6 +109,20 @@ settings_option = click.option(
 format_option = click.option(
     "--format", type=click.Choice(NAMES), help="Chat format of the file; else it is told by the content."
 )
+
+
+def require_models(
+    target: str | None, decoder: str | None = None, *, revision: str | None = None, adapter: str | None = None, **_: Any
+) -> None:
+    """Raise for names that no model has, before torch is imported; a command may pass on all of its options."""
+    if target not in (None, DEFAULT_TARGET):
+        local_folder(target, kind="model")
+    if adapter is not None:
+        local_folder(adapter, kind="model")
+    if decoder not in (None, DEFAULT_DECODER):
+        local_folder(decoder, revision=revision, kind="decoder")
+    elif decoder and revision is not None:
+        raise click.UsageError(f"decoder {decoder!r} ships with the package and has no revisions; leave it out.")
 
 
 def load_models(

@@ -57,6 +57,7 @@ def make(
     from audit_lit.edits.recipe import line_dialogs
 
     require_writable(options["out"], EDIT, EditError)
+    common.require_models(**options | {"revision": options["decoder_revision"]})
     edit_recipe = _recipe(recipe, goal, goal_file, common.parse_settings(options["settings"]))
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
@@ -149,6 +150,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     """Let the model speak with and without the edit NAME, side by side."""
     for text in (*user, system or ""):
         check_text(text, "--user or --system", click.UsageError)
+    common.require_models(options["target"], adapter=options["adapter"])
     resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
     from audit_lit import load_target
     from audit_lit.display.libraries import quiet_libraries
@@ -210,6 +212,7 @@ def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **o
     The decoder should be the one that made the edit: it makes the control 'shuffled'.
     """
     user_lines = _read_lines(lines)
+    common.require_models(**options | {"revision": options["decoder_revision"]})
     resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
 
     from audit_lit import Auditor

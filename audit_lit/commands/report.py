@@ -15,7 +15,6 @@ if TYPE_CHECKING:  # it imports torch
     from audit_lit.report.audit_report import AuditReport
 
 
-REPORT_FILE = click.Path(dir_okay=False, path_type=Path)
 FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", ".txt": "text"}
 """What the end of a file's name says of the report in it."""
 
@@ -26,7 +25,7 @@ FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", "
 @click.option("--md", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--junit", "form", flag_value="junit", help="Print JUnit XML, for a pipeline's own display.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON document.")
-@click.option("--out", type=REPORT_FILE, help="Write to this file; without --html and the like, its name says what.")
+@click.option("--out", type=common.OUTPUT_FILE, help="Write to this file; without --html and the like, its name says what.")
 def report(run: Path, form: str | None, out: Path | None) -> None:
     """Print the report of RUN, a folder that scan wrote, from what is finished in it.
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from audit_lit.commands import common
-from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
+from audit_lit.commands.report import conclude, form_of, write_report
 from audit_lit.errors import ScanError
 from audit_lit.files.writing import RUN, require_writable
 
@@ -30,7 +30,7 @@ LATER = ("adapter", "format", "skip_unreadable")
 @common.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
-@click.option("--report", "report_file", type=REPORT_FILE, help="File for the report: .html, .md, .xml, .json, .txt.")
+@click.option("--report", "report_file", type=common.OUTPUT_FILE, help="File for the report: .html, .md, .xml, .json, .txt.")
 @common.settings_option
 @common.run_options
 def scan(
@@ -53,6 +53,10 @@ def scan(
     form = form_of(report_file) if report_file else None
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
+    if not dialogs and any(reading.values()):
+        raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
+    common.require_models(target, **options)
+    common.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:

@@ -69,6 +69,7 @@ class Decoder(LanguageModel):
 
         Raises:
             DecoderMismatch: If the base has no block ``config.write_layer``, or the adapter was trained to read text.
+            DecoderConfigError: If the tokenizer does not have the tokens that the configuration names.
         """
         blocks = decoder_blocks(model)
         if config.write_layer >= len(blocks):
@@ -82,6 +83,7 @@ class Decoder(LanguageModel):
                 "as a decoder's text_baseline."
             )
         super().__init__(model, tokenizer, config)
+        build_prompt(config, tokenizer, "Who?", 1)  # raises if its slots are no tokens
         self.text_baseline, self.reference = text_baseline, reference
         self.write = write.to(self.device)
         self._block = blocks[config.write_layer]

@@ -18,7 +18,7 @@ from audit_lit.errors import DialogError, SettingsError
 from audit_lit.hooks import Hook
 from audit_lit.models.capture import pad_left
 from audit_lit.models.target import Target
-from audit_lit.settings import checked_seed
+from audit_lit.settings import MAX_SEED
 
 BATCH_SIZE = 50
 MAX_SAMPLES = 1000
@@ -35,17 +35,18 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Raise ``SettingsError`` if a value is out of its range."""
-        checked_seed(self.seed)
-        counts = (self.max_new_tokens, self.samples)
+        counts = (self.max_new_tokens, self.samples, self.seed)
         if (
             not all(isinstance(count, Integral) and not isinstance(count, bool) for count in counts)
             or min(counts) < 0
             or self.max_new_tokens < 1
+            or self.seed > MAX_SEED
             or self.samples > MAX_SAMPLES
         ):
             raise SettingsError(
-                f"got max_new_tokens={self.max_new_tokens}, samples={self.samples}; expected at least 1 and 0, each a "
-                f"whole number, of samples at most {MAX_SAMPLES}."
+                f"got max_new_tokens={self.max_new_tokens}, samples={self.samples}, seed={self.seed}; expected at "
+                f"least 1, 0 and 0, each a whole number, of samples at most {MAX_SAMPLES}, and a seed of at most "
+                f"{MAX_SEED}."
             )
         if self.temperature != 0 and not 1e-5 <= self.temperature <= 1e3:
             raise SettingsError(

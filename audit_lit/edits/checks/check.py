@@ -20,6 +20,7 @@ from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
 from audit_lit.models.generation import Sampling, generate_replies, perplexity, score_replies
 from audit_lit.models.target import Target
+from audit_lit.settings import checked_seed
 from audit_lit.statistics.intervals import Values, bootstrap_interval
 
 PROMPTING = "prompting"
