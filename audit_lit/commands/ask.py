@@ -15,6 +15,7 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
+from audit_lit.chat.positions import check_reveal
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
 from audit_lit.files.documents import check_text
@@ -48,21 +49,22 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
-    common.require_models(**options)
     dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
+    reveal = common.parse_reveal(options["reveal"])
+    check_reveal(reveal)
     questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
     for text in (*questions, *claims):
         check_text(text, "a question or claim", click.UsageError)
     if not all(text.strip() for text in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
+    models = common.load_models(**options)
     from audit_lit import Auditor
 
-    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
+    auditor = Auditor(*models, layer=options["layer"])
     common.note("reading activations and asking ...")
-    reveal = common.parse_reveal(options["reveal"])
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
     scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []

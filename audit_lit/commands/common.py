@@ -112,9 +112,9 @@ format_option = click.option(
 
 
 def require_models(
-    target: str | None, decoder: str | None = None, *, revision: str | None = None, adapter: str | None = None, **_: Any
+    target: str | None, decoder: str | None = None, *, revision: str | None = None, adapter: str | None = None
 ) -> None:
-    """Raise for names that no model has, before torch is imported; a command may pass on all of its options."""
+    """Raise for names that no model has; torch is not imported."""
     if target not in (None, DEFAULT_TARGET):
         local_folder(target, kind="model")
     if adapter is not None:
@@ -128,7 +128,11 @@ def require_models(
 def load_models(
     target: str, decoder: str, *, revision: str | None, device: str, adapter: str | None = None, **_: Any
 ) -> tuple[Target, Decoder]:
-    """Load a target, and the decoder that reads it; a command may pass on all of its options."""
+    """Load a target, and the decoder that reads it; a command may pass on all of its options.
+
+    Names that no model has are found before torch is imported, if the command has not imported it.
+    """
+    require_models(target, decoder, revision=revision, adapter=adapter)
     from audit_lit import Decoder, load_target
     from audit_lit.display.libraries import quiet_libraries
 

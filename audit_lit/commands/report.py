@@ -9,7 +9,9 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import FINDINGS, INCOMPLETE
-from audit_lit.files.writing import write_whole
+from audit_lit.errors import ScanError
+from audit_lit.files.reading import is_file
+from audit_lit.files.writing import RUN, write_whole
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.report.audit_report import AuditReport
@@ -32,6 +34,8 @@ def report(run: Path, form: str | None, out: Path | None) -> None:
     Exits as scan does.
     """
     form = form or (form_of(out) if out else None)
+    if not is_file(run / RUN):  # before torch is imported
+        raise ScanError(f"{run} holds no {RUN}; expected the folder of an audit. Name one that 'scan' wrote.")
     from audit_lit.report.audit_report import load_report
     from audit_lit.scan.folder import RunFolder
 

@@ -55,7 +55,6 @@ def scan(
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
     if not dialogs and any(reading.values()):
         raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
-    common.require_models(target, **options)
     common.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
@@ -67,11 +66,12 @@ def scan(
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
+    device = _device_here(options["device"])
+    models = common.load_models(target, **options | {"device": device})
     from audit_lit import Auditor, load_target
     from audit_lit.report.wording import more_twins
 
-    device = _device_here(options["device"])
-    auditor = Auditor(*common.load_models(target, **options | {"device": device}))
+    auditor = Auditor(*models)
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}

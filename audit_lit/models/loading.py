@@ -81,7 +81,7 @@ def _device(device: Any) -> torch.device:
         return named
     except (RuntimeError, TypeError, ValueError, OverflowError) as err:
         reason = str(err).splitlines()[0]
-        raise TargetError(f"there is no device {device!r:.80}: {reason}. Expected one such as cpu or cuda.") from err
+        raise TargetError(f"there is no device {device!r:.80} ({reason}); try another, such as cpu or cuda.") from err
 
 
 def _dtype(dtype: Any) -> torch.dtype:

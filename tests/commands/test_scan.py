@@ -128,6 +128,8 @@ def show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the command on a folder that holds a report."""
     from audit_lit.report import audit_report
 
+    (tmp_path / "run.json").touch()
+
     def show(content: Any, *arguments: str) -> Any:
         monkeypatch.setattr(audit_report, "load_report", lambda _: content)
         return run("report", str(tmp_path), *arguments, env={"COLUMNS": "200"})
