@@ -59,7 +59,9 @@ def test_a_seed_is_checked_the_same_way_everywhere(auditor: Any, edit: Any, dial
             lambda: auditor.verify(finding(), seed=seed),
             lambda: evaluate("null", auditor.decoder, auditor.target, [], seed=seed),
         ):
-            with pytest.raises(SettingsError, match=r"got seed=.*; expected a whole number from 0 to 9223372036854775807"):
+            with pytest.raises(
+                SettingsError, match=r"got seed=.*; expected a whole number from 0 to 9223372036854775807"
+            ):
                 call()
         with pytest.raises(SettingsError, match="seed"):
             auditor.ask(dialog, QUESTION, seed=seed)

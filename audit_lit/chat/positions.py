@@ -9,7 +9,6 @@ from numbers import Integral
 from audit_lit.chat.dialog import RenderedDialog, Reveal, Turn
 from audit_lit.errors import DialogError
 
-
 ROLES = ("user", "assistant")
 LAST = re.compile(r"last:[0-9]{1,9}")
 """What ``reveal`` may name: the last turn of a role, or the last tokens."""

@@ -120,7 +120,7 @@ def require_models(
     if adapter is not None:
         local_folder(adapter, kind="model")
     if decoder not in (None, DEFAULT_DECODER):
-        local_folder(decoder, revision=revision, kind="decoder")
+        local_folder(decoder, kind="decoder")
     elif decoder and revision is not None:
         raise click.UsageError(f"decoder {decoder!r} ships with the package and has no revisions; leave it out.")
 

@@ -115,7 +115,9 @@ def _require_edit(name: str, revision: str | None) -> None:
     """Raise unless a name is that of an edit, before torch is imported."""
     folder = resolve(name, revision=revision, kind="edit")
     if not is_file(folder / EDIT):
-        raise EditError(f"{folder} holds no complete edit: it has no {EDIT}. Name one that 'audit-lit edit make' wrote.")
+        raise EditError(
+            f"{folder} holds no complete edit: it has no {EDIT}. Name one that 'audit-lit edit make' wrote."
+        )
 
 
 def _show(origin: Origin, as_json: bool) -> None:

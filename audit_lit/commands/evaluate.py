@@ -35,7 +35,9 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     """
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
-    common.require_models(options["target"], options["decoder"], revision=options["revision"], adapter=options["adapter"])
+    common.require_models(
+        options["target"], options["decoder"], revision=options["revision"], adapter=options["adapter"]
+    )
     if plot:
         _require_plot(plot)
     document = _measure_edits(**options) if suite == EDITS else _measure(suite, **options)

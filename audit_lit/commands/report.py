@@ -27,7 +27,9 @@ FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", "
 @click.option("--md", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--junit", "form", flag_value="junit", help="Print JUnit XML, for a pipeline's own display.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON document.")
-@click.option("--out", type=common.OUTPUT_FILE, help="Write to this file; without --html and the like, its name says what.")
+@click.option(
+    "--out", type=common.OUTPUT_FILE, help="Write to this file; without --html and the like, its name says what."
+)
 def report(run: Path, form: str | None, out: Path | None) -> None:
     """Print the report of RUN, a folder that scan wrote, from what is finished in it.
 

@@ -30,7 +30,9 @@ LATER = ("adapter", "format", "skip_unreadable")
 @common.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
-@click.option("--report", "report_file", type=common.OUTPUT_FILE, help="File for the report: .html, .md, .xml, .json, .txt.")
+@click.option(
+    "--report", "report_file", type=common.OUTPUT_FILE, help="File for the report: .html, .md, .xml, .json, .txt."
+)
 @common.settings_option
 @common.run_options
 def scan(

@@ -7,7 +7,6 @@ layer with Adam.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from audit_lit.files.paths import as_path
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import saved
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
+from audit_lit.hooks.edit import check_factor
 from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.adapters import read_settings
 from audit_lit.models.loading import boot_bridge, share_weights
@@ -62,8 +62,7 @@ class WeightEdit:
         Raises:
             EditError: If the factor is not finite.
         """
-        if not math.isfinite(factor):
-            raise EditError(f"got a factor of {factor}; expected a finite number, such as -1 for the opposite.")
+        check_factor(factor)
         origin = replace(self.origin, metrics={})  # they were measured at another strength
         scaled = _with_lora(self.target, self.adapter.peft_config["default"], origin)
         state = {name: parameter for name, parameter in self.adapter.named_parameters() if "lora_" in name}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ class Activations:
 
     def _check_form(self) -> None:
         """Raise ``ActivationError`` unless the fields fit each other, as those of a broken file may not."""
+        if unlike := [name for name in TENSORS if not isinstance(getattr(self, name), Tensor)]:
+            raise ActivationError(f"{unlike[0]} of the activations is no tensor; expected one.")
+        if not isinstance(self.layers, tuple) or not isinstance(self.source, str):
+            raise ActivationError(
+                f"got layers {self.layers!r:.80} of {self.source!r:.80}; expected a tuple, and a name."
+            )
         shape = self.resid.shape
         expected = {"mask": (*shape[:1], *shape[2:3]), "n_hidden": (*shape[:1],)}
         expected |= {"token_ids": expected["mask"], "positions": expected["mask"]}
@@ -92,7 +99,12 @@ class Activations:
 
     def rows(self, indices: Sequence[int]) -> Activations:
         """Return the dialogs at ``indices``, in that order; an index may repeat."""
-        selected = torch.as_tensor(list(indices), device=self.resid.device)
+        listed = list(indices)
+        if wrong := [
+            index for index in listed if not isinstance(index, Integral) or not -len(self) <= index < len(self)
+        ]:
+            raise ActivationError(f"there is no row {wrong[0]!r:.80}; expected whole numbers in 0-{len(self) - 1}.")
+        selected = torch.tensor(listed, dtype=torch.long, device=self.resid.device)
         tensors: dict[str, Any] = {name: getattr(self, name)[selected] for name in TENSORS}
         return replace(self, **tensors)
 
@@ -109,7 +121,15 @@ class Activations:
 
     @classmethod
     def cat(cls, parts: Sequence[Activations]) -> Activations:
-        """Join the dialogs of several readings of one target, in order."""
+        """Join the dialogs of several readings of one target, in order.
+
+        Raises:
+            ActivationError: If there is none, or they are of different layers or widths.
+        """
+        parts = list(parts)
+        kinds = {(part.layers, part.resid.shape[-1]) if isinstance(part, Activations) else None for part in parts}
+        if len(kinds) != 1 or None in kinds:
+            raise ActivationError("got activations that cannot be joined; expected some of the same layers and width.")
         longest = max(part.mask.shape[1] for part in parts)
 
         def padded(part: Activations, name: str) -> Tensor:

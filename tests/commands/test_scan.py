@@ -24,6 +24,7 @@ def scan(auditor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
     monkeypatch.setattr(audit_lit, "load_target", lambda *_, **__: auditor.target)
     monkeypatch.setattr(audit_lit.Decoder, "from_pretrained", lambda *_, **__: auditor.decoder)
     monkeypatch.chdir(tmp_path)  # where run folders go by default
+    (tmp_path / "tiny").mkdir()  # what is named must be there
     return lambda *arguments: run("scan", "tiny", *arguments, *FAST_SETTINGS)
 
 

@@ -31,7 +31,7 @@ def test_run_folders_are_refused_when_they_cannot_be_used(auditor: Any, tmp_path
 @pytest.mark.parametrize("content", ["{}", "[]", '{"data": null, "recipe": {}}', "mine"])
 def test_a_folder_of_others_is_left_as_it_was(auditor: Any, tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ScanError, match="is not the folder of an audit|another kind of run"):
+    with pytest.raises(ScanError, match=r"is not the folder of an audit|another kind of run"):
         auditor.scan(dialogs(1), "persona", out=tmp_path, **FAST)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
