@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Turn, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
@@ -38,12 +40,23 @@ class _Piece:
     is_call: bool = False
 
 
-def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
+def render(
+    dialog: Dialog, tokenizer: PreTrainedTokenizerBase, *, enable_thinking: bool | None = None, show_bos: bool = False
+) -> RenderedDialog:
     """Render a dialog with the tokenizer's chat template.
 
     It is ready for the next assistant turn if a user or a tool spoke last. A last turn that is marked as a prefill
     stays open: nothing follows its text.
+
+    Args:
+        dialog: The messages.
+        tokenizer: The target's tokenizer.
+        enable_thinking: The template's setting of this name; None leaves it to the template.
+        show_bos: Whether the decoder may see the first token, if it is BOS: no text stands before it, so its activation
+            is the same in every dialog.
     """
+    if enable_thinking is not None:
+        tokenizer = _with_settings(tokenizer, enable_thinking=enable_thinking)
     messages = read_dialog(dialog)
     _, pieces = _marked(messages)
     literals, text = _literals(messages, tokenizer), _template(messages, tokenizer)
@@ -51,7 +64,14 @@ def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog
     if messages[-1].get("prefill"):
         text, literals[-1] = text.removesuffix(literals[-1]), ""
     spans = _char_spans(messages, pieces, kept, literals, tokenizer)
-    return _to_tokens(text, messages, spans, tokenizer)
+    return _to_tokens(text, messages, spans, tokenizer, show_bos)
+
+
+def _with_settings(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> PreTrainedTokenizerBase:
+    """Return a copy of a tokenizer that gives these settings to its chat template."""
+    changed: Any = copy.copy(tokenizer)
+    changed.apply_chat_template = partial(tokenizer.apply_chat_template, **settings)
+    return changed  # type: ignore[no-any-return]
 
 
 def _template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> str:
@@ -198,7 +218,7 @@ def _closing(literal: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _to_tokens(
-    text: str, messages: Sequence[Message], spans: list[Span], tokenizer: PreTrainedTokenizerBase
+    text: str, messages: Sequence[Message], spans: list[Span], tokenizer: PreTrainedTokenizerBase, show_bos: bool
 ) -> RenderedDialog:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
@@ -210,7 +230,8 @@ def _to_tokens(
         Turn(message["role"], text[span[1] : span[2]], is_hidden(message), *map(position, span))
         for message, span in zip(messages, spans, strict=True)
     )
-    hidden = [(0, spans[0][0])]
+    starts_with_bos = encoded["input_ids"][:1] == [tokenizer.bos_token_id]
+    hidden = [(offsets[0][1] if show_bos and starts_with_bos else 0, spans[0][0])]
     hidden += [(start, end) for (start, *_, end), turn in zip(spans, turns, strict=True) if turn.hidden]
     visible = tuple(  # a token without a character (some tokenizers trim spaces) cannot be placed, so it is not shown
         start < end and not any(start < hidden_end and end > hidden_start for hidden_start, hidden_end in hidden)

@@ -50,6 +50,8 @@ def activation_oracle(
         placeholder=" ?",
         write="add",
         write_layer=1,
+        enable_thinking=False,
+        reads_bos=True,
     )
 
 
@@ -79,4 +81,5 @@ def activation_oracle_v3(
     sections = activation_oracle_multilayer(
         name, target=target, d_model=d_model, n_layers=n_layers, depths=depths, layers=layers
     )
-    return sections.changed(section="L{layer}:{slots}", section_separator=" ", prompt="{sections}\n{question}")
+    line = {"section": "L{layer}:{slots}", "section_separator": " ", "prompt": "{sections}\n{question}"}
+    return sections.changed(**line, split_at_slots=True)
