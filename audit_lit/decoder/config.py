@@ -5,6 +5,7 @@ It is saved as ``protocol.json`` beside the adapter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +14,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -103,11 +103,14 @@ class WireFormat(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Leave out what the first version did not have, where it is the default: hashes of old files stay the same."""
         fields = type(self).model_fields
-        content: dict[str, Any] = serialise(self)
-        return {name: value for name, value in content.items() if name in FILE_ORDER or value != fields[name].default}
+        return {
+            name: value
+            for name, value in serialise(self).items()
+            if name in FILE_ORDER or value != fields[name].default
+        }
 
 
 class Calibration(BaseModel):

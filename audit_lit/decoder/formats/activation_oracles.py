@@ -19,7 +19,7 @@ def activation_oracle(
     target: str,
     d_model: int,
     n_layers: int,
-    depths: Sequence[float] = (50,),
+    depths: Sequence[int] = (50,),
     layers: Sequence[int] | None = None,
     layer_choice: Literal["all", "one"] = "all",
 ) -> DecoderConfig:
@@ -61,7 +61,7 @@ def activation_oracle_multilayer(
     target: str,
     d_model: int,
     n_layers: int,
-    depths: Sequence[float] = QUARTERS,
+    depths: Sequence[int] = QUARTERS,
     layers: Sequence[int] | None = None,
 ) -> DecoderConfig:
     """Return the format of several layers at once, each in a section of its own; ao-v3-best has layers 21 to 25."""
@@ -74,7 +74,7 @@ def activation_oracle_v3(
     target: str,
     d_model: int,
     n_layers: int,
-    depths: Sequence[float] = QUARTERS,
+    depths: Sequence[int] = QUARTERS,
     layers: Sequence[int] | None = None,
 ) -> DecoderConfig:
     """Return the format with all layers on one line: ``L9: ? ? L18: ? ?``."""
