@@ -115,7 +115,9 @@ CASES = {
     "ao, whole sequence": Case("llama3-plain", ORACLE, ASKED, "last:999", whole, sections(2)),
     "ao, first tokens": Case("llama3-plain", ORACLE, ASKED, [0, 1], lambda _: [0, 1], sections(2)),
     "ao, another layer": Case("qwen3-plain", by_depth, ASKED, [3, 4], lambda _: [3, 4], sections(3), layer=3),
-    "ao, a reply": Case("qwen3-plain", ORACLE, CONTROL[2:], "user", lambda parts: parts[0] + parts[1][:-4], sections(2)),
+    "ao, a reply": Case(
+        "qwen3-plain", ORACLE, CONTROL[2:], "user", lambda parts: parts[0] + parts[1][:-4], sections(2)
+    ),
     "several": Case("qwen3-patterns", by_layer, ASKED, "user", whole, sections(0, 2, 3)),
     "several, after a hidden prompt": Case(
         "llama3-plain", SEVERAL, HIDDEN, "last:999", lambda parts: parts[0] + parts[2] + parts[3], sections(1, 2, 3)
