@@ -58,8 +58,9 @@ class RenderedDialog:
     @property
     def n_hidden(self) -> int:
         """Number of tokens before the first visible one, BOS not counted."""
-        starts_visible = self.visible[0] and self.turns[0].start == 0
-        return 0 if starts_visible or not any(self.visible[1:]) else self.visible.index(True, 1) - 1
+        if not any(self.visible[1:]) or (self.visible[0] and self.turns[0].start == 0):  # a turn starts at the first
+            return 0
+        return self.visible.index(True, 1) - 1
 
     def slot_positions(self, positions: Sequence[int]) -> Sequence[int]:
         """Return the positions whose activations a decoder's slots receive, for the visible ones that are revealed.

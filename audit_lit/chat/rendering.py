@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,8 @@ def render(
     if messages[-1].get("prefill"):
         text, literals[-1] = text.removesuffix(literals[-1]), ""
     spans = _char_spans(messages, pieces, kept, literals, tokenizer)
-    return _to_tokens(text, messages, spans, tokenizer, show_bos)
+    rendered = _to_tokens(text, messages, spans, tokenizer)
+    return _with_bos(rendered, tokenizer) if show_bos else rendered
 
 
 def _with_settings(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> PreTrainedTokenizerBase:
@@ -218,7 +219,7 @@ def _closing(literal: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _to_tokens(
-    text: str, messages: Sequence[Message], spans: list[Span], tokenizer: PreTrainedTokenizerBase, show_bos: bool
+    text: str, messages: Sequence[Message], spans: list[Span], tokenizer: PreTrainedTokenizerBase
 ) -> RenderedDialog:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
@@ -230,11 +231,16 @@ def _to_tokens(
         Turn(message["role"], text[span[1] : span[2]], is_hidden(message), *map(position, span))
         for message, span in zip(messages, spans, strict=True)
     )
-    starts_with_bos = encoded["input_ids"][:1] == [tokenizer.bos_token_id]
-    hidden = [(offsets[0][1] if show_bos and starts_with_bos else 0, spans[0][0])]
+    hidden = [(0, spans[0][0])]
     hidden += [(start, end) for (start, *_, end), turn in zip(spans, turns, strict=True) if turn.hidden]
     visible = tuple(  # a token without a character (some tokenizers trim spaces) cannot be placed, so it is not shown
         start < end and not any(start < hidden_end and end > hidden_start for hidden_start, hidden_end in hidden)
         for start, end in offsets
     )
     return RenderedDialog(text, tuple(encoded["input_ids"]), turns, visible)
+
+
+def _with_bos(rendered: RenderedDialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
+    """Return a dialog whose first token may be seen, if it is BOS and belongs to no turn."""
+    is_bos = rendered.token_ids[:1] == (tokenizer.bos_token_id,) and rendered.turns[0].start > 0
+    return replace(rendered, visible=(True, *rendered.visible[1:])) if is_bos else rendered
