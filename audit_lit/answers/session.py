@@ -13,7 +13,6 @@ from audit_lit.chat.decoys import decoy_dialogs
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import EditError
 from audit_lit.models.activations import Activations
@@ -45,11 +44,13 @@ class Reading:
         rendered: The dialog as the target reads it.
         activations: The dialog's activations, one row.
         decoys: The activations of its decoys, one row each: the same visible turns after other hidden prompts.
+        positions: The visible positions that are revealed, of which slots receive ``rendered.slot_positions``.
     """
 
     rendered: RenderedDialog
     activations: Activations
     decoys: Activations
+    positions: tuple[int, ...]
 
     def __repr__(self) -> str:
         """Return what was read; the tensors would fill pages."""
@@ -82,14 +83,14 @@ class Session:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
         tokenizer, config = self.target.tokenizer, self.decoder.config
         messages = read_dialog(one_dialog(dialog))
-        rendered = render(messages, tokenizer)
-        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
+        rendered = config.render(messages, tokenizer)
+        decoys = [config.render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
         positions = config.select(rendered, reveal)
         if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
             positions = shared_positions(positions, rendered, decoys)
         activations = capture_batch(self.target, [rendered], [positions], config.read_layers)
         decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        return Reading(rendered, activations, self._read_decoys(decoys, decoy_positions))
+        return Reading(rendered, activations, self._read_decoys(decoys, decoy_positions), tuple(positions))
 
     def _read_decoys(self, decoys: Sequence[RenderedDialog], positions: Sequence[Sequence[int]]) -> Activations:
         try:

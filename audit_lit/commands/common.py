@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from functools import reduce
 from io import BufferedIOBase
@@ -33,6 +34,8 @@ class InputFile(click.File):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Open the file, if it is one."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed; name a file, or pipe one in.", param, ctx)
         if isinstance(value, str) and value != "-":
             try:
                 require_regular(Path(value))

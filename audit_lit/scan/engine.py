@@ -21,7 +21,6 @@ from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.chat.rendering import render
 from audit_lit.errors import AuditLitError, DialogError, ScanError
 from audit_lit.files.paths import as_path
 from audit_lit.models.target import Target
@@ -141,7 +140,7 @@ class _Readable:
     def _error(self, dialog: NamedDialog) -> str | None:
         target, config = self.session.target, self.session.decoder.config
         try:
-            rendered = render(dialog.messages, target.tokenizer)
+            rendered = config.render(dialog.messages, target.tokenizer)
             config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
             return f"{dialog.where}: {err}"
