@@ -21,7 +21,7 @@ MAX_SEED = 2**63 - 1
 
 def checked_seed(seed: Any) -> int:
     """Return a seed; raise ``SettingsError`` unless it is a whole number from 0 to ``MAX_SEED``."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) <= MAX_SEED:
         raise SettingsError(f"got seed={reprlib.repr(seed)}; expected a whole number from 0 to {MAX_SEED}.")
     return int(seed)
 

@@ -14,6 +14,7 @@ from audit_lit.chat.dialog import Dialog, with_system
 from audit_lit.chat.messages import read_dialog
 from audit_lit.display import notebooks
 from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
+from audit_lit.edits.goal import worded
 from audit_lit.edits.recipe import Provenance, line_dialogs
 from audit_lit.edits.weights import Edit, edited_target, require_edit, require_made_for, require_prompt
 from audit_lit.errors import EditError
@@ -163,7 +164,7 @@ def check_edit(
     ``make_shuffled`` makes the control ``shuffled``, and takes as long as the edit did; None leaves the control out.
     """
     require_checkable(edit, target, dialogs)
-    wish = prompt or edit.origin.goal
+    wish = worded(prompt, edit.origin.goal)
     if not wish.strip():
         raise EditError("the edit does not say what its goal is; name it with prompt='...'.")
     shuffled = make_shuffled() if make_shuffled else None
