@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -77,7 +78,8 @@ class Intervention(ABC):
         if not isinstance(value, kind) or isinstance(value, bool):
             raise EditError(f"got {name}={value!r:.80}; expected a value of type {getattr(kind, '__name__', kind)}.")
         if isinstance(value, int | float | Tensor) and not _is_finite(value):
-            raise EditError(f"{name} is not finite; expected finite numbers.")
+            got = name if isinstance(value, Tensor) else f"{name} {reprlib.repr(value)}"
+            raise EditError(f"{got} is not finite; expected finite numbers.")
 
     def _check_positions(self, positions: tuple[int, ...]) -> None:
         if self.n_prompt is None or self.n_prompt < 2 or not positions:

@@ -33,7 +33,7 @@ def load_target(
     adapter: str | Path | None = None,
     revision: str | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
 ) -> Target:
     """Load the model to audit as a ``TransformerBridge`` with raw weights.
 

@@ -108,7 +108,7 @@ LORAS: dict[str, dict[str, Any]] = {
     "rank-stabilised": {"use_rslora": True},
     "ranks and scalings": {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"down_proj": 32}},
     "all biases": {"bias": "all"},
-    "its own biases": {"lora_bias": True},
+    "its own biases": {"lora_bias": True, "target_modules": ["q_proj"]},
     "DoRA": {"use_dora": True},
     "a head of its own": {"modules_to_save": ["lm_head"]},
     "trained tokens": {"trainable_token_indices": [3, 5]},
@@ -121,7 +121,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "layer_replication": {"layer_replication": [[0, 3], [1, 4]]},
     "alora_invocation_tokens": {"alora_invocation_tokens": [5, 6], "task_type": "CAUSAL_LM"},
 }
-ONLY_ON_TARGETS = ("all biases", "a head of its own", "trained tokens", "embeddings")
+ONLY_ON_TARGETS = ("all biases", "a head of its own", "trained tokens")
 """Those that change the base of a decoder, which other models share."""
 
 
