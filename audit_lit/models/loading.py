@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from audit_lit import hub
-from audit_lit.errors import DecoderMismatch, TargetError
+from audit_lit.errors import TargetError
 from audit_lit.hooks import HookedModel
 from audit_lit.models import smollm2
 from audit_lit.models.adapters import SETTINGS, TOKENIZER, base_of, is_adapter, merge_adapter, read_settings
+from audit_lit.models.blocks import decoder_blocks, lora_modules, that_run
 from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 
@@ -130,27 +130,50 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
 
 
 def boot_bridge(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> HookedModel:
-    """Return a ``TransformerBridge`` on the same parameters; it gets copies of what booting changes."""
+    """Return a ``TransformerBridge`` on the same parameters; it gets copies of what booting changes.
+
+    Raises:
+        TargetError: If TransformerLens cannot wrap the model, or would pass over a LoRA in it.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    modules = share_weights(base)
+    layers = {module: name for name, module in modules.named_modules() if isinstance(module, BaseTunerLayer)}
+    model = _boot(modules, folder, tokenizer)
+    if layers and (passed_over := set(layers) - that_run(model, layers)):
+        names = sorted({layers[module].rpartition(".")[2] for module in passed_over})
+        raise TargetError(
+            f"the model has a LoRA on {', '.join(names)}, which TransformerLens splits, so that it would not act; "
+            "expected one on other layers, or in the weights. Merge it: model.merge_and_unload(), or "
+            "load_target(BASE, adapter=FOLDER)."
+        )
+    return model
+
+
+def bridged_layers(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the names of the blocks' linear layers that a ``TransformerBridge`` runs as they are."""
+    modules, names = share_weights(base), lora_modules(base)
+    layers = {module: name.rpartition(".")[2] for name, module in decoder_blocks(modules).named_modules()}
+    linear = [module for module, name in layers.items() if name in names]
+    ran = that_run(_boot(modules, Path(base.name_or_path), tokenizer), linear)
+    return sorted({layers[module] for module in ran})
+
+
+def _boot(modules: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerBase) -> HookedModel:
     from transformer_lens.model_bridge import TransformerBridge
 
-    modules, tokenizer = share_weights(base), copy.deepcopy(tokenizer)
+    tokenizer = copy.deepcopy(tokenizer)
     # TransformerLens loads the tokenizer again, with whatever its file holds as arguments.
     harmless = {name: value for name, value in tokenizer.init_kwargs.items() if name not in WHERE_AND_HOW}
     tokenizer.init_kwargs = harmless | {"trust_remote_code": False}
     use_fast_linear(modules)
-    model: HookedModel = TransformerBridge.boot_transformers(
-        str(folder), hf_model=modules, tokenizer=tokenizer, trust_remote_code=False
-    )
+    try:
+        model: HookedModel = TransformerBridge.boot_transformers(
+            str(folder), hf_model=modules, tokenizer=tokenizer, trust_remote_code=False
+        )
+    except Exception as err:  # TransformerLens raises errors of any kind about a model that it cannot wrap
+        raise TargetError(
+            f"TransformerLens cannot wrap the {type(modules).__name__} of {folder}: {str(err)[:300]} Expected a causal "
+            "language model of an architecture that it supports; take another target, or load it unquantised."
+        ) from err
     return model
-
-
-def decoder_blocks(model: nn.Module) -> nn.ModuleList:
-    """Return the blocks of a causal language model, by whatever name the architecture has for them."""
-    config: Any = model.config
-    n_layers = config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-            return module
-    raise DecoderMismatch(
-        f"no list of {n_layers} blocks in a {type(model).__name__}; expected a causal language model. Load another one."
-    )
