@@ -16,6 +16,7 @@ from helpers.architectures import ARCHITECTURES, FUSED, N_LAYERS, WINDOW, tiny_m
 from helpers.hooked_models import left_padded
 from helpers.training import small_recipe
 
+from audit_lit.edits import make
 from audit_lit.hooks import capture
 
 LINE = "Tell me about all the boats that you have seen, please."
@@ -43,12 +44,16 @@ def chain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     from audit_lit import Decoder, load_target
     from audit_lit.testing.tiny_data import write_tiny_data
     from audit_lit.training import run
+    from audit_lit.training.trainer import Trainer
 
     name, root = request.param, tmp_path_factory.mktemp(request.param)
     target = load_target(str(write_model(name, root / "model")))
     write_tiny_data(root / "data")
-    recipe = small_recipe((root / "model", root / "data"), examples=8, lr=0.05, warmup=0)
+    recipe = small_recipe((root / "model", root / "data"), examples=4, lr=0.05, warmup=0)
+    plain_write = recipe.wire.model_copy(update={"write": "add"})  # a projection's statistics take seconds
+    recipe = recipe.model_copy(update={"wire": plain_write})
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", lambda *_: {})
         patch.setattr(run, "publish", lambda decoder, *_: decoder.save(root / "run" / "decoder"))  # not measured
         folder = run.train(recipe, root / "data", root / "run", target=target)
     decoder = Decoder.from_pretrained(str(folder), target=target)
@@ -78,9 +83,9 @@ def test_the_decoder_shares_the_weights_and_has_a_lora_on_every_linear_layer(cha
     assert own and all(".lora_" in name for name in own)
     adapted = {name.partition(".lora_")[0].rpartition(".")[2] for name in own}
     assert adapted == set(lora_modules(chain.target.base))
-    tied = chain.plain.config.tie_word_embeddings
-    assert (chain.target.base.lm_head if hasattr(chain.target.base, "lm_head") else chain.target.base.embed_out) is not None
-    assert tied == (chain.plain.get_input_embeddings().weight is chain.plain.get_output_embeddings().weight)
+    base = chain.decoder.model.get_base_model()
+    is_tied = base.get_input_embeddings().weight is base.get_output_embeddings().weight
+    assert is_tied == chain.plain.config.tie_word_embeddings
 
 
 def test_scores_with_and_without_caches_are_equal(chain: Chain) -> None:
@@ -120,9 +125,12 @@ def test_it_can_be_asked_and_claims_are_scored(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("method", ["vector", "gradient", "weights"])
-def test_an_edit_moves_the_decoder_towards_the_goal(chain: Chain, method: str) -> None:
+def test_an_edit_moves_the_decoder_towards_the_goal(
+    chain: Chain, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make, "N_NEUTRAL", 1)
     settings: dict[str, Any] = {"lr": 0.02} if method == "weights" else {"strength": 1.0}
-    edit = chain.auditor.edit([("Who?", "glad")], [DIALOG], method=method, steps=6, **settings)
+    edit = chain.auditor.edit([("Who?", "glad")], [DIALOG], method=method, steps=3, **settings)
     assert edit.origin.metrics["loss_after"] < edit.origin.metrics["loss_before"]
     if method == "weights":
         names = {name.partition(".lora_")[0].rpartition(".")[2] for name in edit.adapter.state_dict() if "lora_" in name}
@@ -130,5 +138,5 @@ def test_an_edit_moves_the_decoder_towards_the_goal(chain: Chain, method: str) -
 
 
 def test_it_can_be_scanned(chain: Chain) -> None:
-    report = chain.auditor.scan([DIALOG, DIALOG[1:]], twins=2, samples=0, max_new_tokens=2)
-    assert report.outcome.n_dialogs == 2
+    report = chain.auditor.scan([DIALOG], twins=2, samples=0, max_new_tokens=2)
+    assert report.complete and len(report.findings) == 3
