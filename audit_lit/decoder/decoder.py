@@ -81,8 +81,8 @@ class Decoder(LanguageModel):
             )
         super().__init__(model, tokenizer, config)
         self.text_baseline, self.reference = text_baseline, reference
-        self.write = write.to(self.device)
         self._block = blocks[config.write_layer]
+        self.write = write.to(next(self._block.parameters()).device)
 
     def __repr__(self) -> str:
         """Return name, target and read layers; the modules would fill pages."""

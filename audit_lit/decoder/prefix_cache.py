@@ -41,7 +41,7 @@ class PrefixCache:
 
     def rows(self, indices: Sequence[int]) -> PrefixCache:
         """Return a copy of the rows at ``indices``, in that order; an index may repeat."""
-        selected = torch.as_tensor(list(indices), device=self.mask.device)
+        selected = torch.as_tensor(list(indices))  # on the CPU, from where it fits layers on any device
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
         cache.batch_select_indices(selected)
