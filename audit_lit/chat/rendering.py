@@ -84,10 +84,20 @@ def _template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, g
         generate = messages[-1]["role"] in ("user", "tool")
     shown = [{key: message[key] for key in message if key not in ("hidden", "prefill")} for message in messages]
     try:
-        rendered = tokenizer.apply_chat_template(shown, tokenize=False, add_generation_prompt=generate)
+        return str(tokenizer.apply_chat_template(shown, tokenize=False, add_generation_prompt=generate))
     except Exception as err:  # jinja2 errors: roles that must alternate, no system role, ...
+        if [message["role"] for message in shown[:2]] == ["system", "user"]:
+            return _template(_without_system_role(shown), tokenizer, generate)
         raise DialogError(f"the chat template refuses this order of roles: {err}.") from err
-    return str(rendered)
+
+
+def _without_system_role(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with the system prompt at the head of the first user turn, where Gemma 3's template puts it.
+
+    Templates that know no system role, such as Gemma 2's, raise an error about one.
+    """
+    system, user, *others = messages
+    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *others]
 
 
 def _marked(messages: Sequence[Message]) -> tuple[list[Message], list[_Piece]]:

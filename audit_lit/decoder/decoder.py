@@ -23,8 +23,8 @@ from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
 from audit_lit.hooks import Project, inject, output_hook
 from audit_lit.models.activations import Activations
+from audit_lit.models.blocks import decoder_blocks, text_config
 from audit_lit.models.generation import Sampling
-from audit_lit.models.loading import decoder_blocks
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Decoder(LanguageModel):
             )
         super().__init__(model, tokenizer, config)
         self.text_baseline, self.reference = text_baseline, reference
-        self.write = write.to(self.device)
         self._block = blocks[config.write_layer]
+        self.write = write.to(next(self._block.parameters()).device)
 
     @property
     def protocol(self) -> DecoderConfig:
@@ -130,7 +130,7 @@ class Decoder(LanguageModel):
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer = files.load_model(located, target)
-        write = files.load_write(located, model.config.hidden_size)
+        write = files.load_write(located, text_config(model).hidden_size)
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
             baseline_files = files.find(str(folder))

@@ -21,7 +21,16 @@ from audit_lit.files.writing import replacing, require_writable
 from audit_lit.hooks import AddNormMatched, Project, Replace
 from audit_lit.models.activations import Activations
 from audit_lit.models.adapters import SETTINGS, WEIGHTS, put_on, read_settings
-from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
+from audit_lit.models.load_options import OFFLOADED, LoadOptions
+from audit_lit.models.loading import (
+    is_offloaded,
+    is_quantised,
+    load_base,
+    load_tokenizer,
+    model_folder,
+    share_weights,
+    weights_fingerprint,
+)
 from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
 
@@ -79,11 +88,8 @@ def load_model(files: DecoderFiles, target: Target | None) -> tuple[PeftModel, P
 
 
 def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if target is not None and target.base is not None:  # a fine-tune of the base may be audited, but must not answer
-        expected = config.base_fingerprint
-        is_base = expected == weights_fingerprint(target.base) if expected else config.base == target.name
-        if is_base:
-            return share_weights(target.base), target.tokenizer
+    if target is not None and target.base is not None and _is_base(config, target):
+        return share_weights(target.base), target.tokenizer
     if config.base is None:
         raise DecoderMismatch(
             f"decoder {config.name!r} does not name its base model; expected 'base' in {CONFIG_FILE}."
@@ -91,10 +97,31 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
     try:
         revision = config.target_revision if config.base == config.target else None
         folder = model_folder(config.base, revision=revision)
-        device = str(target.device) if target else "cpu"
-        return load_base(folder, device=device, dtype=torch.float32), load_tokenizer(folder)
+        return load_base(folder, _options_beside(target)), load_tokenizer(folder)
     except (HubError, TargetError) as err:
         raise type(err)(f"the decoder's base model is needed: {err}") from err
+
+
+def _is_base(config: DecoderConfig, target: Target) -> bool:
+    """Return whether a target's weights are those of a decoder's base, and a LoRA can run on them.
+
+    A fine-tune of the base may be audited, but must not answer, and neither must a quantised copy: the LoRA and the
+    thresholds are those of the base. PEFT cannot put a LoRA on offloaded layers.
+    """
+    if target.base is None or is_offloaded(target.base):
+        return False
+    if config.base_fingerprint:
+        return config.base_fingerprint == weights_fingerprint(target.base)
+    return config.base == target.name and not is_quantised(target.base)
+
+
+def _options_beside(target: Target | None) -> LoadOptions:
+    """Return how a base is loaded beside a target: in its type, and on its device, or split over those with room."""
+    base = target.base if target else None
+    dtype = base.dtype if base is not None else torch.float32
+    if base is not None and len(set((getattr(base, "hf_device_map", None) or {}).values()) - set(OFFLOADED)) > 1:
+        return LoadOptions(device_map="auto", dtype=dtype)
+    return LoadOptions(device=target.device if target else None, dtype=dtype)
 
 
 def _read_settings(folder: Path) -> PeftConfig:

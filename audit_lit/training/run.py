@@ -24,6 +24,7 @@ from audit_lit.evaluation.evaluate import SCHEMA, measure
 from audit_lit.files.writing import RUN, locked, require_writable
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
+from audit_lit.models.blocks import lora_modules
 from audit_lit.models.loading import load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
@@ -133,8 +134,9 @@ def _new_model(recipe: TrainingRecipe, target: Target) -> PeftModel:
 
     if target.base is None:
         raise TrainingError("the target has no Hugging Face base to train a LoRA on; load it with load_target.")
+    modules = lora_modules(target.base, recipe.lora.target_modules)
+    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": modules}
     torch.manual_seed(recipe.seed)
-    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
     model: PeftModel = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
     return model
 

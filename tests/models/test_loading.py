@@ -18,7 +18,7 @@ from torch import nn
 from audit_lit import DecoderMismatch, load_target
 from audit_lit.errors import TargetError
 from audit_lit.hooks import HookedModel
-from audit_lit.models.loading import decoder_blocks
+from audit_lit.models.blocks import decoder_blocks
 
 WEIGHTS = "model.safetensors"
 
