@@ -89,7 +89,7 @@ class Auditor:
         *,
         reveal: Reveal = ...,
         samples: int = ...,
-        max_new_tokens: int = ...,
+        max_new_tokens: int | None = ...,
         seed: int = ...,
     ) -> Answer: ...
 
@@ -101,7 +101,7 @@ class Auditor:
         *,
         reveal: Reveal = ...,
         samples: int = ...,
-        max_new_tokens: int = ...,
+        max_new_tokens: int | None = ...,
         seed: int = ...,
     ) -> list[Answer]: ...
 
@@ -113,7 +113,7 @@ class Auditor:
         *,
         reveal: Reveal = "user",
         samples: int = 5,
-        max_new_tokens: int = 60,
+        max_new_tokens: int | None = None,
         seed: int = 0,
     ) -> Answer | list[Answer]:
         """Ask about a dialog; several questions read the target once.
@@ -125,7 +125,7 @@ class Auditor:
             question: One question, or several.
             reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
             samples: Number of further answers per question, at temperature 1.
-            max_new_tokens: Length of the longest answer in tokens.
+            max_new_tokens: Length of the longest answer in tokens; None takes the decoder's own, else 60.
             seed: Seed of the samples and of the control ``null``.
 
         Returns:
@@ -138,7 +138,7 @@ class Auditor:
             ActivationError: If the target computes values that are not finite.
         """
         questions = check_questions([question] if isinstance(question, str) else question)
-        sampling = Sampling(max_new_tokens, samples=samples, seed=seed)
+        sampling = Sampling(self.decoder.longest(max_new_tokens), samples=samples, seed=seed)
         (answers,) = ask(self.session, [self.read(dialog, reveal=reveal)], questions, sampling)
         return answers[0] if isinstance(question, str) else answers
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from functools import cache
+from fnmatch import fnmatch
+from functools import cache, partial
+from glob import escape
 from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any, Literal
@@ -13,7 +15,8 @@ from typing import Any, Literal
 from audit_lit.errors import HubError
 from audit_lit.files.reading import is_folder, sha256_of
 
-SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
+SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model", "*.yaml"]
+ADAPTER = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -22,10 +25,27 @@ PATIENCE_S = 120.0
 LEAST_BYTES = 2**20
 Fetched = tuple[Path, dict[str, str]]
 """A folder, and the SHA-256 of its large files as the Hub lists them."""
+Wanted = Callable[[list[str]], list[str]]
+"""Returns patterns of the files to fetch, given the paths of all."""
 
 
-def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
-    """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched."""
+def resolve(
+    name: str,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    kind: Literal["model", "decoder", "edit"],
+    refused: Mapping[str, str] | None = None,
+) -> Path:
+    """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched.
+
+    Args:
+        name: A folder or a Hub id.
+        revision: Commit, tag or branch of a Hub id.
+        subfolder: The only folder inside to fetch; of the files beside it, only the small ones are.
+        kind: What messages call it.
+        refused: Names of files that a repository must not hold, each with the reason.
+    """
     folder = Path(name)
     if name and is_folder(folder):
         if revision not in (None, commit_of(folder)):
@@ -36,7 +56,50 @@ def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "d
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise _unknown_name(name, kind)
-    return _download(name, revision, kind)
+    return _download(name, revision, kind, partial(_wanted, name, subfolder, refused or {}))
+
+
+def within(folder: Path, subfolder: str | None) -> Path:
+    """Return a folder inside another.
+
+    Raises:
+        HubError: If it is not there, or the path leads out of the folder.
+    """
+    if subfolder is None:
+        return folder
+    inside = folder / subfolder
+    if is_outside(subfolder) or not inside.resolve().is_relative_to(folder.resolve()):
+        raise HubError(f"subfolder {subfolder!r} lies outside {folder}; expected a path inside, such as 'read15'.")
+    if not is_folder(inside):
+        raise HubError(f"{folder} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")
+    return inside
+
+
+def is_outside(path: str) -> bool:
+    """Return whether a path of the Hub would lead out of the folder that it is in."""
+    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path
+
+
+def _wanted(name: str, subfolder: str | None, refused: Mapping[str, str], paths: list[str]) -> list[str]:
+    """Return the files of a repository to fetch, as patterns; raise if its weights are pickles or of a refused kind."""
+    if subfolder is None:
+        refuse_pickles(name, [path for path in paths if "/" not in path], refused)
+        _refuse_several(name, paths)
+        return SAFE_FILES
+    inside = [path for path in paths if path.startswith(subfolder.rstrip("/") + "/")]
+    if not inside:
+        raise HubError(f"{name!r} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")
+    refuse_pickles(f"{name}/{subfolder}", [PurePosixPath(path).name for path in inside], refused)
+    beside = [path for path in paths if "/" not in path and not path.endswith(".safetensors")]
+    return [escape(path) for path in (*inside, *beside) if any(fnmatch(path, safe) for safe in SAFE_FILES)]
+
+
+def _refuse_several(name: str, paths: list[str]) -> None:
+    """Raise ``HubError`` if a repository has adapters in subfolders, and no weights outside."""
+    folders = [repr(str(path.parent)) for path in map(PurePosixPath, sorted(paths)) if path.name == ADAPTER]
+    if folders and not any("/" not in path and path.endswith(".safetensors") for path in paths):
+        some = ", ".join(folders[:3] + (["..."] if len(folders) > 3 else []))
+        raise HubError(f"{name!r} holds its adapters in the folders {some}; name one (--subfolder, subfolder=).")
 
 
 def _unknown_name(name: str, kind: str) -> HubError:
@@ -46,11 +109,11 @@ def _unknown_name(name: str, kind: str) -> HubError:
     )
 
 
-def _download(name: str, revision: str | None, kind: str) -> Path:
+def _download(name: str, revision: str | None, kind: str, wanted: Wanted) -> Path:
     from huggingface_hub import errors
 
     try:
-        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision), name)
+        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision, wanted), name)
         _check_snapshot(folder, digests)
         return folder
     except HubError:
@@ -83,8 +146,8 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
         raise _not_fetched(name, kind, err) from err
 
 
-def _fetch(name: str, revision: str | None) -> Fetched:
-    """Fetch a repository; where the Hub cannot be reached, what is in the cache will do."""
+def _fetch(name: str, revision: str | None, wanted: Wanted) -> Fetched:
+    """Fetch the wanted files of a repository; where the Hub cannot be reached, what is in the cache will do."""
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
@@ -104,7 +167,8 @@ def _fetch(name: str, revision: str | None) -> Fetched:
         return Path(cached), {}
     digests = {file.path: file.lfs.sha256 for file in files if file.lfs}
     _check_names(name, [file.path for file in files], [*(file.blob_id for file in files), *digests.values()])
-    return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES)), digests
+    patterns = wanted([file.path for file in files])
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns)), digests
 
 
 @cache
@@ -124,7 +188,7 @@ def _check_headers() -> None:
 
 def _check_names(name: str, paths: list[str], digests: list[str]) -> None:
     """Refuse a repository whose names would be written to other places than the cache."""
-    outside = [path for path in paths if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts]
+    outside = [path for path in paths if is_outside(path)]
     odd = [digest for digest in digests if not (COMMIT.fullmatch(digest) or DIGEST.fullmatch(digest))]
     if outside or odd:
         raise HubError(
@@ -209,11 +273,15 @@ def commit_of(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Raise ``HubError`` if a folder's weights come as pickles only."""
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickles and not list(folder.glob("*.safetensors")):
+def refuse_pickles(where: object, names: Iterable[str], refused: Mapping[str, str] | None = None) -> None:
+    """Raise ``HubError`` if a folder's weights come as pickles only, or one of its files has a refused name."""
+    names = sorted(names)
+    for name in names:
+        if refused and name in refused:
+            raise HubError(f"{where} holds {name!r}: {refused[name]}")
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles and not any(name.endswith(".safetensors") for name in names):
         raise HubError(
-            f"{folder} holds its weights as a pickle ({', '.join(pickles)}), which can run any code when loaded; "
+            f"{where} holds its weights as a pickle ({', '.join(pickles)}), which can run any code when loaded; "
             "expected safetensors. Convert it in a sandbox with safetensors.torch.save_file, or ask the author for it."
         )

@@ -15,7 +15,7 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
-from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
+from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION, LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
 from audit_lit.files.documents import check_text
 from audit_lit.files.writing import dump_json
@@ -41,7 +41,7 @@ DEMO = (
 @click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
-@common.max_new_tokens_option(60)
+@common.max_new_tokens_option(None)
 @common.run_options
 def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Ask QUESTIONs about a model's activations; each answer comes beside its controls.
@@ -51,16 +51,18 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
-    questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
-    for text in (*questions, *claims):
+    for text in (*question, *claims):
         check_text(text, "a question or claim", click.UsageError)
-    if not all(text.strip() for text in (*questions, *claims)):
+    if not all(text.strip() for text in (*question, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
     from audit_lit import Auditor
 
     auditor = Auditor(*common.load_models(**options), layer=options["layer"])
     common.note("reading activations and asking ...")
+    takes_question = auditor.decoder.config.takes_question
+    usual = [LABEL_QUESTION, PROMPT_QUESTION] if takes_question else [DESCRIPTION_QUESTION]
+    questions = list(question) or ([] if claims else usual)
     reveal = common.parse_reveal(options["reveal"])
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []

@@ -61,14 +61,24 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 def decoder_options(revision: str) -> Callable[[Command], Command]:
-    """Return ``--decoder``, and the option of the given name for its commit."""
-    decoder = click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id.")
-    return together(decoder, click.option(revision, help="Commit of a decoder from the Hub."))
+    """Return ``--decoder``, the option of the given name for its commit, and what else says how to load it."""
+    return together(
+        click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id."),
+        click.option(revision, help="Commit of a decoder from the Hub."),
+        click.option("--subfolder", help="Folder inside the decoder's, where it holds several decoders."),
+        click.option(
+            "--protocol",
+            type=click.Path(exists=True, dir_okay=False),
+            help="File like protocol.json, for a decoder that brings no description of its own.",
+        ),
+        click.option("--base", help="Model to put the decoder on: a mirror of the base that it names."),
+    )
 
 
-def max_new_tokens_option(default: int) -> Callable[[Command], Command]:
-    """Return ``--max-new-tokens``, whose default suits what the command generates."""
-    return click.option("--max-new-tokens", default=default, type=click.IntRange(1), help="Length limit, in tokens.")
+def max_new_tokens_option(default: int | None) -> Callable[[Command], Command]:
+    """Return ``--max-new-tokens``, whose default suits what the command generates; None for the decoder's own."""
+    limit = "Length limit, in tokens." if default else "Length limit, in tokens; else the decoder's own, or 60."
+    return click.option("--max-new-tokens", default=default, type=click.IntRange(1), help=limit)
 
 
 adapter_option = click.option("--adapter", help="LoRA on the target: a folder or a Hub id.")
@@ -95,7 +105,16 @@ format_option = click.option(
 
 
 def load_models(
-    target: str, decoder: str, *, revision: str | None, device: str, adapter: str | None = None, **_: Any
+    target: str,
+    decoder: str,
+    *,
+    revision: str | None,
+    device: str,
+    adapter: str | None = None,
+    protocol: str | None = None,
+    subfolder: str | None = None,
+    base: str | None = None,
+    **_: Any,
 ) -> tuple[Target, Decoder]:
     """Load a target, and the decoder that reads it; a command may pass on all of its options."""
     from audit_lit import Decoder, load_target
@@ -104,7 +123,8 @@ def load_models(
     quiet_libraries()
     note("loading the target (fetched and converted on first use, about a minute) ...")
     model = load_target(target, adapter=adapter, device=device)
-    return model, Decoder.from_pretrained(decoder, revision=revision, target=model)
+    where = {"revision": revision, "subfolder": subfolder, "base": base}
+    return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
 
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_repo
 from audit_lit.errors import ScanError
 from audit_lit.files.writing import RUN, require_writable
 
-LATER = ("adapter", "format", "skip_unreadable")
+LATER = ("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base")
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
 
 

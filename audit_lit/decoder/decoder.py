@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from audit_lit.decoder import files
 from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.formats import interp_engine
 from audit_lit.decoder.generation import LanguageModel
 from audit_lit.decoder.prefix_cache import no_injection
 from audit_lit.decoder.prompt import Prompt, build_prompt, collate
 from audit_lit.decoder.scoring import score, score_many
 from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
-from audit_lit.hooks import Project, inject, output_hook
+from audit_lit.hooks import Project, inject, input_hook, output_hook
 from audit_lit.models.activations import Activations
 from audit_lit.models.blocks import decoder_blocks, text_config
 from audit_lit.models.generation import Sampling
@@ -100,24 +101,30 @@ class Decoder(LanguageModel):
         name: str = "default",
         *,
         revision: str | None = None,
+        subfolder: str | None = None,
         target: Target | None = None,
-        config: DecoderConfig | None = None,
-        protocol: DecoderConfig | None = None,
+        config: DecoderConfig | str | Path | None = None,
+        protocol: DecoderConfig | str | Path | None = None,
+        base: str | None = None,
     ) -> Decoder:
         """Load a decoder.
 
         Args:
             name: ``default`` (ships with the package), a folder, or a Hub id.
             revision: Commit of a Hub decoder; pin it for a result that can be repeated.
+            subfolder: Folder inside that holds the decoder, where there are several; only it is fetched.
             target: The model that it will read. It is checked against the configuration; where it is the decoder's
                 base, both share one copy of the weights.
-            config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
+            config: The configuration, or a file that holds one, of a decoder that brings no description of its own and
+                is not among the published ones.
             protocol: The former name of ``config``.
+            base: Folder or Hub id of the model to put the LoRA on, if it is another than the decoder names: a mirror of
+                the same weights. Where the decoder records no fingerprint of its base, this is trusted.
 
         Raises:
             TargetError: If ``target`` is no target.
             HubError: If the decoder cannot be fetched, or its files are pickles or broken.
-            DecoderConfigError: If there is no configuration, or it is malformed.
+            DecoderConfigError: If there is no configuration, or it is malformed, or contradicts the decoder's own.
             DecoderMismatch: If the decoder was trained for another target or base.
         """
         if not isinstance(target, Target | None):
@@ -125,11 +132,12 @@ class Decoder(LanguageModel):
                 f"got a {type(target).__name__} for target; expected the result of audit_lit.load_target(name). Leave "
                 "it out for a model of your own: Auditor(model, decoder) checks that they fit."
             )
-        located = files.find(name, revision=revision, config=config or protocol)
+        located = files.find(name, revision=revision, subfolder=subfolder, config=config or protocol)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(located, target)
+        model, tokenizer = files.load_model(located, target, base)
+        located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
         write = files.load_write(located, text_config(model).hidden_size)
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
@@ -169,13 +177,18 @@ class Decoder(LanguageModel):
                 f"{self.config.d_model}; got {list(layers)} of width {activations.resid.shape[-1]}. Read them at "
                 "decoder.config.read_layers, or choose one layer by decoder.for_layer(layer)."
             )
+        if self.config.positions == "last" and bool((activations.mask.sum(1) != 1).any()):
+            raise DecoderMismatch(
+                f"decoder {self.config.name!r} reads one position at a time; got {int(activations.mask.sum(1).max())}. "
+                "Reveal one, such as reveal='last:1'."
+            )
 
     def answer(
         self,
         activations: Activations,
         questions: Sequence[str],
         *,
-        max_new_tokens: int = 60,
+        max_new_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
         injected: bool = True,
@@ -185,7 +198,7 @@ class Decoder(LanguageModel):
         Args:
             activations: One row per question.
             questions: The question about each row.
-            max_new_tokens: Length of the longest answer in tokens.
+            max_new_tokens: Length of the longest answer in tokens; None takes the decoder's own, else 60.
             temperature: 0 takes the likeliest token; otherwise the answer is sampled.
             seed: Of the sampling; the global random state is left as it was.
             injected: False leaves the slots empty (the control ``no_activation``).
@@ -193,7 +206,7 @@ class Decoder(LanguageModel):
         Raises:
             QuestionError: If a question is empty, or does not fit the decoder's context with its answer.
         """
-        sampling = Sampling(max_new_tokens, temperature, seed=seed)
+        sampling = Sampling(self.longest(max_new_tokens), temperature, seed=seed)
         return [text for (text,) in self.answers(activations, questions, sampling, injected=injected)]
 
     def answers(
@@ -202,6 +215,10 @@ class Decoder(LanguageModel):
         """Return for each row an answer, followed by ``sampling.samples`` samples (see ``answer``)."""
         injection = partial(self._inject_rows, activations, range(len(activations))) if injected else no_injection
         return self.generate(self._prompts(activations, questions), sampling, injection)
+
+    def longest(self, max_new_tokens: int | None, default: int = 60) -> int:
+        """Return the length of the longest answer: the caller's, else the format's, else ``default``."""
+        return self.config.max_new_tokens or default if max_new_tokens is None else max_new_tokens
 
     def logprob(
         self, activations: Activations, questions: Sequence[str], answers: Sequence[str], *, injected: bool = True
@@ -279,7 +296,8 @@ class Decoder(LanguageModel):
         vectors, layer_index = activations.vectors()
         if self.config.layer_choice == "one":
             layer_index = layer_index + self.config.read_layers.index(activations.layers[0])
-        return output_hook(self._block, inject(self.write, vectors, slots, layer_index))
+        hook = input_hook if self.config.write == "embed" else output_hook
+        return hook(self._block, inject(self.write, vectors, slots, layer_index))
 
     def _inject_rows(
         self, activations: Activations, rows: Sequence[int | None], indices: Sequence[int], slots: Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,7 @@ from audit_lit.models.generation import Sampling
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import LogitsProcessorList, PreTrainedTokenizerBase
 
 MIN_UNFINISHED = 0.8
 """Finished rows are dropped once fewer than this share of rows is unfinished: dropping copies keys and values."""
@@ -42,9 +42,10 @@ class LanguageModel:
     ) -> list[tuple[str, ...]]:
         """Return the texts that the model generates after each prompt."""
         self.check_length(prompts, sampling.max_new_tokens)
-        tokens = generate(self.model, prompts, sampling, end=self._end, pad=self.pad, injection=injection)
+        settings: dict[str, Any] = {"top_p": self.config.top_p, "top_k": self.config.top_k, "injection": injection}
+        tokens = generate(self.model, prompts, sampling, end=self._end, pad=self.pad, **settings)
         texts = [self.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in tokens]
-        return [tuple(str(text).strip() for text in row) for row in texts]
+        return [tuple(answer_in(str(text), self.config.answer_template) for text in row) for row in texts]
 
     def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
         """Raise ``QuestionError`` unless each prompt fits the model's context with ``n_new`` new tokens."""
@@ -57,7 +58,8 @@ class LanguageModel:
             )
 
     def answer_ids(self, answer: str) -> list[int]:
-        """Return an answer's tokens and its end token."""
+        """Return an answer's tokens, as the decoder writes it, and its end token."""
+        answer = self.config.answer_template.replace("{answer}", answer)
         return [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self._end]
 
     @property
@@ -72,6 +74,16 @@ class LanguageModel:
         return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
 
 
+def answer_in(text: str, template: str) -> str:
+    """Return the answer in a text that a template such as ``<a>{answer}</a>`` was filled for.
+
+    Without its beginning, the whole text is the answer; without its end, it was cut short.
+    """
+    before, after = (mark.strip() for mark in template.split("{answer}"))
+    text = text.partition(before)[2] if before and before in text else text
+    return (text.partition(after)[0] if after else text).strip()
+
+
 @torch.no_grad()
 def generate(
     model: nn.Module,
@@ -80,9 +92,19 @@ def generate(
     *,
     end: int,
     pad: int,
+    top_p: float = 1.0,
+    top_k: int = 0,
     injection: Injection = no_injection,
 ) -> list[list[list[int]]]:
-    """Return the tokens of each prompt's texts, without the end token."""
+    """Return the tokens of each prompt's texts, without the end token.
+
+    Sampled tokens are among the ``top_k`` likeliest, and of these among the likeliest whose probability is ``top_p``.
+    """
+    from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
+
+    kept = LogitsProcessorList()  # in the order of transformers
+    kept += [TopKLogitsWarper(top_k)] if top_k else []
+    kept += [TopPLogitsWarper(top_p)] if top_p < 1 else []
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
     temperatures = (sampling.temperature, *[1.0] * sampling.samples)
     n_texts = len(temperatures)
@@ -95,7 +117,7 @@ def generate(
             cache = cache.rows([row for row in range(len(batch)) for _ in range(n_texts)])
         generator = torch.Generator(cache.mask.device).manual_seed(sampling.seed + start)
         row_temperatures = torch.tensor(temperatures * len(batch), device=cache.mask.device)
-        texts = _decode(model, cache, row_temperatures, generator, end, sampling.max_new_tokens)
+        texts = _decode(model, cache, row_temperatures, generator, kept, end, sampling.max_new_tokens)
         texts_of |= {index: texts[row * n_texts : (row + 1) * n_texts] for row, index in enumerate(batch)}
     return [texts_of[index] for index in range(len(prompts))]
 
@@ -105,6 +127,7 @@ def _decode(
     cache: PrefixCache,
     temperatures: Float[Tensor, " row"],
     generator: torch.Generator,
+    kept: LogitsProcessorList,
     end: int,
     max_new_tokens: int,
 ) -> list[list[int]]:
@@ -112,7 +135,7 @@ def _decode(
     indices = list(range(len(texts)))  # of the text that each row of the cache belongs to
     unfinished = set(indices)
     for step in range(max_new_tokens):
-        tokens = _choose(cache.logits, temperatures[indices], generator)
+        tokens = _choose(cache.logits, temperatures[indices], generator, kept)
         for index, token in zip(indices, tokens.tolist(), strict=True):
             if token == end:
                 unfinished.discard(index)
@@ -128,10 +151,13 @@ def _decode(
 
 
 def _choose(
-    logits: Float[Tensor, "row vocab"], temperatures: Float[Tensor, " row"], generator: torch.Generator
+    logits: Float[Tensor, "row vocab"],
+    temperatures: Float[Tensor, " row"],
+    generator: torch.Generator,
+    kept: LogitsProcessorList,
 ) -> Int[Tensor, " row"]:
     tokens, is_sampled = logits.argmax(-1), temperatures > 0
     if bool(is_sampled.any()):
-        probabilities = (logits[is_sampled].float() / temperatures[is_sampled, None]).softmax(-1)
+        probabilities = kept(None, logits[is_sampled].float() / temperatures[is_sampled, None]).softmax(-1)
         tokens[is_sampled] = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     return tokens

@@ -56,6 +56,11 @@ def scan(
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ScanError("several processes meet in a run folder; name one with out=.")
     reader = session.for_layer(loaded.layer)
+    if not reader.decoder.config.takes_question:
+        raise ScanError(
+            f"decoder {reader.decoder.config.name!r} describes activations and takes no question; expected one that "
+            "answers an audit's. Ask it about single dialogs with 'audit-lit ask'."
+        )
     if needed_lift(reader, loaded) is None:
         raise ScanError(
             f"the threshold of {reader.decoder.config.name!r} has not been measured, so nothing could be found: it is "

@@ -16,7 +16,7 @@ from audit_lit.data.rows import Row, measurable
 from audit_lit.data.splits import load_split, split_hash
 from audit_lit.decoder.config import DecoderConfig, WireFormat
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.decoder.files import PLAIN_WRITES, TEXT_BASELINE
+from audit_lit.decoder.files import TEXT_BASELINE, plain_write
 from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import AuditLitError, Incomplete, TrainingError
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
@@ -99,8 +99,7 @@ def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], trainin
     config, model = config_of(recipe, target, training_data), _new_model(recipe, target)
     if recipe.start:
         return _continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
-    plain = PLAIN_WRITES.get(recipe.wire.write)
-    write = plain() if plain else _projection(recipe, target, config, rows)
+    write = plain_write(recipe.wire) or _projection(recipe, target, config, rows)
     return Decoder(model, target.tokenizer, config, write)
 
 
