@@ -61,7 +61,7 @@ def calibrate(
     if "safety" in parts and record.safety is None:
         requests = harmless_requests()
         refused = journal.measured("requests", requests, lambda chunk, _: refusals(session.decoder, chunk))
-        record = _kept(record, session, safety=counted(refused))
+        record = _kept(record, session, safety=counted(list(map(tuple, refused))))
     journal.clear()
     return record
 
@@ -82,9 +82,11 @@ def _about_nothing(session: Session, settings: CalibrationSettings, journal: Jou
     """Return the threshold of one half of the dialogs, and the false alarms at it in the other half."""
     dialogs = neutral_dialogs(settings)
     nothings = Nothings.of(session, dialogs, settings.seed)
-    lifts = journal.measured("dialogs", dialogs, nothings.lifts)
-    halves = ([row for row, dialog in zip(lifts, dialogs, strict=True) if dialog.held_out is half] for half in (0, 1))
-    measured, held_out = halves
+    measured_rows = journal.measured("dialogs", dialogs, nothings.lifts)
+    lifts = [{kind: tuple(lift) for kind, lift in row.items()} for row in measured_rows]
+    measured, held_out = (
+        [row for row, dialog in zip(lifts, dialogs, strict=True) if dialog.held_out is half] for half in (False, True)
+    )
     threshold = round(measured_threshold(measured), 3)
     return {
         "lift_threshold": threshold,

@@ -33,7 +33,7 @@ class CalibrationSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dialogs: int = Field(default=144, ge=MIN_DIALOGS, le=MAX_DIALOGS)
+    dialogs: int = Field(default=100, ge=MIN_DIALOGS, le=MAX_DIALOGS)
     batch_size: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 

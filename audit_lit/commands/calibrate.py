@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # they import torch
 
 @click.command()
 @common.models_options
-@click.option("--dialogs", default=144, type=click.IntRange(8, 200), help="Number of neutral dialogs.")
+@click.option("--dialogs", default=100, type=click.IntRange(8, 200), help="Number of neutral dialogs.")
 @click.option("--batch-size", default=8, type=click.IntRange(1), help="Number of dialogs that are measured at once.")
 @click.option("--safety/--no-safety", default=True, help="Count the harmless requests that are answered, too.")
 @click.option("--replace", is_flag=True, help="Let the values count in place of those that the decoder comes with.")

@@ -36,7 +36,13 @@ def test_any_weight_that_answers_depend_on_changes_the_key(make_decoder: Any, da
 
 @pytest.mark.parametrize(
     "changes",
-    [{"write": "replace"}, {"write_layer": 1}, {"n_edge": 4}, {"read_layers": (1,)}, {"prompt": "{sections} {question}"}],
+    [
+        {"write": "replace"},
+        {"write_layer": 1},
+        {"n_edge": 4},
+        {"read_layers": (1,)},
+        {"prompt": "{sections} {question}"},
+    ],
 )
 def test_the_wire_format_changes_the_key_and_names_do_not(make_decoder: Any, changes: dict[str, Any]) -> None:
     from audit_lit.decoder.calibration_files import decoder_key
