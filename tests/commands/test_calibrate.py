@@ -77,7 +77,7 @@ def test_a_calibration_of_another_decoder_is_ignored_in_words(
 ) -> None:
     from audit_lit.decoder.calibration_files import CalibrationFile
 
-    other = record(make_decoder(n_edge=7), target, decoder="another")
+    other = record(make_decoder(n_edge=7, name="another"), target)
     CalibrationFile(calibrations=(other,)).save(tmp_path / "own" / "calibration.json")
     result = run("ask", "Who?", "--user", "Hi", "--samples", "0", "--max-new-tokens", "2", *own_pair)
     assert result.exit_code == 0 and "is of another decoder or target ('another'" in result.stderr

@@ -146,9 +146,14 @@ def test_it_is_measured_in_the_baseline_and_not_in_several_processes(
     from audit_lit.scan import engine
 
     session, clean = Session.of(target, make_decoder()), replace(target, name="clean")
-    measured_in = []
-    fitting = calibration(session.decoder, target)
-    monkeypatch.setattr(engine, "calibrate", lambda used, parts: measured_in.append(used.target.name) or fitting)
+    measured_in, fitting = [], calibration(session.decoder, target)
+
+    def calibrate(used: Any, *, parts: tuple[str, ...]) -> Any:
+        assert not parts
+        measured_in.append(used.target.name)
+        return fitting
+
+    monkeypatch.setattr(engine, "calibrate", calibrate)
     assert engine._measure_threshold(session, clean).decoder.config.lift_threshold == 0.25
     engine._measure_threshold(session, None)
     assert measured_in == ["clean", target.name]
