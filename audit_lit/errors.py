@@ -36,6 +36,10 @@ class DecoderMismatch(AuditLitError, ValueError):
     """The decoder was trained for another model, width, layer or weight basis."""
 
 
+class CalibrationError(AuditLitError, ValueError):
+    """A calibration is malformed, or of another decoder or target."""
+
+
 class EditError(AuditLitError, ValueError):
     """An edit cannot be made, read, or applied to this model."""
 

@@ -67,6 +67,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
     scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
+    if auditor.decoder.config.lift_threshold is None:
+        common.note(f"not calibrated: run {common.calibrate_command(auditor.session, **options)} first.")
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
         common.show(dump_json({"dialog": dialog, **document}, indent=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable
 from functools import reduce
 from io import BufferedIOBase
@@ -19,6 +20,7 @@ from audit_lit.files.reading import encoding_of, require_regular
 from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
+    from audit_lit.answers.session import Session
     from audit_lit.decoder.decoder import Decoder
     from audit_lit.models.target import Target
 
@@ -125,6 +127,18 @@ def load_models(
     model = load_target(target, adapter=adapter, device=device)
     where = {"revision": revision, "subfolder": subfolder, "base": base}
     return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
+
+
+def calibrate_command(session: Session, target: str, decoder: str, **options: Any) -> str:
+    """Return the command that calibrates a decoder on a target, and why a calibration beside it is not used."""
+    from audit_lit.decoder.calibration_files import why_ignored
+
+    given = {"target": target, "decoder": decoder} | {
+        name: options.get(name) for name in ("adapter", "revision", "layer")
+    }
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
+    ignored = why_ignored(session.decoder)
+    return f"'audit-lit calibrate {' '.join(words)}'{f' ({ignored.rstrip(chr(46))})' if ignored else ''}"
 
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def doctor(as_json: bool) -> None:
 def examine() -> list[Check]:
     """Return every check, whether it passed or not."""
     python = _check("python", platform.python_version(), sys.version_info >= (3, 11), "install Python 3.11 or newer")
-    return [python, *_packages(), *_machine(), *_cache(), *_hub(), _decoder()]
+    return [python, *_packages(), *_machine(), *_cache(), *_hub(), _decoder(), _calibrations()]
 
 
 def _check(what: str, found: str, ok: bool, step: str) -> Check:
@@ -146,3 +146,10 @@ def _decoder() -> Check:
     ok = (SHIPPED["default"] / ADAPTER).is_file()
     step = "reinstall audit-lit: its package data are incomplete"
     return _check("default decoder", "shipped" if ok else "missing", ok, step)
+
+
+def _calibrations() -> Check:
+    from audit_lit.decoder.calibration_files import calibrations_folder, stored_calibrations
+
+    known = [f"{record.decoder}: {record.summary}" for record in stored_calibrations()]
+    return Check("calibrations", "; ".join(known) or f"none in {calibrations_folder()}", True)

@@ -64,10 +64,18 @@ def scan(
     require_writable(out, RUN, ScanError)
 
     from audit_lit import Auditor, load_target
+    from audit_lit.scan.measure import needed_lift
 
     device = _device_here(options["device"])
     auditor = Auditor(*common.load_models(target, **options | {"device": device}))
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
+    reader = auditor.session.for_layer(scan_recipe.layer)
+    if needed_lift(reader, scan_recipe) is None:
+        common.note(
+            "the threshold of this decoder has not been measured on this target, so it is measured first, as by "
+            f"{common.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
+            "goes on where it stopped if it is interrupted ..."
+        )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}
     report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)

@@ -53,7 +53,10 @@ class Decoder(LanguageModel):
         write: The write operation, a module with the projection's parameters if there are any.
         text_baseline: A model trained on the visible text instead, for the control ``text_trained``; or None.
         reference: Activations of training dialogs that claims are compared with; or None.
+        home: The folder that it was loaded from; or None.
     """
+
+    home: Path | None = None
 
     def __init__(
         self,
@@ -143,7 +146,9 @@ class Decoder(LanguageModel):
         if folder.is_dir():
             baseline_files = files.find(str(folder))
             baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
-        return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
+        decoder = cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
+        decoder.home = located.folder
+        return decoder
 
     def for_layer(self, layer: int | None = None) -> Decoder:
         """Return the decoder for one of the layers that it can read; itself if it reads all of them at once.
@@ -161,7 +166,9 @@ class Decoder(LanguageModel):
         index = self.config.read_layers.index(layer)
         write = self.write.for_layer(index) if isinstance(self.write, Project) else self.write
         reference = self.reference.for_layer(layer) if self.reference else None
-        return Decoder(self.model, self.tokenizer, config, write, self.text_baseline, reference)
+        chosen = Decoder(self.model, self.tokenizer, config, write, self.text_baseline, reference)
+        chosen.home = self.home
+        return chosen
 
     def check_activations(self, activations: Activations) -> None:
         """Raise unless these activations have the width and layers that the decoder was trained on.
