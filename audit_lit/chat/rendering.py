@@ -72,7 +72,7 @@ def _with_settings(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> PreTr
     """Return a copy of a tokenizer that gives these settings to its chat template."""
     changed: Any = copy.copy(tokenizer)
     changed.apply_chat_template = partial(tokenizer.apply_chat_template, **settings)
-    return changed  # type: ignore[no-any-return]
+    return changed
 
 
 def _template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> str:
