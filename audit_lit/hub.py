@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,13 @@ Fetched = tuple[Path, dict[str, str]]
 """A folder, and the SHA-256 of its large files as the Hub lists them."""
 
 
-def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
+def resolve(
+    name: str,
+    *,
+    revision: str | None = None,
+    kind: Literal["model", "decoder", "edit"],
+    files: Sequence[str] = SAFE_FILES,
+) -> Path:
     """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched."""
     folder = Path(name)
     if name and is_folder(folder):
@@ -36,7 +42,7 @@ def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "d
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise _unknown_name(name, kind)
-    return _download(name, revision, kind)
+    return _download(name, revision, kind, files)
 
 
 def _unknown_name(name: str, kind: str) -> HubError:
@@ -46,11 +52,11 @@ def _unknown_name(name: str, kind: str) -> HubError:
     )
 
 
-def _download(name: str, revision: str | None, kind: str) -> Path:
+def _download(name: str, revision: str | None, kind: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import errors
 
     try:
-        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision), name)
+        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision, patterns), name)
         _check_snapshot(folder, digests)
         return folder
     except HubError:
@@ -83,7 +89,7 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
         raise _not_fetched(name, kind, err) from err
 
 
-def _fetch(name: str, revision: str | None) -> Fetched:
+def _fetch(name: str, revision: str | None, patterns: Sequence[str]) -> Fetched:
     """Fetch a repository; where the Hub cannot be reached, what is in the cache will do."""
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.hf_api import RepoFile
@@ -98,13 +104,13 @@ def _fetch(name: str, revision: str | None) -> Fetched:
         raise
     except Exception as err:  # no network, or an answer that is none
         try:
-            cached = snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES, local_files_only=True)
+            cached = snapshot_download(name, revision=revision, allow_patterns=list(patterns), local_files_only=True)
         except errors.LocalEntryNotFoundError as missing:
             raise missing from err
         return Path(cached), {}
     digests = {file.path: file.lfs.sha256 for file in files if file.lfs}
     _check_names(name, [file.path for file in files], [*(file.blob_id for file in files), *digests.values()])
-    return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES)), digests
+    return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns))), digests
 
 
 @cache

@@ -97,6 +97,7 @@ class Decoder(LanguageModel):
         revision: str | None = None,
         target: Target | None = None,
         config: DecoderConfig | None = None,
+        quantised_base: bool = False,
     ) -> Decoder:
         """Load a decoder.
 
@@ -106,6 +107,8 @@ class Decoder(LanguageModel):
             target: The model that it will read. It is checked against the configuration; where it is the decoder's
                 base, both share one copy of the weights.
             config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
+            quantised_base: Whether the decoder may run on the weights of a quantised target of its base's name. That
+                needs less memory; its answers and thresholds are then those of another model than it was trained on.
 
         Raises:
             TargetError: If ``target`` is no target.
@@ -122,12 +125,12 @@ class Decoder(LanguageModel):
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(located, target)
+        model, tokenizer = files.load_model(located, target, quantised_base=quantised_base)
         write = files.load_write(located, text_config(model).hidden_size)
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
             baseline_files = files.find(str(folder))
-            baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
+            baseline = TextBaseline(*files.load_model(baseline_files, target, quantised_base=quantised_base), baseline_files.config)
         return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
 
     def for_layer(self, layer: int | None = None) -> Decoder:

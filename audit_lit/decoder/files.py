@@ -73,19 +73,23 @@ def find(name: str, *, revision: str | None = None, config: DecoderConfig | None
     return DecoderFiles(folder, config)
 
 
-def load_model(files: DecoderFiles, target: Target | None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+def load_model(
+    files: DecoderFiles, target: Target | None, *, quantised_base: bool = False
+) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights."""
     settings = _read_settings(files.folder)
     _check_tensors(files.folder / ADAPTER)
-    base, tokenizer = _load_base(files.config, target)
+    base, tokenizer = _load_base(files.config, target, quantised_base)
     model = _load_adapter(base, files, settings)
     use_fast_lora(model.eval())
     use_fast_linear(model)
     return model, tokenizer
 
 
-def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if target is not None and target.base is not None and _is_base(config, target):
+def _load_base(
+    config: DecoderConfig, target: Target | None, quantised_base: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if target is not None and target.base is not None and _is_base(config, target, quantised_base):
         return share_weights(target.base), target.tokenizer
     if config.base is None:
         raise DecoderMismatch(
@@ -99,14 +103,16 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
         raise type(err)(f"the decoder's base model is needed: {err}") from err
 
 
-def _is_base(config: DecoderConfig, target: Target) -> bool:
+def _is_base(config: DecoderConfig, target: Target, quantised_base: bool) -> bool:
     """Return whether a target's weights are those of a decoder's base, and a LoRA can run on them.
 
-    A fine-tune of the base may be audited, but must not answer, and neither must a quantised copy: the LoRA and the
-    thresholds are those of the base. PEFT cannot put a LoRA on offloaded layers.
+    A fine-tune of the base may be audited, but must not answer, and neither must a quantised copy unless it is asked
+    for: the LoRA and the thresholds are those of the base. PEFT cannot put a LoRA on offloaded layers.
     """
     if target.base is None or is_offloaded(target.base):
         return False
+    if is_quantised(target.base) and quantised_base and config.base == target.name:
+        return True
     if config.base_fingerprint:
         return config.base_fingerprint == weights_fingerprint(target.base)
     return config.base == target.name and not is_quantised(target.base)
