@@ -130,7 +130,9 @@ class Decoder(LanguageModel):
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
             baseline_files = files.find(str(folder))
-            baseline = TextBaseline(*files.load_model(baseline_files, target, quantised_base=quantised_base), baseline_files.config)
+            baseline = TextBaseline(
+                *files.load_model(baseline_files, target, quantised_base=quantised_base), baseline_files.config
+            )
         return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
 
     def for_layer(self, layer: int | None = None) -> Decoder:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+
 @dataclass(frozen=True, eq=False)
 class WeightEdit:
     """A target with a LoRA on its layers; the target that it was made from is left as it was.

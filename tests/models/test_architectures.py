@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,7 +111,9 @@ def test_the_generated_answer_is_the_likeliest(chain: Chain) -> None:
     prompts = [Prompt(ids, (False,) * len(ids)), Prompt(ids[5:], (False,) * (len(ids) - 5))]
     texts = generate(chain.decoder.model, prompts, Sampling(max_new_tokens=WINDOW + 4), end=-1, pad=0)
     for prompt, (text,) in zip(prompts, texts, strict=True):
-        logits = chain.decoder.model(torch.tensor([[*prompt.token_ids, *text]])).logits[0, len(prompt.token_ids) - 1 : -1]
+        logits = chain.decoder.model(torch.tensor([[*prompt.token_ids, *text]])).logits[
+            0, len(prompt.token_ids) - 1 : -1
+        ]
         chosen = logits.gather(1, torch.tensor(text)[:, None])[:, 0]
         torch.testing.assert_close(chosen, logits.max(1).values, rtol=1e-4, atol=1e-4)
 
@@ -125,15 +126,15 @@ def test_it_can_be_asked_and_claims_are_scored(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("method", ["vector", "gradient", "weights"])
-def test_an_edit_moves_the_decoder_towards_the_goal(
-    chain: Chain, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edit_moves_the_decoder_towards_the_goal(chain: Chain, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make, "N_NEUTRAL", 1)
     settings: dict[str, Any] = {"lr": 0.02} if method == "weights" else {"strength": 1.0}
     edit = chain.auditor.edit([("Who?", "glad")], [DIALOG], method=method, steps=3, **settings)
     assert edit.origin.metrics["loss_after"] < edit.origin.metrics["loss_before"]
     if method == "weights":
-        names = {name.partition(".lora_")[0].rpartition(".")[2] for name in edit.adapter.state_dict() if "lora_" in name}
+        names = {
+            name.partition(".lora_")[0].rpartition(".")[2] for name in edit.adapter.state_dict() if "lora_" in name
+        }
         assert names.isdisjoint(FUSED)
 
 
