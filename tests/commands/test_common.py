@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import pytest
+from helpers.commands import run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.text import Text
@@ -75,7 +76,8 @@ def test_options_of_the_same_name_have_few_help_texts() -> None:
     assert all(text for option in texts.values() for text in option)
     for name in ("--decoder", "--decoder-revision", "--device", "--seed", "--set", "--layer", "--max-new-tokens"):
         assert len(texts[name]) == 1, name
-    assert len(texts["--target"]) == len(texts["--revision"]) == 2  # of edits, they are another thing
+    assert len(texts["--revision"]) == 2  # of edits, it is another thing
+    assert len(texts["--target"]) == 3  # and doctor loads none
 
 
 WEIGHTS = ("--device", "--dtype", "--device-map", "--n-devices", "--max-memory", "--quantization")

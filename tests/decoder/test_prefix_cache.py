@@ -88,7 +88,9 @@ def test_no_beginning_is_shared_where_padding_after_it_would_count_in_a_window(
     from transformers import MistralConfig, MistralForCausalLM
 
     shape = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    config = MistralConfig(**shape, num_attention_heads=4, sliding_window=window, initializer_range=0.1)
+    config = MistralConfig(
+        **shape, num_attention_heads=4, num_key_value_heads=2, sliding_window=window, initializer_range=0.1
+    )
     model = MistralForCausalLM(config).eval()
     unequal, equal = [prompt(50), prompt(51, 52, 53)], [prompt(50, 51), prompt(52, 53)]
     for prompts, shared in ((unequal, n_shared), (equal, len(HEAD))):

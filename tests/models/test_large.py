@@ -59,7 +59,11 @@ def test_a_gradient_passes_through_blocks_on_the_disk(target: Any, offloaded: An
     gradients = []
     for model in (target.model, offloaded.model):
         added = torch.zeros(32, requires_grad=True)
-        with model.hooks(fwd_hooks=[(resid_post(0), lambda resid, *, hook, added=added: resid + added)]):
+
+        def add(resid: torch.Tensor, *, hook: object, added: torch.Tensor = added) -> torch.Tensor:
+            return resid + added
+
+        with model.hooks(fwd_hooks=[(resid_post(0), add)]):
             loss = capture(model, TOKENS, torch.ones_like(TOKENS), [3], grad=True)[3].square().sum()
         gradients.append(torch.autograd.grad(loss, added)[0])
     torch.testing.assert_close(*gradients)
@@ -98,7 +102,7 @@ def test_nothing_is_trained_on_offloaded_weights(offloaded: Any, folders: tuple[
 
 
 def test_embeddings_on_the_disk_are_refused(tiny_folder: Path) -> None:
-    with pytest.raises(TargetError, match="token embeddings are offloaded.*expected them on a device"):
+    with pytest.raises(TargetError, match=r"token embeddings are offloaded.*expected them on a device"):
         load_target(str(tiny_folder), device_map={"": "disk"})
 
 

@@ -52,5 +52,5 @@ def test_this_machine_has_memory() -> None:
 @pytest.mark.parametrize("content", [{"model_type": "nope"}, {}, {"model_type": "vit"}])
 def test_what_is_no_language_model_is_refused(content: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(content))
-    with pytest.raises(TargetError, match="cannot be told.*Expected config.json of a causal language model"):
+    with pytest.raises(TargetError, match=r"cannot be told.*Expected config.json of a causal language model"):
         size_of(str(tmp_path))
