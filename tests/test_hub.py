@@ -220,13 +220,11 @@ def test_pickle_only(hub: FakeHub, tmp_path: Path) -> None:
 
 NESTED = {
     **{f"read{layer}/{name}": f"{layer} {name}".encode() for layer in (0, 1) for name in ("a.json", "b.safetensors")},
-    **{
-        "tokenizer.json": b"{}",
-        "nla_meta.yaml": b"x: 1",
-        "model.safetensors": b"large",
-        "run.py": b"",
-        "x[1].json": b"",
-    },
+    "tokenizer.json": b"{}",
+    "nla_meta.yaml": b"x: 1",
+    "model.safetensors": b"large",
+    "run.py": b"",
+    "x[1].json": b"",
 }
 
 

@@ -38,13 +38,14 @@ class Check:
 
 
 @click.command()
+@click.option("--target", help="Also say what memory this model needs, and which way to load it fits here.")
 @common.json_option
-def doctor(as_json: bool) -> None:
+def doctor(target: str | None, as_json: bool) -> None:
     """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is missing."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    checks = examine()
+    checks = [*examine(), *(_target(target) if target else ())]
     if as_json:
         common.show(dump_json([asdict(check) for check in checks], indent=2))
     else:
@@ -138,6 +139,26 @@ def _hub() -> list[Check]:
     found, step = ("found", "") if get_token() else ("none", "for gated models: 'hf auth login' or HF_TOKEN")
     mode = "offline" if os.environ.get("HF_HUB_OFFLINE") == "1" else "online"
     return [Check("Hub token", found, True, step), Check("Hub mode", mode, True)]
+
+
+def _target(name: str) -> list[Check]:
+    """Say what memory a target needs with a decoder on its weights, and name the first way to load both that fits."""
+    from audit_lit.models.memory import free_memory, size_of, ways
+
+    size, free = size_of(name), free_memory()
+    possible = ways(size, free)
+    fitting = [way for way in possible if way.fits]
+    offload = (
+        f"more memory or GPUs, or read activations from the disk without a decoder, slowly: load_target({name!r}, "
+        f"dtype='bfloat16', device_map='auto', max_memory={{'cpu': '{free['cpu'] / 2:.0f}GiB'}}) in Python"
+    )
+    step = f"audit-lit ask --target {name} --decoder DECODER {fitting[0].options}" if fitting else offload
+    found = f"{name}: {size.total / 1e9:.2f} billion weights"
+    rows = [
+        Check(way.name, f"{way.needs:.1f} GiB, {way.free:.1f} free: {'fits' if way.fits else 'too large'}", True)
+        for way in possible
+    ]
+    return [*rows, Check("target", found, bool(fitting), step)]
 
 
 def _decoder() -> Check:

@@ -14,7 +14,10 @@ from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_repo
 from audit_lit.errors import ScanError
 from audit_lit.files.writing import RUN, require_writable
 
-LATER = ("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base")
+LATER = (
+    *("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base"),
+    *("dtype", "device_map", "n_devices", "max_memory", "quantization", "quantized_decoder"),
+)
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
 
 
@@ -58,7 +61,8 @@ def scan(
     if dialogs:
         census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
-    given = sorted((name, value) for name, value in options.items() if value or name not in LATER)
+    named = options | {"device": options["device"] or "cpu"}
+    given = sorted((name, value) for name, value in named.items() if value or name not in LATER)
     request = repr((target, recipe, dialogs, system, settings, given))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
@@ -66,9 +70,10 @@ def scan(
     from audit_lit import Auditor, load_target
     from audit_lit.scan.measure import needed_lift
 
-    device = _device_here(options["device"])
-    auditor = Auditor(*common.load_models(target, **options | {"device": device}))
-    baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
+    options["device"] = _device_here(options["device"])
+    auditor = Auditor(*common.load_models(target, **options))
+    weights = common.load_arguments(options)
+    baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
     reader = auditor.session.for_layer(scan_recipe.layer)
     if needed_lift(reader, scan_recipe) is None:
         common.note(
@@ -86,6 +91,6 @@ def scan(
     conclude(report, "json" if options["as_json"] else None)
 
 
-def _device_here(device: str) -> str:
+def _device_here(device: str | None) -> str | None:
     """Return the device of this process: under ``accelerate launch``, each has a GPU of its own."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device

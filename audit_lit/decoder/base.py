@@ -33,9 +33,15 @@ if TYPE_CHECKING:
 
 
 def base_of(
-    config: DecoderConfig, target: Target | None, named: str | None = None
+    config: DecoderConfig, target: Target | None, named: str | None = None, quantised: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return a decoder's base and its tokenizer; ``named`` is the caller's name for it.
+    """Return a decoder's base and its tokenizer.
+
+    Args:
+        config: The decoder's configuration.
+        target: The target, whose weights may be those of the base.
+        named: The caller's name for the base.
+        quantised: Whether the weights of a quantised target of that name will do.
 
     Raises:
         DecoderMismatch: If the base is not named, or the one that was loaded has other weights.
@@ -45,7 +51,7 @@ def base_of(
     name, shared = named or config.base, target.base if target is not None else None
     if shared is not None and is_offloaded(shared):  # PEFT cannot put a LoRA on offloaded layers
         shared = None
-    if target is not None and shared is not None and _is_base(config, shared, name == target.name):
+    if target is not None and shared is not None and _is_base(config, shared, name == target.name, quantised):
         return share_weights(shared), target.tokenizer
     if name is None:
         raise DecoderMismatch(
@@ -64,12 +70,14 @@ def base_of(
     return (share_weights(shared) if shared is not None and is_mirror else base), tokenizer
 
 
-def _is_base(config: DecoderConfig, shared: PreTrainedModel, has_its_name: bool) -> bool:
+def _is_base(config: DecoderConfig, shared: PreTrainedModel, has_its_name: bool, quantised: bool) -> bool:
     """Return whether a target's weights are those of a decoder's base.
 
-    A fine-tune of the base may be audited, but must not answer, and neither must a quantised copy: the LoRA and the
-    thresholds are those of the base.
+    A fine-tune of the base may be audited, but must not answer, and neither must a quantised copy unless it is asked
+    for: the LoRA and the thresholds are those of the base.
     """
+    if quantised and has_its_name and is_quantised(shared):
+        return True
     if config.base_fingerprint:
         return config.base_fingerprint == weights_fingerprint(shared)
     return has_its_name and not is_quantised(shared)

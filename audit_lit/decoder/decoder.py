@@ -109,6 +109,7 @@ class Decoder(LanguageModel):
         config: DecoderConfig | str | Path | None = None,
         protocol: DecoderConfig | str | Path | None = None,
         base: str | None = None,
+        quantised_base: bool = False,
     ) -> Decoder:
         """Load a decoder.
 
@@ -123,6 +124,8 @@ class Decoder(LanguageModel):
             protocol: The former name of ``config``.
             base: Folder or Hub id of the model to put the LoRA on, if it is another than the decoder names: a mirror of
                 the same weights. Where the decoder records no fingerprint of its base, this is trusted.
+            quantised_base: Whether the decoder may run on the weights of a quantised target of its base's name. That
+                needs less memory; its answers and thresholds are then those of another model than it was trained on.
 
         Raises:
             TargetError: If ``target`` is no target.
@@ -139,13 +142,14 @@ class Decoder(LanguageModel):
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(located, target, base)
+        model, tokenizer = files.load_model(located, target, base, quantised_base)
         located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
         write = files.load_write(located, text_config(model).hidden_size)
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
             baseline_files = files.find(str(folder))
-            baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
+            on_base = files.load_model(baseline_files, target, base, quantised_base)
+            baseline = TextBaseline(*on_base, baseline_files.config)
         decoder = cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
         decoder.home = located.folder
         return decoder

@@ -106,17 +106,18 @@ def _open_fields(config: DecoderConfig) -> set[str]:
 
 
 def load_model(
-    files: DecoderFiles, target: Target | None, base: str | None = None
+    files: DecoderFiles, target: Target | None, base: str | None = None, quantised_base: bool = False
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights.
 
-    A decoder that is a whole model is loaded as it is. ``base`` is the caller's name for the base.
+    A decoder that is a whole model is loaded as it is. ``base`` is the caller's name for the base, and
+    ``quantised_base`` whether a quantised target will do.
     """
     if is_whole(files.folder):
         return _load_whole(files, target, base)
     settings = _read_settings(files.folder)
     copies = _check_tensors(files.folder / ADAPTER)
-    plain, tokenizer = base_of(files.config, target, base)
+    plain, tokenizer = base_of(files.config, target, base, quantised_base)
     _check_copies(copies, plain, files)
     model = _load_adapter(plain, files, settings)
     use_fast_lora(model.eval())

@@ -26,7 +26,7 @@ from audit_lit.files.reading import check_tensors
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
 from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.adapters import read_settings
-from audit_lit.models.loading import boot_bridge, bridged_layers, share_weights
+from audit_lit.models.loading import boot_bridge, bridged_layers, is_offloaded, share_weights
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
@@ -212,5 +212,10 @@ def _base_of(target: Target) -> PreTrainedModel:
     if target.base is None:
         raise EditError(
             "method 'weights' needs the plain model behind a target, which this one lacks; use load_target."
+        )
+    if is_offloaded(target.base):
+        raise EditError(
+            "method 'weights' needs weights on devices, and this target's are offloaded; use another method, or load "
+            "the target in bfloat16 or split over GPUs."
         )
     return target.base

@@ -139,7 +139,7 @@ def _check_quantization(quantization: Quantization) -> None:
         )
     if not isinstance(quantization, str) and not hasattr(quantization, "quant_method"):
         raise TargetError(
-            f"got a {type(quantization).__name__} for quantization; expected {' or '.join(BITS)}, or a configuration of "
+            f"got {quantization!r:.80} for quantization; expected {' or '.join(BITS)}, or a configuration of "
             "transformers, such as BitsAndBytesConfig."
         )
     if not isinstance(quantization, str):

@@ -6,7 +6,17 @@ from itertools import pairwise
 
 import pytest
 from helpers.bpe import merging_tokenizer
-from helpers.chat_templates import ASSISTANT, SYSTEM, TEMPLATES, THINKING, TOOLS, USER, shown, tokenizer_of
+from helpers.chat_templates import (
+    ASSISTANT,
+    NO_SYSTEM_ROLE,
+    SYSTEM,
+    TEMPLATES,
+    THINKING,
+    TOOLS,
+    USER,
+    shown,
+    tokenizer_of,
+)
 from helpers.models import byte_tokenizer
 
 from audit_lit.chat.positions import reveal_positions
@@ -33,6 +43,16 @@ def test_what_stands_between_a_merged_system_prompt_and_the_users_text_is_hidden
     tokenizer = tokenizer_of(next(name for name in TEMPLATES if name.startswith(kind)))
     rendered = render([SYSTEM, USER], tokenizer)
     assert shown(tokenizer, rendered, reveal_positions(rendered, "last:999")) == expected
+
+
+@pytest.mark.parametrize("last", [USER, {"role": "assistant", "content": "A", "prefill": True}])
+def test_without_a_system_role_the_prompt_goes_where_gemma_3_puts_it(last: dict[str, str]) -> None:
+    """Gemma 2's template raises an error about a system prompt, and Gemma 3's puts it before the user's text."""
+    merged = next(template for name, template in TEMPLATES.items() if name.startswith("gemma"))
+    tokenizer, dialog = tokenizer_of(NO_SYSTEM_ROLE), [SYSTEM, USER, ASSISTANT, USER, *([last] if last != USER else [])]
+    rendered, expected = render(dialog, tokenizer), render(dialog, tokenizer_of(merged))
+    assert (rendered.text, rendered.visible) == (expected.text, expected.visible)
+    assert rendered.turns == expected.turns and "S\n\nU" in rendered.text
 
 
 @pytest.mark.parametrize(

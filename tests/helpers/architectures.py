@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from helpers.chat_templates import TEMPLATES, THINKING
+from helpers.chat_templates import NO_SYSTEM_ROLE, TEMPLATES, THINKING
 from helpers.models import byte_tokenizer
 
 N_LAYERS, D_MODEL, WINDOW = 4, 32, 16
@@ -33,15 +33,10 @@ FUSED = {"c_attn", "query_key_value", "qkv_proj", "gate_up_proj"}
 """Layers that TransformerLens splits, so that a LoRA on them would not act in a target."""
 
 CHATML, THINKS = TEMPLATES["chatml"], THINKING["keeps the last, written anew"]
-NO_SYSTEM = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    "<start>{{ m['role'] }}\n{{ m['content'] | trim }}<end>\n{% endfor %}"
-    "{% if add_generation_prompt %}<start>model\n{% endif %}"
-)
 CHAT = {
     "llama": TEMPLATES["llama3, trims"],
     "qwen3": THINKS,
-    "gemma2": NO_SYSTEM,
+    "gemma2": NO_SYSTEM_ROLE,
     "gemma3_text": TEMPLATES["gemma, system inside the user turn"],
     "mistral": TEMPLATES["llama2, no generation prompt"],
 }

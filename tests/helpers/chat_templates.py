@@ -31,6 +31,12 @@ TEMPLATES = {
     "first + '\n<</SYS>>\n\n' if first and loop.first else '' }}{{ m['content'] }} [/INST]{% else %} {{ m['content'] "
     "}} </s>{% endif %}{% endfor %}",
 }
+NO_SYSTEM_ROLE = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}<start>{{ m['role'] | replace('assistant', 'model') }}\n{{ m['content'] | trim }}<end>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start>model\n{% endif %}"
+)
+"""A template that raises an error about a system prompt, as Gemma 2's does."""
 
 USER, ASSISTANT, SYSTEM = ({"role": role, "content": role[0].upper()} for role in ("user", "assistant", "system"))
 
