@@ -22,10 +22,10 @@ def decoders(as_json: bool) -> None:
     from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED
 
     shipped = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]
-    configs = {entry.id: PUBLISHED[entry.id].to_dict() for entry in ENTRIES if entry.id in PUBLISHED}
+    configs = {name: config.to_dict() for name, config in PUBLISHED.items()}
     if as_json:
         documents = [{"where": where, "id": name, **config.to_dict()} for where, name, config in shipped]
-        documents += [{"where": "Hub", **asdict(entry), **configs.get(entry.id, {})} for entry in ENTRIES]
+        documents += [{"where": "Hub", **asdict(entry), "config": configs.get(entry.id)} for entry in ENTRIES]
         common.show(dump_json(documents, indent=2))
         return
     console = Console(soft_wrap=True, highlight=False)

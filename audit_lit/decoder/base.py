@@ -5,7 +5,8 @@ Names do not tell: mirrors share weights under other names, and fine-tunes are c
 1. Where the decoder records a fingerprint of its base, that decides alone, for a target and for a model that is loaded.
 2. Where it records none, a target of the base's very name is the base.
 3. Else the named base is loaded. If the target turns out to have the same weights, the two share them.
-4. ``base=`` names another model, as a confirmation by the caller; rule 1 still holds, and the LoRA must fit its shape.
+4. ``base=`` names the model to load instead, as a confirmation by the caller: a decoder that records a fingerprint
+   refuses other weights, and one that records none takes them if its LoRA fits their shape.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def base_of(
         TargetError: If it cannot be loaded.
     """
     name, shared = named or config.base, target.base if target is not None else None
-    if target is not None and shared is not None:  # a fine-tune of the base may be audited, but must not answer
-        expected = config.base_fingerprint
+    if target is not None and shared is not None and named in (None, target.name):
+        expected = config.base_fingerprint  # a fine-tune of the base may be audited, but must not answer
         if expected == weights_fingerprint(shared) if expected else name == target.name:
             return share_weights(shared), target.tokenizer
     if name is None:
