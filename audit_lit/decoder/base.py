@@ -56,9 +56,7 @@ def base_of(
     return (share_weights(shared) if shared is not None and is_mirror else base), tokenizer
 
 
-def _loaded(
-    name: str, config: DecoderConfig, target: Target | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _loaded(name: str, config: DecoderConfig, target: Target | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         folder = model_folder(name, revision=config.target_revision if name == config.target else None)
         device = str(target.device) if target else "cpu"

@@ -131,11 +131,11 @@ class Decoder(LanguageModel):
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer = files.load_model(located, target, base)
         located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
-        write = files.load_write(located, model.config.hidden_size)
+        write = files.load_write(located, model.config.get_text_config().hidden_size)
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
             baseline_files = files.find(str(folder))
-            baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
+            baseline = TextBaseline(*files.load_model(baseline_files, target, base), baseline_files.config)
         return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
 
     def for_layer(self, layer: int | None = None) -> Decoder:
@@ -208,10 +208,6 @@ class Decoder(LanguageModel):
         """Return for each row an answer, followed by ``sampling.samples`` samples (see ``answer``)."""
         injection = partial(self._inject_rows, activations, range(len(activations))) if injected else no_injection
         return self.generate(self._prompts(activations, questions), sampling, injection)
-
-    def longest(self, max_new_tokens: int | None, default: int = 60) -> int:
-        """Return the length of the longest answer: the caller's, else the format's, else ``default``."""
-        return self.config.max_new_tokens or default if max_new_tokens is None else max_new_tokens
 
     def logprob(
         self, activations: Activations, questions: Sequence[str], answers: Sequence[str], *, injected: bool = True

@@ -13,7 +13,8 @@ from torch import nn
 from audit_lit import hub
 from audit_lit.decoder.base import base_of
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig, WireFormat
-from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, REFUSED, interp_engine, published, read_description
+from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
+from audit_lit.decoder.formats.published import REFUSED, published_config
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TrainingError
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import replacing, require_writable
@@ -69,7 +70,7 @@ def find(
     stated = read_description(path, folder, name) if path else None
     if stated and given and path:
         _check_agreement(stated, given, path)
-    chosen = given or stated or published(name, subfolder)
+    chosen = given or stated or published_config(name, subfolder)
     if chosen is None:
         raise DecoderConfigError(
             f"decoder {name!r} has none of {', '.join(DESCRIPTIONS)} that says how activations enter it, and is not "
@@ -81,7 +82,9 @@ def find(
 
 def is_whole(folder: Path) -> bool:
     """Return whether a decoder is a whole model, and not an adapter."""
-    return (folder / "config.json").is_file() and not (folder / SETTINGS).is_file() and any(folder.glob("*.safetensors"))
+    return (
+        (folder / "config.json").is_file() and not (folder / SETTINGS).is_file() and any(folder.glob("*.safetensors"))
+    )
 
 
 def _check_agreement(stated: DecoderConfig, given: DecoderConfig, path: Path) -> None:
@@ -239,7 +242,9 @@ def load_reference(files: DecoderFiles) -> Activations | None:
     return reference
 
 
-def save(folder: Path, model: PreTrainedModel | PeftModel, config: DecoderConfig, write: nn.Module | None = None) -> None:
+def save(
+    folder: Path, model: PreTrainedModel | PeftModel, config: DecoderConfig, write: nn.Module | None = None
+) -> None:
     """Write adapter (bfloat16), configuration and, if the write operation has parameters, projection."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file

@@ -54,7 +54,7 @@ def test_a_subfolder_elsewhere_is_a_usage_error(models: tuple[Path, Path], subfo
 
 
 def test_a_protocol_is_given_for_an_adapter_without_one(models: tuple[Path, Path], tmp_path: Path) -> None:
-    target, decoder = models
+    target, _ = models
     bare = ask(models, "--subfolder", "bare")
     assert bare.exit_code == 2 and "--protocol FILE" in bare.stderr
     describe(tmp_path, "run.json", READ)
@@ -85,9 +85,7 @@ def test_a_whole_model_answers(models: tuple[Path, Path], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["dit-adapter.pt", "encoder.pt", "weights.pt"])
-def test_a_pickle_is_refused_by_name_with_the_next_step(
-    models: tuple[Path, Path], tmp_path: Path, name: str
-) -> None:
+def test_a_pickle_is_refused_by_name_with_the_next_step(models: tuple[Path, Path], tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     result = ask((models[0], tmp_path))
     assert result.exit_code == 2

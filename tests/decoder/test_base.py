@@ -26,9 +26,7 @@ def shares_weights(decoder: Any, target: Any) -> bool:
     return bool(embedding.data_ptr() == target.base.get_input_embeddings().weight.data_ptr())
 
 
-def test_a_target_under_another_name_with_the_bases_weights_shares_them(
-    folder: Path, target: Any, mirror: str
-) -> None:
+def test_a_target_under_another_name_with_the_bases_weights_shares_them(folder: Path, target: Any, mirror: str) -> None:
     other = load_target(mirror)
     for fingerprint in (weights_fingerprint(target.base), None):  # without one, the base is loaded and compared
         edit_json(folder / PROTOCOL, base_fingerprint=fingerprint)

@@ -52,7 +52,9 @@ def test_samples_follow_the_models_shares() -> None:
     assert abs(found - float(shares[likeliest])) < 0.08
 
 
-@pytest.mark.parametrize(("kept", "n_kept"), [({"top_k": 3}, 3), ({"top_p": 0.2}, None), ({"top_k": 9, "top_p": 0.5}, None)])
+@pytest.mark.parametrize(
+    ("kept", "n_kept"), [({"top_k": 3}, 3), ({"top_p": 0.2}, None), ({"top_k": 9, "top_p": 0.5}, None)]
+)
 def test_samples_are_among_the_likeliest_tokens(kept: dict[str, Any], n_kept: int | None) -> None:
     model = tiny_llama().eval()
     with torch.no_grad():

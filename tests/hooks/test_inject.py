@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from audit_lit.hooks import AddNormMatched, Embed, Project, Replace, capture, inject, input_hook, output_hook, resid_post
+from audit_lit.hooks import (
+    AddNormMatched,
+    Embed,
+    Project,
+    Replace,
+    capture,
+    inject,
+    input_hook,
+    output_hook,
+    resid_post,
+)
 
 hooked_model = every_model
 OPS = ["replace", "add", "add 2.5", "embed", "project"]

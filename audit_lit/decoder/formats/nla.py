@@ -117,7 +117,9 @@ def _load(path: Path) -> NlaMeta:
     meta = checked(NlaMeta, content, path)
     check_schema(meta.schema_version, NEWEST_SCHEMA, path)
     if meta.role in ("ar", "critic", "reconstructor"):
-        raise unreadable(path, f"role is {meta.role!r}: it turns words into activations, and not activations into words")
+        raise unreadable(
+            path, f"role is {meta.role!r}: it turns words into activations, and not activations into words"
+        )
     return meta
 
 

@@ -25,10 +25,18 @@ _LENS_4B = "andyx10/oracle-lens-qwen3-4b"
 
 
 def _lens_27b(name: str) -> DecoderConfig:
-    shape = {"target": QWEN36, "d_model": 5120, "n_layers": 64}
-    sampling = {"top_p": 0.95, "top_k": 64, "max_new_tokens": 256}
-    layers = tuple(range(20, 61, 4))
-    return oracle_lens(name, layers=layers, marker="\u321c", slot_tokens=(29, 158983, 510), **shape, **sampling)
+    return oracle_lens(
+        name,
+        target=QWEN36,
+        d_model=5120,
+        n_layers=64,
+        layers=tuple(range(20, 61, 4)),
+        marker="\u321c",
+        slot_tokens=(29, 158983, 510),
+        top_p=0.95,
+        top_k=64,
+        max_new_tokens=256,
+    )
 
 
 PUBLISHED: dict[str, DecoderConfig] = {
@@ -49,7 +57,7 @@ PUBLISHED: dict[str, DecoderConfig] = {
 """The configuration of each published decoder that brings no description of its own, by its Hub id."""
 
 
-def published(name: str, subfolder: str | None = None) -> DecoderConfig | None:
+def published_config(name: str, subfolder: str | None = None) -> DecoderConfig | None:
     """Return the configuration of a published decoder; None for others."""
     if name == _CULTRACE:
         return cultrace_llama3(name, target=LLAMA3, subfolder=subfolder)
@@ -100,8 +108,19 @@ REFUSED = {
 
 _AO_NAMES = f"its {ao_config.FILE}"
 ENTRIES = (
-    Entry(_LATENTQA, "LatentQA", "block 15 of Llama-3-8B-Instruct", LLAMA3, "its card", "13.6 MB", "cc-by-nc-sa-4.0", "base"),
-    Entry(_CULTRACE, "CulTrace", "one block per subfolder, read0 to read31, of Llama-3-8B-Instruct", LLAMA3, "its card"),
+    Entry(
+        _LATENTQA,
+        "LatentQA",
+        "block 15 of Llama-3-8B-Instruct",
+        LLAMA3,
+        "its card",
+        "13.6 MB",
+        "cc-by-nc-sa-4.0",
+        "base",
+    ),
+    Entry(
+        _CULTRACE, "CulTrace", "one block per subfolder, read0 to read31, of Llama-3-8B-Instruct", LLAMA3, "its card"
+    ),
     Entry(
         "copenlu/CulTrace-latentqa-decoder-gemma-3-4b-it",
         "CulTrace",
@@ -109,9 +128,7 @@ ENTRIES = (
         "google/gemma-3-4b-it",
         "nothing: its prompt on Gemma is not written down; bring --protocol FILE",
     ),
-    Entry(
-        f"{_ORACLES}Qwen3-8B", "activation oracles", "blocks 9, 18, 27 of Qwen3-8B, one at a time", QWEN3, _AO_NAMES
-    ),
+    Entry(f"{_ORACLES}Qwen3-8B", "activation oracles", "blocks 9, 18, 27 of Qwen3-8B, one at a time", QWEN3, _AO_NAMES),
     Entry(
         f"{_ORACLES}*",
         "activation oracles",
@@ -119,7 +136,9 @@ ENTRIES = (
         "as its file names it",
         _AO_NAMES,
     ),
-    Entry("ceselder/qwen3-8b-ao-v3-best", "activation oracles", "blocks 21 to 25 of Qwen3-8B, together", QWEN3, _AO_NAMES),
+    Entry(
+        "ceselder/qwen3-8b-ao-v3-best", "activation oracles", "blocks 21 to 25 of Qwen3-8B, together", QWEN3, _AO_NAMES
+    ),
     *(
         Entry(name, "NLA", f"block {layer} of {target}, one position", "none (a whole model)", f"its {nla.FILE}")
         for name, (target, layer) in nla.CARDS.items()
@@ -145,7 +164,9 @@ ENTRIES = (
         f"{interp_engine.FILE}, where a subfolder has one; else bring --protocol FILE",
         licence="that of the base",
     ),
-    Entry(UNKNOWN, "interp-engine", "the layers in its file, one position", "as its adapter names it", interp_engine.FILE),
+    Entry(
+        UNKNOWN, "interp-engine", "the layers in its file, one position", "as its adapter names it", interp_engine.FILE
+    ),
     Entry(UNKNOWN, "final_olens", UNKNOWN, UNKNOWN, f"refused: {REFUSED['export.json']}"),
     Entry(UNKNOWN, "PRISM", UNKNOWN, UNKNOWN, f"refused: a pickle (.pt); {_CONVERT} to a PEFT adapter."),
     Entry(UNKNOWN, "DIT", "the suspect itself", "the suspect", f"refused: {REFUSED['dit-adapter.pt']}"),

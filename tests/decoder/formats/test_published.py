@@ -6,8 +6,7 @@ import pytest
 
 from audit_lit import registry
 from audit_lit.decoder import formats
-from audit_lit.decoder.formats import published as published_decoders
-from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED, REFUSED, Entry
+from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED, REFUSED, Entry, published_config
 
 CULTRACE = "copenlu/CulTrace-latentqa-decoder-llama-3-8b-instruct"
 LENSES = {
@@ -41,10 +40,10 @@ def test_every_published_configuration_has_a_line_and_no_line_stands_twice() -> 
 
 @pytest.mark.parametrize(("subfolder", "layer"), [("read0", 0), ("read31", 31), ("decoders/read7/", 7)])
 def test_the_subfolder_tells_the_read_layer(subfolder: str, layer: int) -> None:
-    config = published_decoders(CULTRACE, subfolder)
+    config = published_config(CULTRACE, subfolder)
     assert config is not None
     assert (config.read_layers, config.write, config.write_layer) == ((layer,), "replace", 0)
-    assert published_decoders(CULTRACE) is None and published_decoders(CULTRACE, "checkpoint-3") is None
+    assert published_config(CULTRACE) is None and published_config(CULTRACE, "checkpoint-3") is None
 
 
 def test_files_of_decoders_that_cannot_be_loaded_say_what_to_do() -> None:
@@ -53,5 +52,11 @@ def test_files_of_decoders_that_cannot_be_loaded_say_what_to_do() -> None:
 
 
 def test_the_registry_offers_what_the_formats_do() -> None:
-    for name in ("activation_oracle", "activation_oracle_multilayer", "activation_oracle_v3", "lit_llama3", "PUBLISHED"):
+    for name in (
+        "activation_oracle",
+        "activation_oracle_multilayer",
+        "activation_oracle_v3",
+        "lit_llama3",
+        "PUBLISHED",
+    ):
         assert getattr(registry, name) is getattr(formats, name)
