@@ -67,7 +67,7 @@ def within(folder: Path, subfolder: str | None) -> Path:
     Raises:
         HubError: If it is not there, or the path leads out of the folder.
     """
-    if subfolder is None:
+    if not subfolder:
         return folder
     inside = folder / subfolder
     if is_outside(subfolder) or not inside.resolve().is_relative_to(folder.resolve()):
@@ -86,7 +86,7 @@ def _wanted(
     name: str, subfolder: str | None, files: Sequence[str], refused: Mapping[str, str], paths: list[str]
 ) -> list[str]:
     """Return the files of a repository to fetch, as patterns; raise if its weights are pickles or of a refused kind."""
-    if subfolder is None:
+    if not subfolder:
         refuse_pickles(name, [path for path in paths if "/" not in path], refused)
         _refuse_several(name, paths)
         return list(files)

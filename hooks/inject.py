@@ -180,7 +180,7 @@ def output_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
 def input_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
     """Apply a hook function to the input of a plain Hugging Face block inside the ``with`` body."""
 
-    def forward_hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    def forward_hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if args:
             return (fn(args[0]), *args[1:]), kwargs
         return args, kwargs | {"hidden_states": fn(kwargs["hidden_states"])}

@@ -232,19 +232,19 @@ def test_of_a_subfolder_no_other_is_fetched_and_beside_it_small_files_alone(hub:
     hub.add(NAME, NESTED)
     folder = within(find(NAME, subfolder="read1", kind="decoder"), "read1")
     assert (folder / "a.json").read_bytes() == b"1 a.json"
-    fetched = {"read1/a.json", "read1/b.safetensors", "tokenizer.json", "nla_meta.yaml", "x[1].json"}
+    fetched = {"read1/a.json", "read1/b.safetensors", "tokenizer.json", "nla_meta.yaml"}
     assert set(hub.fetched()) == fetched
 
 
-@pytest.mark.parametrize("subfolder", ["..", "read1/../../x", "/etc", "read9", "", "read1/a.json", "a\\..\\b"])
+@pytest.mark.parametrize("subfolder", ["..", "read1/../../x", "/etc", "read9", "read1/a.json", "a\\..\\b"])
 def test_a_subfolder_that_is_outside_or_missing_is_refused(hub: FakeHub, tmp_path: Path, subfolder: str) -> None:
     for name, content in NESTED.items():
         (tmp_path / "decoder" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "decoder" / name).write_bytes(content)
-    with pytest.raises(HubError, match="outside|no subfolder"):
+    with pytest.raises(HubError, match=r"outside|no subfolder"):
         within(tmp_path / "decoder", subfolder)
     hub.add(NAME, NESTED)
-    with pytest.raises(HubError, match="outside|no subfolder"):
+    with pytest.raises(HubError, match=r"outside|no subfolder"):
         find(NAME, subfolder=subfolder, kind="decoder")
     assert not hub.fetched()
 

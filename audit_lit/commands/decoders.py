@@ -23,13 +23,13 @@ def decoders(as_json: bool) -> None:
     from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED
 
     shipped = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]
-    configs = {entry.id: PUBLISHED[entry.id].to_dict() for entry in ENTRIES if entry.id in PUBLISHED}
+    configs = {name: config.to_dict() for name, config in PUBLISHED.items()}
     records = stored_calibrations()
     if as_json:
         documents = [{"where": where, "id": name, **config.to_dict()} for where, name, config in shipped]
-        documents += [{"where": "Hub", **asdict(entry), **configs.get(entry.id, {})} for entry in ENTRIES]
+        documents += [{"where": "Hub", **asdict(entry), "config": configs.get(entry.id)} for entry in ENTRIES]
         for document in documents:
-            measured = [record for record in records if record.decoder == document.get("name")]
+            measured = [record for record in records if record.decoder == document.get("name", document["id"])]
             document["calibrations"] = [record.model_dump(mode="json") for record in measured]
         common.show(dump_json(documents, indent=2))
         return

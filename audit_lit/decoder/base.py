@@ -5,7 +5,8 @@ Names do not tell: mirrors share weights under other names, and fine-tunes are c
 1. Where the decoder records a fingerprint of its base, that decides alone, for a target and for a model that is loaded.
 2. Where it records none, a target of the base's very name is the base.
 3. Else the named base is loaded. If the target turns out to have the same weights, the two share them.
-4. ``base=`` names another model, as a confirmation by the caller; rule 1 still holds, and the LoRA must fit its shape.
+4. ``base=`` names the model to load instead, as a confirmation by the caller: a decoder that records a fingerprint
+   refuses other weights, and one that records none takes them if its LoRA fits their shape.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def base_of(
     name, shared = named or config.base, target.base if target is not None else None
     if shared is not None and is_offloaded(shared):  # PEFT cannot put a LoRA on offloaded layers
         shared = None
-    if target is not None and shared is not None and _is_base(config, shared, name == target.name, quantised):
-        return share_weights(shared), target.tokenizer
+    if target is not None and shared is not None and named in (None, target.name):
+        if _is_base(config, shared, name == target.name, quantised):
+            return share_weights(shared), target.tokenizer
     if name is None:
         raise DecoderMismatch(
             f"decoder {config.name!r} does not name its base model; expected 'base' in {CONFIG_FILE}. Name it "

@@ -227,10 +227,6 @@ class Decoder(LanguageModel):
         injection = partial(self._inject_rows, activations, range(len(activations))) if injected else no_injection
         return self.generate(self._prompts(activations, questions), sampling, injection)
 
-    def longest(self, max_new_tokens: int | None, default: int = 60) -> int:
-        """Return the length of the longest answer: the caller's, else the format's, else ``default``."""
-        return self.config.max_new_tokens or default if max_new_tokens is None else max_new_tokens
-
     def logprob(
         self, activations: Activations, questions: Sequence[str], answers: Sequence[str], *, injected: bool = True
     ) -> list[Float[Tensor, " answer"]]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from audit_lit import hub
 from audit_lit.decoder.base import base_of, options_beside
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig, WireFormat
-from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, REFUSED, interp_engine, published, read_description
+from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
+from audit_lit.decoder.formats.published import REFUSED, published_config
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TrainingError
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import replacing, require_writable
@@ -71,7 +72,7 @@ def find(
     stated = read_description(path, folder, name) if path else None
     if stated and given and path:
         _check_agreement(stated, given, path)
-    chosen = given or stated or published(name, subfolder)
+    chosen = given or stated or published_config(name, subfolder)
     if chosen is None:
         raise DecoderConfigError(
             f"decoder {name!r} has none of {', '.join(DESCRIPTIONS)} that says how activations enter it, and is not "

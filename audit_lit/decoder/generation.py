@@ -47,6 +47,10 @@ class LanguageModel:
         texts = [self.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in tokens]
         return [tuple(answer_in(str(text), self.config.answer_template) for text in row) for row in texts]
 
+    def longest(self, max_new_tokens: int | None, default: int = 60) -> int:
+        """Return the length of the longest answer: the caller's, else the format's, else ``default``."""
+        return self.config.max_new_tokens or default if max_new_tokens is None else max_new_tokens
+
     def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
         """Raise ``QuestionError`` unless each prompt fits the model's context with ``n_new`` new tokens."""
         longest = n_new + max(prompt.first + len(prompt.token_ids) for prompt in prompts)

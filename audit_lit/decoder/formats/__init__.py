@@ -17,7 +17,7 @@ from audit_lit.decoder.formats.activation_oracles import (
 )
 from audit_lit.decoder.formats.latentqa import lit_llama3
 from audit_lit.decoder.formats.oracle_lens import oracle_lens
-from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED, REFUSED, published
+from audit_lit.decoder.formats.published import PUBLISHED
 
 __all__ = [
     "DESCRIPTION_QUESTION",

@@ -25,10 +25,18 @@ _LENS_4B = "andyx10/oracle-lens-qwen3-4b"
 
 
 def _lens_27b(name: str) -> DecoderConfig:
-    shape = {"target": QWEN36, "d_model": 5120, "n_layers": 64}
-    sampling = {"top_p": 0.95, "top_k": 64, "max_new_tokens": 256}
-    layers = tuple(range(20, 61, 4))
-    return oracle_lens(name, layers=layers, marker="\u321c", slot_tokens=(29, 158983, 510), **shape, **sampling)
+    return oracle_lens(
+        name,
+        target=QWEN36,
+        d_model=5120,
+        n_layers=64,
+        layers=tuple(range(20, 61, 4)),
+        marker="\u321c",
+        slot_tokens=(29, 158983, 510),
+        top_p=0.95,
+        top_k=64,
+        max_new_tokens=256,
+    )
 
 
 PUBLISHED: dict[str, DecoderConfig] = {
@@ -49,7 +57,7 @@ PUBLISHED: dict[str, DecoderConfig] = {
 """The configuration of each published decoder that brings no description of its own, by its Hub id."""
 
 
-def published(name: str, subfolder: str | None = None) -> DecoderConfig | None:
+def published_config(name: str, subfolder: str | None = None) -> DecoderConfig | None:
     """Return the configuration of a published decoder; None for others."""
     if name == _CULTRACE:
         return cultrace_llama3(name, target=LLAMA3, subfolder=subfolder)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from audit_lit.decoder.config import Count
 from audit_lit.errors import DecoderConfigError, HubError
 from audit_lit.files.reading import read_json
 from audit_lit.settings import explain
@@ -21,6 +22,13 @@ class Sidecar(BaseModel):
     """The fields of a description that decide how it is read; it may have others, such as those of its training."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class Sizes(Sidecar):
+    """The sizes in a model's ``config.json``."""
+
+    hidden_size: Count
+    num_hidden_layers: Count
 
 
 Fields = TypeVar("Fields", bound=Sidecar)
@@ -70,10 +78,8 @@ def model_sizes(folder: Path) -> tuple[int, int]:
         return _adapter_sizes(folder / "adapter_model.safetensors")
     content = read_json(path, HubError)
     text = content.get("text_config", content) if isinstance(content, dict) else {}
-    sizes = [text.get(name) for name in ("hidden_size", "num_hidden_layers")] if isinstance(text, dict) else []
-    if not sizes or not all(type(size) is int for size in sizes):
-        raise unreadable(path, "it names no hidden_size and num_hidden_layers")
-    return sizes[0], sizes[1]
+    sizes = checked(Sizes, text, path)
+    return sizes.hidden_size, sizes.num_hidden_layers
 
 
 def _adapter_sizes(path: Path) -> tuple[int, int]:
