@@ -51,7 +51,7 @@ def calibrate(replace: bool, again: bool, safety: bool, out: Path | None, as_jso
     if as_json:
         common.show(dump_json(record.model_dump(mode="json"), indent=2))
         return
-    _print(record, session.full_decoder.config)
+    _print(record, session.full_decoder.for_layer(options["layer"]).config)
 
 
 def _print(record: CalibrationRecord, config: DecoderConfig) -> None:
@@ -61,7 +61,7 @@ def _print(record: CalibrationRecord, config: DecoderConfig) -> None:
 
     claims, comes_with = record.claims, config.lift_threshold
     table = Table("what", "measured here", "comes with the decoder")
-    rows = [("threshold, nats per token", record.lift_threshold, comes_with)]
+    rows: list[tuple[str, object, object]] = [("threshold, nats per token", record.lift_threshold, comes_with)]
     if claims:
         rows += [
             ("scale of claims", claims.claim_scale, config.claim_scale),

@@ -143,7 +143,7 @@ class CalibrationRecord(BaseModel):
 
     def put_into(self, config: DecoderConfig) -> DecoderConfig:
         """Return a configuration with these values where it has none, or everywhere if the calibration replaces."""
-        values = {"lift_threshold": self.lift_threshold}
+        values: dict[str, object] = {"lift_threshold": self.lift_threshold}
         if self.claims:
             values |= {"claim_scale": self.claims.claim_scale, "choice_scale": self.claims.choice_scale}
         kept = {} if self.replaces else config.to_dict()
