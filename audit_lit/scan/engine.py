@@ -129,7 +129,7 @@ class _Readable:
             error = self._error(dialog) if isinstance(dialog, NamedDialog) else None
             if error and not self.dialogs.skip_unreadable:
                 raise DialogError(error)
-            yield Unreadable(dialog.id, error) if error else dialog
+            yield Unreadable(dialog.id, error, dialog.where) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:
         target, config = self.session.target, self.session.decoder.config
@@ -137,7 +137,7 @@ class _Readable:
             rendered = render(dialog.messages, target.tokenizer)
             config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
-            return f"{dialog.where}: {err}"
+            return dialog.unread(err)
         if len(rendered.token_ids) <= target.n_ctx:
             return None
         return (
