@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+WRAPPERS = ("kwargs", "data")
+"""Keys under which LangChain holds a message."""
 PARTS = ("parts", "blocks")
 WITHOUT_CONTENT = ("step-start",)
 """Types of the AI SDK's parts that hold nothing."""
@@ -17,7 +19,7 @@ WITHOUT_CONTENT = ("step-start",)
 
 def in_plain_keys(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message under ``role``, ``content`` and further keys of OpenAI's messages."""
-    for key in ("kwargs", "data"):
+    for key in WRAPPERS:
         if isinstance(message.get(key), Mapping) and "role" not in message and "content" in message[key]:
             message = {"type": message.get("type"), **message[key]}
     more = message.get("additional_kwargs")

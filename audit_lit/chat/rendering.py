@@ -13,10 +13,12 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Turn, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
@@ -180,6 +182,7 @@ def _char_spans(
 ) -> list[Span]:
     """Return the span of each message in the text that its pieces and the literals make up."""
     spans: list[Span] = []
+    trailers: dict[tuple[Any, ...], int] = {}
     cursor = len(literals[0])
     start = cursor - len(_first_header(messages[0]["role"], literals, template))
     for index, message in enumerate(messages):
@@ -187,7 +190,10 @@ def _char_spans(
         before, after = literals[rows[0]], literals[rows[-1] + 1]
         last = cursor + len("".join(kept[row] + literals[row + 1] for row in rows)) - len(after)
         text_start, text_end = cursor, last
-        end = last + _trailer(messages[: index + 1], after, template)
+        kind = (message["role"], "tool_calls" in message, bool(_thinking(message)), after)
+        if kind not in trailers:
+            trailers[kind] = _trailer(messages[: index + 1], after, template)
+        end = last + trailers[kind]
         if _thinking(message) or "tool_calls" in message:
             headers = [before[len(before) - (cursor - start) :], _generation_prompt(template)]
             header = commonprefix(headers)  # noqa: RUF071 - characters are meant
@@ -242,8 +248,10 @@ def _to_tokens(
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
 
+    ends = list(accumulate((end for _, end in offsets), max))
+
     def position(char: int) -> int:
-        return next((index for index, (_, end) in enumerate(offsets) if end > char), len(offsets))
+        return bisect_right(ends, char)
 
     turns = tuple(
         Turn(message["role"], text[span[1] : span[2]], is_hidden(message), *map(position, span))

@@ -99,9 +99,9 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
         ),
         (
             {"prompt": "Hi.", "chosen": "a", "rejected": "b"},
-            "the keys ['chosen', 'rejected'] beside prompt are not read",
+            "holds two replies, 'chosen' and 'rejected', of which a dialog has one. To read the chosen one: jq",
         ),
-        ({"messages": [USER], "tools": [{"name": "look"}]}, "the keys ['tools'] beside messages are not read"),
+        ({"messages": [USER], "tools": [{"type": "web_search"}]}, "which is no function with a name"),
         ({"events": [{"view": "target", "edit": {"operation": "json_patch"}}]}, "collect_messages('target')"),
         (3, "is '3'; expected a dialog in one of"),
     ],
@@ -113,7 +113,7 @@ def test_other_layouts_are_refused_with_the_next_step(document: Any, expected: s
 
 
 def test_a_format_can_be_forced() -> None:
-    with pytest.raises(DialogError, match=r"line 1 is not ShareGPT such as .*leave --format out"):
+    with pytest.raises(DialogError, match=r"line 1 is not ShareGPT such as .*leave the format out"):
         read({"messages": [USER]}, format="sharegpt")
     with pytest.raises(DialogError, match=r"is not an Inspect log"):
         read({"messages": [USER]}, format="inspect")
@@ -171,12 +171,13 @@ def test_what_cannot_be_read_is_skipped_where_that_is_asked_for() -> None:
         ("[]\n", "line 1: the dialog is empty"),
         ('[{"role": "user", "content": "Hi."}]\n{"messages"', "line 2 is not JSON"),
         ('{"messages": [\n{"role": "user",\n "content": Hi}]}', "line 3 is not JSON"),
+        ('{"messages": [\n{"a": "\\ud800"}]}{}', "document 1 is not JSON"),
         ("[" * 100_000, "line 1 is not JSON"),
         ('{"text": 1}\n', "line 1 has no 'messages'"),
         ('[{"role": "robot", "content": "Hi."}]\n', "line 1: message 0 has role 'robot'"),
         ('[{"role": "user", "content": "Hi.", "secret": 1}]\n', "unknown keys"),
         ('[{"role": "user", "content": "\\ud800"}]\n', "line 1 .*half of a surrogate pair"),
-        ('{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2, "two dialogs have the id '1'"),
+        ('{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2, r"the id '1': .*line 1, and .*line 2; .*del"),
     ],
 )
 def test_malformed_dialogs_name_the_line(tmp_path: Path, content: str, expected: str) -> None:
@@ -266,15 +267,12 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     ("document", "command"),
     [
-        ({"chosen": "\n\nHuman: Hi.\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi."}, "content: .USER"),
-        ({"message_id": "t", "parent_id": None, "text": "Hi.", "role": "prompter"}, "content: .USER"),
         ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: .USER"),
         ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: .USER"),
-        ({"preamble": "Be brief.", "message": "Hi."}, "content: .USER"),
         ({"role": "system", "content": "Be brief."}, "jq -sc '{messages: .}'"),
         ({"data": ["Hi.", "Hello."]}, ".data | to_entries[]"),
         ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: .USER"),
-        ({"log": [{"sender": "prompter", "body": "Hi."}] * 3}, "content: .USER"),
+        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, "content: .USER"),
     ],
 )
 def test_a_conversion_names_keys_only_where_they_are_sure(tmp_path: Path, document: Any, command: str) -> None:

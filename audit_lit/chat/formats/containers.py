@@ -35,7 +35,8 @@ BINARY = {
     b"\xfd7zXZ": ("packed by xz", COPY.format("lzma")),
 }
 """How binary files begin, what they are, and the code that writes what they hold."""
-LABEL = re.compile(rf"^\W{{0,3}}({'|'.join((*ROLES, *SAME_ROLE))})\W{{0,3}}:", re.IGNORECASE | re.MULTILINE)
+TURN = r"^[\s*_#>\[]{{0,4}}({})[*_\]]{{0,3}}:[*_]{{0,2}}"
+LABEL = re.compile(TURN.format("|".join((*ROLES, *SAME_ROLE))), re.IGNORECASE | re.MULTILINE)
 """How a turn of a transcript begins: with the name of who speaks."""
 
 
@@ -105,7 +106,7 @@ def _transcript(sample: str, opened: str) -> Container | None:
     if not LABEL.match(sample.lstrip()):
         return None
     labels = "|".join(sorted(set(LABEL.findall(sample))))
-    parts = rf"re.split(r'(?m)^\W{{0,3}}({labels})\W{{0,3}}:', {opened}.read())[1:]"
+    parts = f"re.split(r'(?m){TURN.format(labels)}', {opened}.read())[1:]"
     messages = "[dict(role=role, content=text.strip()) for role, text in zip(parts[::2], parts[1::2])]"
     code = f"import json, re, sys; parts = {parts}; print(json.dumps(dict(messages={messages})))"
     return Container(f"a transcript with the labels {labels.replace('|', ', ')}", code)

@@ -48,8 +48,8 @@ FASTCHAT = (
     "content: .[1]}]}"
 )
 COHERE = (
-    "{system: .preamble, messages: [(.chat_history // [])[] | {role, content: (.message // .text)}] + "
-    '[{role: "user", content: .message}]}'
+    "{system: .preamble, messages: ([(.chat_history // [])[] | {role, content: (.message // .text)}] + "
+    '[{role: "user", content: .message}])}'
 )
 
 

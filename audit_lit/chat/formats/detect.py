@@ -13,6 +13,7 @@ from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
 from audit_lit.chat.formats.pairs import PAIRS
 from audit_lit.chat.formats.petri import PETRI
 from audit_lit.chat.formats.responses import RESPONSES
+from audit_lit.chat.origins import WRAPPERS
 from audit_lit.errors import DialogError
 
 FORMATS = (PETRI, ANTHROPIC, OPENAI, SHAREGPT, WILDCHAT, SPEAKERS, GEMINI, RESPONSES, PAIRS, MESSAGES)
@@ -21,8 +22,8 @@ BY_NAME = {each.name: each for each in FORMATS}
 INSPECT = "inspect"
 NAMES = (*sorted(BY_NAME), INSPECT)
 """What ``--format`` takes."""
-MESSAGE_KEYS = {"role", "from", "speaker", "content", "kwargs", "data"}
-"""Keys of which each message has one."""
+MESSAGE_KEYS = {"role", "from", "speaker", "content"}
+"""Keys of which each message has one, in itself or in what LangChain wraps."""
 
 
 def format_of(document: Any, name: str | None) -> Format:
@@ -47,9 +48,14 @@ def documents(content: Any) -> Iterator[Any] | None:
     """Return the dialogs of a JSON array, each a document of its own; None for the document of one dialog."""
     if not isinstance(content, list) or not content or not all(isinstance(part, list | Mapping) for part in content):
         return None
-    if all(isinstance(part, Mapping) and MESSAGE_KEYS & set(part) and not _holds_turns(part) for part in content):
+    if all(isinstance(part, Mapping) and _is_message(part) and not _holds_turns(part) for part in content):
         return None
     return iter(content)
+
+
+def _is_message(part: Mapping[str, Any]) -> bool:
+    wrapped = (part.get(key) for key in WRAPPERS)
+    return any(MESSAGE_KEYS & set(fields) for fields in (part, *wrapped) if isinstance(fields, Mapping))
 
 
 def _holds_turns(document: Mapping[str, Any]) -> bool:

@@ -107,15 +107,23 @@ def _is_json(line: str, kinds: type | UnionType = object) -> bool:
 
 def _in_a_row(text: str, where: str) -> list[Any]:
     """Return several JSON documents that stand one after the other; none if anything else stands there."""
-    spans: list[tuple[int, int]] = []
-    while rest := WHITESPACE.match(text, spans[-1][1] if spans else 0).end() - len(text):  # type: ignore[union-attr]
+    parts: list[str] = []
+    start = _skipped(text, 0)
+    while start < len(text):
         try:
-            spans.append((len(text) + rest, DECODER.raw_decode(text, len(text) + rest)[1]))
+            _, end = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             return []
-    if len(spans) < 2:
-        return []
-    return [parse_json(text[start:end], where, EXPECTED, DialogError) for start, end in spans]
+        parts.append(text[start:end])
+        start = _skipped(text, end)
+    numbered = enumerate(parts if len(parts) > 1 else [], start=1)
+    return [parse_json(part, f"{where}, document {number}", EXPECTED, DialogError) for number, part in numbered]
+
+
+def _skipped(text: str, start: int) -> int:
+    """Return where text goes on after white space."""
+    match = WHITESPACE.match(text, start)
+    return match.end() if match else start
 
 
 def _converted(container: Container, name: str) -> str:
