@@ -80,7 +80,7 @@ def read_dialog(dialog: Any) -> tuple[Message, ...]:
     return with_tools(messages, read_tools(declared, "the tools"))
 
 
-def with_tools(messages: Iterable[Message], tools: list[Tool]) -> tuple[Message, ...]:
+def with_tools(messages: Iterable[Message], tools: list[Message]) -> tuple[Message, ...]:
     """Return plain messages with tools that the model may call, where they outlast a change of the system prompt."""
     listed = list(messages)
     if tools:
@@ -115,7 +115,9 @@ def _read(index: int, message: Mapping[str, Any]) -> Iterator[Message]:
 def _read_as(place: str, role: str, message: Mapping[str, Any]) -> Iterator[Message]:
     """Yield a message, after the results of tools that it begins with."""
     if unknown := sorted(key for key in set(message) - READ - HARMLESS if not is_empty(message[key])):
-        raise DialogError(f"{place} has unknown keys {unknown}; expected role, content and hidden. {_way_out(message, unknown)}")
+        raise DialogError(
+            f"{place} has unknown keys {unknown}; expected role, content and hidden. {_way_out(message, unknown)}"
+        )
     blocks = _blocks(message, place)
     marks = _marks(message, place)
     results = [block for block in blocks if block["type"] == "tool_result"]

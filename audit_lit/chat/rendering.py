@@ -166,8 +166,9 @@ def _about_tools(
     spans: list[tuple[int, int]] = []
     cursor = 0
     for literal, without, piece in zip(literals, plain, [*kept, ""], strict=True):
-        before = len(commonprefix([literal, without]))  # noqa: RUF071 - characters are meant
-        after = len(commonprefix([literal[before:][::-1], without[before:][::-1]]))  # noqa: RUF071
+        after = len(commonprefix([literal[::-1], without[::-1]]))  # noqa: RUF071 - characters are meant
+        ends = [text[: len(text) - after] for text in (literal, without)]
+        before = len(commonprefix(ends))  # noqa: RUF071
         spans.append((cursor + before, cursor + len(literal) - after))
         cursor += len(literal + piece)
     return spans

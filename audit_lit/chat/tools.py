@@ -26,10 +26,11 @@ def read_tools(tools: Any, place: str) -> list[Tool]:
     Raises:
         DialogError: If one of them is no function with a name, such as one that a provider runs itself.
     """
-    return list(_declared(_parsed(tools, list | dict), place))
+    return list(_declared(tools, place))
 
 
 def _declared(tools: Any, place: str) -> Iterator[Tool]:
+    tools = _parsed(tools, list | dict)
     fields = tools if isinstance(tools, Mapping) else {}
     listed = tools if isinstance(tools, list | tuple) else next(filter(None, map(fields.get, LISTS)), None)
     if isinstance(listed, list | tuple):

@@ -17,7 +17,7 @@ MOST_BYTES = 2**28
 
 
 def encoding_of(content: bytes) -> str:
-    """Return the encoding of text by how it begins: UTF-8, unless a byte order mark or where zeros stand say another."""
+    """Return the encoding of text by how it begins: UTF-8, unless a byte order mark or the zeros tell another."""
     return json.detect_encoding(content[:4])
 
 

@@ -22,7 +22,7 @@ from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
 from audit_lit.chat.rendering import render
-from audit_lit.errors import AuditLitError, DialogError, ScanError
+from audit_lit.errors import AuditLitError, ScanError, UnreadableDialog
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
@@ -128,7 +128,7 @@ class _Readable:
         for dialog in self.dialogs:
             error = self._error(dialog) if isinstance(dialog, NamedDialog) else None
             if error and not self.dialogs.skip_unreadable:
-                raise DialogError(error)
+                raise UnreadableDialog(error)
             yield Unreadable(dialog.id, error, dialog.where) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:

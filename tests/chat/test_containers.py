@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 from audit_lit.chat.formats import DialogFile, containers, read_dialogs
 from audit_lit.errors import DialogError
 
-SAID = [("system", "Be brief."), ("user", "Grüße, \"du\"\n🙂"), ("assistant", "Hello.")]
+SAID = [("system", "Be brief."), ("user", 'Grüße, "du"\n🙂'), ("assistant", "Hello.")]
 MESSAGES = [{"role": role, "content": text} for role, text in SAID]
-ROWS = [{"id": "a", "system_prompt": SAID[0][1], "question": SAID[1][1], "response": "Hello."}, {"id": "b", "system_prompt": "", "question": "Hi.", "response": "Ho."}]
+ROWS = [
+    {"id": "a", "system_prompt": SAID[0][1], "question": SAID[1][1], "response": "Hello."},
+    {"id": "b", "system_prompt": "", "question": "Hi.", "response": "Ho."},
+]
 BOTH = [SAID, [("user", "Hi."), ("assistant", "Ho.")]]
 
 
@@ -83,10 +86,18 @@ FILES: dict[str, tuple[str, Any, list[Any]]] = {
     ),
     "bold transcript": ("is a transcript", "**Human:** Hi.\n**AI:** Ho.\n", [BOTH[1]]),
     "HH text": ("is a transcript", "\n\nHuman: Hi.\n\nAssistant: Ho.", [BOTH[1]]),
-    "python lines": ("is Python's notation", f"{({'messages': MESSAGES})}\n" * 2, [SAID, SAID]),
-    "python value": ("is Python's notation", f"{({'messages': MESSAGES})}".replace("}, {", "},\n {"), [SAID]),
-    "reasoning in gzip": ("unknown keys", gzip.compress(json.dumps([*MESSAGES[:2], MESSAGES[2] | {"mood": "good"}]).encode()), [SAID]),
-    "reasoning in utf-16": ("unknown keys", json.dumps([*MESSAGES[:2], MESSAGES[2] | {"mood": "good"}], ensure_ascii=False).encode("utf-16"), [SAID]),
+    "python lines": ("is Python's notation", f"{ ({'messages': MESSAGES}) }\n" * 2, [SAID, SAID]),
+    "python value": ("is Python's notation", f"{ ({'messages': MESSAGES}) }".replace("}, {", "},\n {"), [SAID]),
+    "reasoning in gzip": (
+        "unknown keys",
+        gzip.compress(json.dumps([*MESSAGES[:2], MESSAGES[2] | {"mood": "good"}]).encode()),
+        [SAID],
+    ),
+    "reasoning in utf-16": (
+        "unknown keys",
+        json.dumps([*MESSAGES[:2], MESSAGES[2] | {"mood": "good"}], ensure_ascii=False).encode("utf-16"),
+        [SAID],
+    ),
 }
 
 
@@ -113,7 +124,9 @@ def test_documents_in_a_row_are_read_in_every_encoding(tmp_path: Path, encoding:
         assert len({dialog.id for dialog in found}) == len(found) == text.count('"messages"')
 
 
-def test_gzip_that_is_broken_or_grows_without_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gzip_that_is_broken_or_grows_without_measure_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "dialogs.gz"
     path.write_bytes(gzip.compress(LINES.encode())[:-20])
     with pytest.raises(DialogError, match="could not be unpacked"):

@@ -47,7 +47,10 @@ def code_line(role: str, content: Any, **more: Any) -> dict[str, Any]:
 
 LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
     "a message per line": ([SYSTEM, USER, REPLY], SAID),
-    "preference, texts": ([{"id": "x", "system": "Be brief.", "question": "Hi.", "chosen": "Hello.", "rejected": "No."}], SAID),
+    "preference, texts": (
+        [{"id": "x", "system": "Be brief.", "question": "Hi.", "chosen": "Hello.", "rejected": "No."}],
+        SAID,
+    ),
     "preference, instruction and input": (
         [{"instruction": "Hi.", "input": "There.", "chosen": "Hello.", "rejected": "No.", "margin": 2}],
         [("user", "Hi.\nThere."), A],
@@ -55,21 +58,59 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
     "preference, lists": ([{"prompt": [SYSTEM, USER], "chosen": [REPLY], "rejected": [REPLY]}], SAID),
     "preference, a text and lists": ([{"prompt": "Hi.", "chosen": [REPLY], "rejected": [REPLY]}], [U, A]),
     "preference, whole dialogs": (
-        [{"prompt": "Hi.", "prompt_id": "p", "chosen": [USER, REPLY], "rejected": [USER], "messages": [USER, REPLY], "score_chosen": 8}],
+        [
+            {
+                "prompt": "Hi.",
+                "prompt_id": "p",
+                "chosen": [USER, REPLY],
+                "rejected": [USER],
+                "messages": [USER, REPLY],
+                "score_chosen": 8,
+            }
+        ],
         [U, A],
     ),
     "preference, ShareGPT": (
-        [{"conversations": [{"from": "human", "value": "Hi."}], "chosen": {"from": "gpt", "value": "Hello."}, "rejected": {"from": "gpt", "value": "No."}}],
+        [
+            {
+                "conversations": [{"from": "human", "value": "Hi."}],
+                "chosen": {"from": "gpt", "value": "Hello."},
+                "rejected": {"from": "gpt", "value": "No."},
+            }
+        ],
         [U, A],
     ),
-    "HH-RLHF": ([{"chosen": f"{HH}\n\nAnd more.\n\nHuman: So?", "rejected": HH}], [U, ("assistant", "Hello.\n\nAnd more."), ("user", "So?")]),
+    "HH-RLHF": (
+        [{"chosen": f"{HH}\n\nAnd more.\n\nHuman: So?", "rejected": HH}],
+        [U, ("assistant", "Hello.\n\nAnd more."), ("user", "So?")],
+    ),
     "arena battle": (
-        [{"question_id": "q", "model_a": "a", "conversation_a": [USER, REPLY], "conversation_b": [USER], "winner": "model_a"}],
+        [
+            {
+                "question_id": "q",
+                "model_a": "a",
+                "conversation_a": [USER, REPLY],
+                "conversation_b": [USER],
+                "winner": "model_a",
+            }
+        ],
         [U, A],
     ),
     "UltraChat": ([{"id": "0", "data": ["Hi.", "Hello."]}], [U, A]),
     "OpenAssistant tree": (
-        [{"message_tree_id": "t", "prompt": {"text": "Hi.", "role": "prompter", "replies": [{"text": "Hello.", "role": "assistant", "replies": []}, {"text": "No.", "role": "assistant"}]}}],
+        [
+            {
+                "message_tree_id": "t",
+                "prompt": {
+                    "text": "Hi.",
+                    "role": "prompter",
+                    "replies": [
+                        {"text": "Hello.", "role": "assistant", "replies": []},
+                        {"text": "No.", "role": "assistant"},
+                    ],
+                },
+            }
+        ],
         [U, A],
     ),
     "OpenAssistant rows": (
@@ -80,16 +121,43 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         [U, A],
     ),
     "FastChat log": (
-        [{"tstamp": 1.0, "type": "chat", "state": {"system_message": "Be brief.", "messages": [["USER", "Hi."], ["ASSISTANT", "Hello."], ["USER", None]]}}],
+        [
+            {
+                "tstamp": 1.0,
+                "type": "chat",
+                "state": {
+                    "system_message": "Be brief.",
+                    "messages": [["USER", "Hi."], ["ASSISTANT", "Hello."], ["USER", None]],
+                },
+            }
+        ],
         SAID,
     ),
     "Cohere": (
-        [{"model": "c", "preamble": "Be brief.", "message": "Hi.", "chat_history": [{"role": "USER", "message": "Ho."}, {"role": "CHATBOT", "message": "Ha."}]}],
+        [
+            {
+                "model": "c",
+                "preamble": "Be brief.",
+                "message": "Hi.",
+                "chat_history": [{"role": "USER", "message": "Ho."}, {"role": "CHATBOT", "message": "Ha."}],
+            }
+        ],
         [S, ("user", "Ho."), ("assistant", "Ha."), U],
     ),
     "ChatGPT's export": ([[chatgpt()]], SAID),
     "Claude's export": (
-        [[{"uuid": "u", "name": "n", "chat_messages": [{"uuid": "1", "text": "Hi.", "sender": "human", "attachments": []}, {"uuid": "2", "text": "Hello.", "sender": "assistant", "attachments": []}]}]],
+        [
+            [
+                {
+                    "uuid": "u",
+                    "name": "n",
+                    "chat_messages": [
+                        {"uuid": "1", "text": "Hi.", "sender": "human", "attachments": []},
+                        {"uuid": "2", "text": "Hello.", "sender": "assistant", "attachments": []},
+                    ],
+                }
+            ]
+        ],
         [U, A],
     ),
     "Claude Code": (
@@ -102,14 +170,33 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         [U, A],
     ),
     "request and response": (
-        [{"request": {"model": "m", "temperature": 1, "messages": [SYSTEM, USER]}, "response": {"choices": [{"message": REPLY}]}}],
+        [
+            {
+                "request": {"model": "m", "temperature": 1, "messages": [SYSTEM, USER]},
+                "response": {"choices": [{"message": REPLY}]},
+            }
+        ],
         SAID,
     ),
     "LangSmith": ([{"inputs": {"messages": [SYSTEM, USER]}, "outputs": {"message": REPLY}}], SAID),
     "Ollama": ([{"request": {"messages": [SYSTEM, USER]}, "response": {"message": REPLY, "done": True}}], SAID),
     "a dialog under a key": ([{"payload": {"system": "Be brief.", "messages": [USER, REPLY]}, "cost": 2}], SAID),
-    "other names": ([{"log": [{"who": "system", "says": "Be brief."}, {"who": "Human", "says": "Hi."}, {"who": "bot", "says": "Hello."}]}], SAID),
-    "keys with spaces": ([{"the log": [{"a 'who'": "user", "it says": "Hi."}, {"a 'who'": "bot", "it says": "Hello."}]}], [U, A]),
+    "other names": (
+        [
+            {
+                "log": [
+                    {"who": "system", "says": "Be brief."},
+                    {"who": "Human", "says": "Hi."},
+                    {"who": "bot", "says": "Hello."},
+                ]
+            }
+        ],
+        SAID,
+    ),
+    "keys with spaces": (
+        [{"the log": [{"a 'who'": "user", "it says": "Hi."}, {"a 'who'": "bot", "it says": "Hello."}]}],
+        [U, A],
+    ),
     "a key that is not read": ([{"messages": [SYSTEM, USER, REPLY], "custom_instruction": True, "a-b": "x"}], SAID),
     "a key of a message": ([{"messages": [SYSTEM, {**USER, "mood": "good"}, REPLY]}], SAID),
     "reasoning": (
@@ -117,7 +204,18 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         [S, U, ("assistant", "<think>\nHm.\n</think>\n\nHello.")],
     ),
     "an image": (
-        [{"messages": [SYSTEM, {"role": "user", "content": [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "Hi."}]}, REPLY]}],
+        [
+            {
+                "messages": [
+                    SYSTEM,
+                    {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "Hi."}],
+                    },
+                    REPLY,
+                ]
+            }
+        ],
         SAID,
     ),
     "another role": ([{"messages": [SYSTEM, {"role": "customer", "content": "Hi."}, REPLY]}], SAID),

@@ -177,7 +177,10 @@ def test_what_cannot_be_read_is_skipped_where_that_is_asked_for() -> None:
         ('[{"role": "robot", "content": "Hi."}]\n', "line 1: message 0 has role 'robot'"),
         ('[{"role": "user", "content": "Hi.", "secret": 1}]\n', "unknown keys"),
         ('[{"role": "user", "content": "\\ud800"}]\n', "line 1 .*half of a surrogate pair"),
-        ('{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2, r"the id '1': .*line 1, and .*line 2; .*del"),
+        (
+            '{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2,
+            r"the id '1': .*line 1, and .*line 2; .*del",
+        ),
     ],
 )
 def test_malformed_dialogs_name_the_line(tmp_path: Path, content: str, expected: str) -> None:

@@ -26,7 +26,10 @@ MOST_UNPACKED = 200
 ROWS = "[print(json.dumps(row, default=str)) for row in {}.to_pylist()]"
 COPY = "import {0}, shutil, sys; shutil.copyfileobj({0}.open(sys.argv[1]), sys.stdout.buffer)"
 BINARY = {
-    b"PAR1": ("a Parquet table", "import json, sys, pyarrow.parquet as pq; " + ROWS.format("pq.read_table(sys.argv[1])")),
+    b"PAR1": (
+        "a Parquet table",
+        "import json, sys, pyarrow.parquet as pq; " + ROWS.format("pq.read_table(sys.argv[1])"),
+    ),
     b"\xff\xff\xff\xff": (
         "an Arrow table",
         "import json, sys, pyarrow; " + ROWS.format("pyarrow.ipc.open_stream(sys.argv[1]).read_all()"),
@@ -144,7 +147,9 @@ def _of_table(title: str, example: dict[str, str], delimiter: str, opened: str) 
         "import csv, json, sys; csv.field_size_limit(2**30); "
         f"[print(json.dumps({{name: {value} for name, value in row.items()}})) for row in {rows}]"
     )
-    return Container(title, code, {name: json.loads(example[name]) if name in nested else example[name] for name in example})
+    return Container(
+        title, code, {name: json.loads(example[name]) if name in nested else example[name] for name in example}
+    )
 
 
 def _rows(sample: str, delimiter: str) -> Iterator[list[str]]:

@@ -21,12 +21,12 @@ HUMAN = "\n\nHuman:"
 CHATGPT = (
     ". as $chat | {id: (.conversation_id // .id), messages: [[.current_node | recurse($chat.mapping[.].parent; . != "
     "null)] | reverse[] | $chat.mapping[.].message | select(. != null) | {role: .author.role, content: [.content | "
-    ".parts[]?, .text?, .user_instructions? | select(. != null and . != \"\")]} | select(.content != [])]}"
+    '.parts[]?, .text?, .user_instructions? | select(. != null and . != "")]} | select(.content != [])]}'
 )
 OASST_TREE = "{messages: [.prompt | recurse(.replies[0]; . != null) | {role, content: .text}]}"
 OASST_ROWS = (
     "INDEX(.message_id) as $rows | (map(.parent_id // empty | {(.): true}) | add) as $parents | .[] | "
-    "select($parents[.message_id] | not) | {messages: [recurse($rows[.parent_id // \"\"]; . != null) | {role, content: "
+    'select($parents[.message_id] | not) | {messages: [recurse($rows[.parent_id // ""]; . != null) | {role, content: '
     ".text}] | reverse}"
 )
 CLAUDE_CODE = (
@@ -68,7 +68,9 @@ def _chosen(document: Mapping[str, Any]) -> str:
     if isinstance(chosen, str) and chosen.startswith(HUMAN):
         return HH
     turns = chosen if isinstance(chosen, list) else []
-    is_whole = any(plain_role(turn.get("role", turn.get("from"))) == "user" for turn in turns if isinstance(turn, Mapping))
+    is_whole = any(
+        plain_role(turn.get("role", turn.get("from"))) == "user" for turn in turns if isinstance(turn, Mapping)
+    )
     kept = [key for key in document if key in ("id", *SYSTEM_KEYS) and not is_empty(document[key])]
     if is_whole:
         return f"{{{', '.join([*kept, 'messages: .chosen'])}}}"

@@ -18,8 +18,11 @@ from audit_lit.chat.formats.detect import INSPECT, NAMES, format_of
 from audit_lit.chat.formats.sources import EXPECTED, Source, sources, to_json
 from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.suggestions import Shell, without
-from audit_lit.errors import DialogError
+from audit_lit.errors import DialogError, UnreadableDialog
 from audit_lit.files.reading import require_regular
+
+UNKNOWN = Shell()
+"""For dialogs that come from no file."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class NamedDialog:
     """Where it comes from, for error messages."""
     format: str = "a list of messages"
     """The title of the format that it was read as."""
-    shell: Shell = Shell()
+    shell: Shell = UNKNOWN
     """How a shell names the file."""
 
     def unread(self, err: Exception) -> str:
@@ -83,7 +86,7 @@ class DialogList:
 
     def __iter__(self) -> Iterator[NamedDialog | Unreadable]:
         for number, dialog in enumerate(self.dialogs, start=1):
-            yield _read(Source(str(number), f"dialog {number}", dialog), None, self.skip_unreadable, Shell())
+            yield _read(Source(str(number), f"dialog {number}", dialog), None, self.skip_unreadable, UNKNOWN)
 
 
 Dialogs = DialogFile | DialogList
@@ -115,7 +118,7 @@ def read_dialogs(
         for source in sources(file, name):
             yield _read(source, format, skip_unreadable, shell)
     except DialogError as err:
-        raise DialogError(shell.pasteable(str(err))) from err
+        raise type(err)(shell.pasteable(str(err))) from err
     except (EOFError, zlib.error) as err:  # broken or cut off after gzip packed it
         raise DialogError(f"{name} could not be unpacked ({err}); expected what gzip packs. Fetch it again.") from err
 
@@ -128,7 +131,7 @@ def _read(source: Source, format: str | None, skip_unreadable: bool, shell: Shel
         return _named(name, source, format, shell)
     except DialogError as err:
         if not skip_unreadable:
-            raise
+            raise UnreadableDialog(str(err)) from err
         return Unreadable(name, shell.pasteable(str(err)), source.where)
 
 
@@ -166,9 +169,10 @@ def digest(dialogs: Iterable[NamedDialog | Unreadable]) -> Census:
     unreadable: list[Unreadable] = []
     for dialog in dialogs:
         if dialog.id in places:
+            shell = dialog.shell if isinstance(dialog, NamedDialog) else UNKNOWN
             raise DialogError(
                 f"two dialogs have the id {dialog.id!r}: {places[dialog.id]}, and {dialog.where}; expected each once. "
-                f"To name dialogs by their places: {without(['id'])}"
+                + shell.pasteable(f"To name dialogs by their places: {without(['id'])}")
             )
         places[dialog.id] = dialog.where
         if isinstance(dialog, Unreadable):

@@ -75,7 +75,9 @@ def _opened(begin: bytes, encoding: str) -> str:
     """Return Python code that opens the file as text."""
     if begin.startswith(GZIP):
         return f"__import__('gzip').open(sys.argv[1], 'rt', encoding='{encoding}')"
-    return f"open(sys.argv[1], encoding='{encoding.replace('utf-8', 'utf-8-sig') if encoding == 'utf-8' else encoding}')"
+    return (
+        f"open(sys.argv[1], encoding='{encoding.replace('utf-8', 'utf-8-sig') if encoding == 'utf-8' else encoding}')"
+    )
 
 
 def _contents(text: TextIOWrapper, name: str, opened: str) -> list[Any] | None:
