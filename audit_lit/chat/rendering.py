@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Turn, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
-from audit_lit.chat.suggestions import without_anywhere
-from audit_lit.chat.tools import Tool
+from audit_lit.chat.tools import DROP, Tool
 from audit_lit.errors import DialogError
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog
     _, pieces = _marked(messages)
     literals, text = _literals(messages, template), template(messages)
     kept = _kept(text, pieces, literals)
-    about_tools = _about_tools(messages, kept, literals, template) if template.tools else []
+    about_tools = _about_tools(messages, pieces, kept, literals, tokenizer) if template.tools else []
     if messages[-1].get("prefill"):
         text, literals[-1] = text.removesuffix(literals[-1]), ""
     spans = _char_spans(messages, pieces, kept, literals, template)
@@ -153,25 +152,32 @@ def _kept(text: str, pieces: Sequence[_Piece], literals: Sequence[str]) -> list[
 
 
 def _about_tools(
-    messages: Sequence[Message], kept: Sequence[str], literals: Sequence[str], template: _Template
+    messages: Sequence[Message], pieces: Sequence[_Piece], kept: Sequence[str], literals: Sequence[str], tokenizer: Any
 ) -> list[tuple[int, int]]:
     """Return the spans, in characters, of what the template says of tools: where its text differs from that without."""
-    plain = _literals(messages, _Template(template.tokenizer))
+    plain = _literals(messages, _Template(tokenizer))
     if plain == list(literals):
         raise DialogError(
             "the dialog comes with 'tools', which this chat template does not render, so that the target does not see "
-            "them; expected a target whose template does. To audit it without them: "
-            f"{without_anywhere(['tools', 'functions', 'toolConfig'])}"
+            f"them; expected a target whose template does. {DROP}"
         )
     spans: list[tuple[int, int]] = []
     cursor = 0
-    for literal, without, piece in zip(literals, plain, [*kept, ""], strict=True):
-        after = len(commonprefix([literal[::-1], without[::-1]]))  # noqa: RUF071 - characters are meant
-        ends = [text[: len(text) - after] for text in (literal, without)]
-        before = len(commonprefix(ends))  # noqa: RUF071
-        spans.append((cursor + before, cursor + len(literal) - after))
-        cursor += len(literal + piece)
+    for row, (literal, without) in enumerate(zip(literals, plain, strict=True)):
+        if literal != without:
+            turns = messages[: pieces[row - 1].message + 1]
+            start, end = _added(literal, without, _trailer(turns, without, _Template(tokenizer)) if row else 0)
+            spans.append((cursor + start, cursor + end))
+        cursor += len(literal) + (len(kept[row]) if row < len(kept) else 0)
     return spans
+
+
+def _added(literal: str, without: str, border: int) -> tuple[int, int]:
+    """Return where a text differs from one without what was added; at a border, where the two alone leave it open."""
+    before = len(commonprefix([literal, without]))  # noqa: RUF071 - characters are meant
+    after = len(commonprefix([literal[::-1], without[::-1]]))  # noqa: RUF071
+    before = min(before, max(border, len(without) - after))
+    return before, len(literal) - min(after, len(without) - before)
 
 
 def _char_spans(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,12 @@ def field(key: str) -> str:
     return f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
 
 
-def without(keys: list[str]) -> str:
+def without(keys: Iterable[str]) -> str:
     """Return the command that deletes some keys of each dialog."""
     return jq(f"{EACH}del({', '.join(map(field, keys))})")
 
 
-def without_anywhere(keys: list[str]) -> str:
+def without_anywhere(keys: Iterable[str]) -> str:
     """Return the command that deletes some keys wherever they stand."""
     return jq(f"del({', '.join(f'..|{field(key)}?' for key in keys)})")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any
 
+from audit_lit.chat.suggestions import without_anywhere
 from audit_lit.errors import DialogError
 
 Tool = dict[str, Any]
@@ -14,6 +15,9 @@ SCHEMAS = ("parameters", "input_schema", "inputSchema")
 """Keys of what a tool takes, by OpenAI, Anthropic and Bedrock."""
 ARGUMENTS = ("arguments", "input", "args")
 """Keys of what a call passes, by OpenAI, Anthropic and LangChain."""
+KEYS = ("tools", "functions", "toolConfig", "tool_config")
+"""Keys beside the messages, or in one, that hold the tools that the model may call."""
+DROP = f"To audit the dialog without tools: {without_anywhere(KEYS)}"
 IDS = ("call_id", "id", "toolUseId")
 """Keys of what names a call, by OpenAI's Responses, OpenAI and Bedrock."""
 LISTS = ("tools", "functionDeclarations", "function_declarations")
@@ -45,7 +49,7 @@ def _declared(tools: Any, place: str) -> Iterator[Tool]:
     else:
         raise DialogError(
             f"{place} hold {str(tools)[:60]!r}, which is no function with a name; expected "
-            '{"type": "function", "function": {"name": ..., "parameters": ...}}. Leave it out.'
+            f'{{"type": "function", "function": {{"name": ..., "parameters": ...}}}}. {DROP}'
         )
 
 

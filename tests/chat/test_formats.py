@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pasted import converted
 from helpers.support import DIALOG, ROOT, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
@@ -157,7 +158,7 @@ def test_what_cannot_be_read_is_skipped_where_that_is_asked_for() -> None:
     found = read("\n".join(lines).encode(), skip_unreadable=True)
     unread = [(dialog.id, dialog.error) for dialog in found if isinstance(dialog, Unreadable)]
     assert [name for name, _ in unread] == ["2", "b"] and "line 2 is not JSON" in unread[0][1]
-    assert unread[1][1].startswith("file, line 3: message 0 (user) holds image_url")
+    assert unread[1][1].startswith("file, line 3: message 0 (user) holds image_url") and "--" not in unread[1][1]
     with pytest.raises(DialogError, match=r"none of the 1 dialogs can be read. file, line 1: message 0"):
         digest(read(image, skip_unreadable=True))
     kinds = [isinstance(dialog, Unreadable) for dialog in DialogList([[USER], image["messages"]], skip_unreadable=True)]
@@ -187,6 +188,15 @@ def test_malformed_dialogs_name_the_line(tmp_path: Path, content: str, expected:
     (tmp_path / "d.jsonl").write_text(content)
     with pytest.raises(DialogError, match=expected):
         digest(DialogFile(tmp_path / "d.jsonl"))
+
+
+def test_two_dialogs_of_one_id_are_refused_with_a_way_out_even_where_others_are_skipped(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "d.jsonl", [{"id": "a", "messages": DIALOG}, {"id": "a", "messages": []}])
+    for skip in (True, False):
+        with pytest.raises(DialogError, match="line 1, and .*line 2" if skip else "line 2: the dialog is empty"):
+            digest(DialogFile(str(path), skip_unreadable=skip))
+    write_lines(path, [{"id": "a", "messages": DIALOG}, {"id": "a", "messages": DIALOG}])
+    assert len(converted(path, tmp_path, read=digest)) == 2
 
 
 def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:

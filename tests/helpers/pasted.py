@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from audit_lit.errors import DialogError
 COMMAND = re.compile(r"(?:jq|python|gzip) .* > (dialogs2?\.jsonl)")
 
 
-def converted(path: Path, folder: Path, **names: str) -> list[list[tuple[str, str]]]:
+def converted(path: Path, folder: Path, read: Callable[[Any], Any] = list, **names: str) -> list[list[tuple[str, str]]]:
     """Return what is read of a file after the command of its error has been pasted once, in a folder."""
     with pytest.raises(DialogError) as caught:
-        list(DialogFile(path))
+        read(DialogFile(path))
     command = COMMAND.search(str(caught.value))
     assert command, str(caught.value)
     text = command[0]

@@ -8,13 +8,11 @@ from typing import Any
 
 from audit_lit.chat.messages import Message, is_empty, read_dialog, read_system, with_tools, words
 from audit_lit.chat.suggestions import without
-from audit_lit.chat.tools import read_tools
+from audit_lit.chat.tools import KEYS, read_tools
 from audit_lit.errors import DialogError
 
 SYSTEM_KEYS = ("system", "system_prompt", "system_message", "systemPrompt")
 """Keys beside the messages that hold a system prompt."""
-TOOL_KEYS = ("tools", "functions", "toolConfig", "tool_config")
-"""Keys beside the messages that hold the tools that the model may call."""
 REQUEST = words(
     "temperature top_p top_k min_p max_tokens max_completion_tokens max_output_tokens max_tool_calls n stop "
     "stop_sequences stream stream_options seed random_seed presence_penalty frequency_penalty repetition_penalty "
@@ -65,13 +63,13 @@ def read_turns(
             ``harmless``, and whose text does not stand in a message already.
     """
     messages = read_dialog(turns)
-    tool_keys = [name for name in TOOL_KEYS if not is_empty(document.get(name))]
+    tool_keys = [name for name in KEYS if not is_empty(document.get(name))]
     prompts = [name for name in (*SYSTEM_KEYS, *system) if not is_empty(document.get(name))]
     if prompts:
         prompt = read_system(document[prompts[0]])
         messages = messages if prompt and prompt[0] in messages else (*prompt, *messages)
     refuse_unread(document, {key, *prompts[:1], *tool_keys}, harmless, messages)
-    return with_tools(messages, [tool for name in tool_keys for tool in read_tools(document[name], f"{name!r}")])
+    return with_tools(messages, [tool for name in tool_keys for tool in read_tools(document[name], f"the {name}")])
 
 
 def refuse_unread(
