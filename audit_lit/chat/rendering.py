@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Turn, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
+from audit_lit.chat.suggestions import jq
 from audit_lit.chat.tools import DROP, Tool
 from audit_lit.errors import DialogError
 
@@ -34,6 +35,10 @@ THINKING = re.compile(r".*(?:</think>|</thinking>|\[/THINK\]|<\|END_THINKING\|>)
 """What an assistant thought before it replied."""
 MARKS = ("hidden", "prefill", "tools")
 """Keys of a plain message that a chat template does not get with it."""
+CALLS_AS_TEXT = jq(
+    "(..|objects|select(.tool_calls|arrays)) |= (.content = ([.content // empty, (.tool_calls[].function|tojson)] | "
+    'join("\\n")) | del(.tool_calls))'
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ def _literals(messages: Sequence[Message], template: _Template, generate: bool |
     if dropped and dropped[0].is_call:
         raise DialogError(
             f"message {dropped[0].message} (assistant) holds tool calls, which this chat template does not render; "
-            "expected a target whose template does. Leave the dialog out, or end it before this message."
+            "expected a target whose template does. Leave the dialog out, or end it before this message. To write the "
+            f"calls as text: {CALLS_AS_TEXT}"
         )
     raise DialogError("the chat template drops, repeats or reorders messages; expected each once, in order.")
 

@@ -66,10 +66,13 @@ class Container:
 class Unpacked(GzipFile):
     """The content of a file that gzip packed, unless it grows without measure."""
 
+    def __init__(self, packed: BufferedIOBase) -> None:
+        super().__init__(fileobj=packed, mode="rb")
+        self.packed = packed
+
     def read1(self, size: int = -1) -> bytes:
         """Read some bytes; raise ``OSError`` for more than text is packed from."""
-        packed = self.fileobj.tell() if self.fileobj else 0
-        if self.tell() > max(MOST_BYTES, MOST_UNPACKED * packed):
+        if self.tell() > max(MOST_BYTES, MOST_UNPACKED * self.packed.tell()):
             raise OSError(f"it unpacks to more than {self.tell():,} bytes; expected text, unpacked")
         return super().read1(size)
 
@@ -78,7 +81,7 @@ def unpacked(file: BufferedIOBase) -> BufferedIOBase:
     """Return an open file that can seek, or its content if gzip packed it."""
     begin = file.read(len(GZIP))
     file.seek(0)
-    return Unpacked(fileobj=file, mode="rb") if begin == GZIP else file  # type: ignore[arg-type]  # it only reads
+    return Unpacked(file) if begin == GZIP else file
 
 
 def binary(begin: bytes) -> Container | None:
