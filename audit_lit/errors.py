@@ -12,6 +12,10 @@ class DialogError(AuditLitError, ValueError):
     """A dialog cannot be read or rendered, or nothing in it may be revealed."""
 
 
+class UnreadableDialog(DialogError):
+    """One dialog of several cannot be read; the others may be."""
+
+
 class QuestionError(AuditLitError, ValueError):
     """A question or a claim is empty, or does not fit the decoder's context with its answer."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
-from audit_lit.errors import ScanError
+from audit_lit.errors import ScanError, UnreadableDialog
 from audit_lit.files.writing import RUN, require_writable
 
 LATER = (
@@ -59,7 +61,8 @@ def scan(
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
-        census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
+        with _hinting():
+            census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
     named = options | {"device": options["device"] or "cpu"}
     given = sorted((name, value) for name, value in named.items() if value or name not in LATER)
@@ -83,12 +86,22 @@ def scan(
         )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}
-    report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
+    with _hinting():
+        report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
     if report_file and form:
         write_report(report, form, report_file)
     conclude(report, "json" if options["as_json"] else None)
+
+
+@contextmanager
+def _hinting() -> Iterator[None]:
+    """Say which option leaves out a dialog that cannot be read."""
+    try:
+        yield
+    except UnreadableDialog as err:
+        raise UnreadableDialog(f"{err} To audit the other dialogs: --skip-unreadable.") from err
 
 
 def _device_here(device: str | None) -> str | None:

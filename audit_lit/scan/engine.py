@@ -22,7 +22,7 @@ from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.errors import AuditLitError, DialogError, ScanError
+from audit_lit.errors import AuditLitError, ScanError, UnreadableDialog
 from audit_lit.hooks import same_model
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
@@ -148,8 +148,8 @@ class _Readable:
         for dialog in self.dialogs:
             error = self._error(dialog) if isinstance(dialog, NamedDialog) else None
             if error and not self.dialogs.skip_unreadable:
-                raise DialogError(error)
-            yield Unreadable(dialog.id, error) if error else dialog
+                raise UnreadableDialog(error)
+            yield Unreadable(dialog.id, error, dialog.where) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:
         target, config = self.session.target, self.session.decoder.config
@@ -157,7 +157,7 @@ class _Readable:
             rendered = config.render(dialog.messages, target.tokenizer)
             config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
-            return f"{dialog.where}: {err}"
+            return dialog.unread(err)
         if len(rendered.token_ids) <= target.n_ctx:
             return None
         return (

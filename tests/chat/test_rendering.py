@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -14,11 +15,14 @@ from helpers.chat_templates import (
     THINKING,
     TOOLS,
     USER,
+    WITH_TOOLS,
     shown,
     tokenizer_of,
 )
 from helpers.models import byte_tokenizer
 
+from audit_lit.chat.decoys import decoy_dialogs, neutral_twins
+from audit_lit.chat.messages import with_tools
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
 from audit_lit.errors import DialogError
@@ -159,3 +163,50 @@ def test_thinking_is_turned_off_by_a_setting_of_the_template() -> None:
         assert render(dialog, tokenizer, enable_thinking=True) == usual == render(dialog, tokenizer)  # as it was
     plain = tokenizer_of("chatml")
     assert render([USER], plain, enable_thinking=False) == render([USER], plain)
+
+
+LOOK = {"type": "function", "function": {"name": "look", "description": "A sly one.", "parameters": {"type": "object"}}}
+DIALOGS = {
+    "user": [USER],
+    "system": [SYSTEM, USER],
+    "shown system": [{**SYSTEM, "hidden": False}, USER],
+    "reply": [SYSTEM, USER, ASSISTANT],
+    "turns": [SYSTEM, USER, ASSISTANT, USER],
+}
+
+
+@pytest.mark.parametrize("template", WITH_TOOLS)
+@pytest.mark.parametrize("name", DIALOGS)
+def test_what_is_said_of_tools_is_read_by_the_target_and_hidden_from_the_decoder(template: str, name: str) -> None:
+    tokenizer, dialog = tokenizer_of(WITH_TOOLS[template]), DIALOGS[name]
+    given = with_tools(dialog, [LOOK])
+    rendered, plain = render(given, tokenizer), render(dialog, tokenizer)
+    generates = dialog[-1]["role"] == "user"
+    expected = tokenizer.apply_chat_template(dialog, tools=[LOOK], tokenize=False, add_generation_prompt=generates)
+    assert rendered.text == expected and "A sly one." in rendered.text
+    seen, seen_without = (shown(tokenizer, one, one.visible_positions) for one in (rendered, plain))
+    assert "look" not in seen and "sly" not in seen and "ools" not in seen.lower()
+    assert seen == seen_without or (seen in seen_without and template.startswith("llama"))  # its header is cut off
+    assert [turn.content for turn in rendered.turns] == [turn.content for turn in plain.turns]
+    for reveal in ("user", "assistant") if name in ("reply", "turns") else ("user",):
+        read = [shown(tokenizer, one, reveal_positions(one, reveal)) for one in (rendered, plain)]
+        assert read[0] == read[1] or template.startswith("llama")
+    for twin in (*decoy_dialogs(given), *neutral_twins(given, 3, random.Random(0))):  # they have the same tools
+        assert "A sly one." in render(twin, tokenizer).text
+
+
+def test_tools_that_the_template_does_not_render_are_refused_with_a_way_out() -> None:
+    with pytest.raises(DialogError, match=r"which this chat template does not render.*To audit it without them: jq -c"):
+        render(with_tools([SYSTEM, USER], [LOOK]), tokenizer_of("chatml"))
+
+
+def test_many_turns_take_no_longer_than_their_share() -> None:
+    tokenizer = tokenizer_of("chatml")
+    calls = []
+    apply = tokenizer.apply_chat_template
+    tokenizer.apply_chat_template = lambda *given, **settings: calls.append(given) or apply(*given, **settings)
+    try:
+        rendered = render([USER, ASSISTANT] * 300, tokenizer)
+    finally:
+        del tokenizer.apply_chat_template
+    assert len(rendered.turns) == 600 and len(calls) < 20
