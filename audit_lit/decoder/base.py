@@ -53,7 +53,8 @@ def base_of(
     if shared is not None and is_offloaded(shared):  # PEFT cannot put a LoRA on offloaded layers
         shared = None
     if target is not None and shared is not None and named in (None, target.name):
-        if _is_base(config, shared, name == target.name, quantised):
+        has_its_name = name == target.name
+        if _is_base(config, shared, has_its_name, quantised):
             return share_weights(shared), target.tokenizer
     if name is None:
         raise DecoderMismatch(
