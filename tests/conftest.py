@@ -14,12 +14,15 @@ from pytest_socket import socket_allow_hosts
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+THREADS = torch.get_num_threads()
 LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let a test connect to this machine alone; only those of the real model may fetch it."""
-    if item.get_closest_marker("model") is None:
+    """Let a test connect to this machine alone, on one thread; those of the real model may fetch it, and have more."""
+    is_tiny = item.get_closest_marker("model") is None
+    torch.set_num_threads(1 if is_tiny else THREADS)  # tiny models are slower on several
+    if is_tiny:
         socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
 
 
@@ -27,6 +30,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _offline(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if not request.node.get_closest_marker("model"):
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of processes that a test starts
 
 
 @pytest.fixture(autouse=True)
