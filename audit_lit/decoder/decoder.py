@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
 from audit_lit.decoder import files
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.formats import interp_engine
@@ -144,12 +145,10 @@ class Decoder(LanguageModel):
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer = files.load_model(located, target, base, quantised_base)
         located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
+        if located.config.slot_tokens:  # now, and not in the first answer
+            build_prompt(located.config, tokenizer, DESCRIPTION_QUESTION, 1)
         write = files.load_write(located, text_config(model).hidden_size)
-        baseline, folder = None, located.folder / files.TEXT_BASELINE
-        if folder.is_dir():
-            baseline_files = files.find(str(folder))
-            on_base = files.load_model(baseline_files, target, base, quantised_base)
-            baseline = TextBaseline(*on_base, baseline_files.config)
+        baseline = files.load_text_baseline(located, target, base, quantised_base)
         decoder = cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
         decoder.home = located.folder
         return decoder

@@ -17,6 +17,7 @@ from audit_lit.decoder.base import base_of, options_beside
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig, WireFormat
 from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
 from audit_lit.decoder.formats.published import REFUSED, published_config
+from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TrainingError
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import replacing, require_writable
@@ -246,6 +247,17 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
             "two files do not belong to the same decoder. Fetch both again."
         )
     return write.eval()
+
+
+def load_text_baseline(
+    files: DecoderFiles, target: Target | None, base: str | None = None, quantised_base: bool = False
+) -> TextBaseline | None:
+    """Return the decoder's trained text baseline, if it brings one."""
+    folder = files.folder / TEXT_BASELINE
+    if not folder.is_dir():
+        return None
+    located = find(str(folder))
+    return TextBaseline(*load_model(located, target, base, quantised_base), located.config)
 
 
 def load_reference(files: DecoderFiles) -> Activations | None:

@@ -106,9 +106,9 @@ def generate(
     """
     from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
-    kept = LogitsProcessorList()  # in the order of transformers
-    kept += [TopKLogitsWarper(top_k)] if top_k else []
-    kept += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    filters = LogitsProcessorList()  # in the order of transformers
+    filters += [TopKLogitsWarper(top_k)] if top_k else []
+    filters += [TopPLogitsWarper(top_p)] if top_p < 1 else []
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
     temperatures = (sampling.temperature, *[1.0] * sampling.samples)
     n_texts = len(temperatures)
@@ -121,7 +121,7 @@ def generate(
             cache = cache.rows([row for row in range(len(batch)) for _ in range(n_texts)])
         generator = torch.Generator(cache.mask.device).manual_seed(sampling.seed + start)
         row_temperatures = torch.tensor(temperatures * len(batch), device=cache.mask.device)
-        texts = _decode(model, cache, row_temperatures, generator, kept, end, sampling.max_new_tokens)
+        texts = _decode(model, cache, row_temperatures, generator, filters, end, sampling.max_new_tokens)
         texts_of |= {index: texts[row * n_texts : (row + 1) * n_texts] for row, index in enumerate(batch)}
     return [texts_of[index] for index in range(len(prompts))]
 
@@ -131,7 +131,7 @@ def _decode(
     cache: PrefixCache,
     temperatures: Float[Tensor, " row"],
     generator: torch.Generator,
-    kept: LogitsProcessorList,
+    filters: LogitsProcessorList,
     end: int,
     max_new_tokens: int,
 ) -> list[list[int]]:
@@ -139,7 +139,7 @@ def _decode(
     indices = list(range(len(texts)))  # of the text that each row of the cache belongs to
     unfinished = set(indices)
     for step in range(max_new_tokens):
-        tokens = _choose(cache.logits, temperatures[indices], generator, kept)
+        tokens = _choose(cache.logits, temperatures[indices], generator, filters)
         for index, token in zip(indices, tokens.tolist(), strict=True):
             if token == end:
                 unfinished.discard(index)
@@ -158,10 +158,10 @@ def _choose(
     logits: Float[Tensor, "row vocab"],
     temperatures: Float[Tensor, " row"],
     generator: torch.Generator,
-    kept: LogitsProcessorList,
+    filters: LogitsProcessorList,
 ) -> Int[Tensor, " row"]:
     tokens, is_sampled = logits.argmax(-1), temperatures > 0
     if bool(is_sampled.any()):
-        probabilities = kept(None, logits[is_sampled].float() / temperatures[is_sampled, None]).softmax(-1)
+        probabilities = filters(None, logits[is_sampled].float() / temperatures[is_sampled, None]).softmax(-1)
         tokens[is_sampled] = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     return tokens

@@ -42,6 +42,14 @@ def test_the_likeliest_text_stands_beside_samples_of_the_same_prompt() -> None:
     assert found[0][1] != found[0][2] and found != generated(model, samples=2, seed=1)
 
 
+def test_finished_samples_are_left_out_as_well() -> None:
+    model = tiny_llama().eval()
+    ends = [text[2] for texts in generated(model, PROMPTS[:3], samples=2) for text in texts[1:]]
+    for end in set(ends):
+        for texts in generated(model, PROMPTS[:3], end=end, samples=2, max_new_tokens=8):
+            assert all(end not in text and len(text) <= 8 for text in texts)
+
+
 def test_samples_follow_the_models_shares() -> None:
     model = tiny_llama().eval()
     with torch.no_grad():

@@ -23,7 +23,7 @@ from helpers.published import (
 
 from audit_lit import Auditor, Decoder
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
-from audit_lit.errors import DecoderConfigError, DecoderMismatch, OutputError, QuestionError, ScanError
+from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, QuestionError, ScanError
 
 ANSWER = "A pirate"
 USER, ASSISTANT = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
@@ -227,9 +227,8 @@ def test_a_marker_of_two_tokens_or_between_others_is_refused(target: Any, tmp_pa
     }
     for words, changes in faults.items():
         describe(folder, "nla_meta.yaml", nla_meta(target.tokenizer, tokens=tokens | changes))
-        auditor = Auditor(target, Decoder.from_pretrained(str(folder), target=target))
         with pytest.raises(DecoderConfigError, match=words):
-            auditor.ask(DIALOG, DESCRIPTION_QUESTION)
+            Decoder.from_pretrained(str(folder), target=target)
 
 
 def test_a_lora_with_a_scale_is_left_open_and_the_caller_decides(target: Any, tmp_path: Path) -> None:
@@ -260,3 +259,29 @@ def test_in_a_subfolder_its_own_description_counts_and_else_the_one_beside_it(ta
     describe(tmp_path / "b", "ao_config.json", ao_config(steering_coefficient=2.0))
     gains = [Decoder.from_pretrained(str(tmp_path), subfolder=name, target=target).config.gain for name in ("a", "b")]
     assert gains == [1.0, 2.0]
+
+
+def test_of_decoders_in_subfolders_on_the_hub_one_is_fetched(target: Any, tmp_path: Path, hub: FakeHub) -> None:
+    for name in ("read1", "read2"):
+        save_lora(tmp_path / "all" / name, target)
+        describe(tmp_path / "all" / name, "ao_config.json", ao_config())
+    target.tokenizer.save_pretrained(tmp_path / "all")  # as CulTrace has it
+    files = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
+    hub.add("org/all", {path.relative_to(tmp_path / "all").as_posix(): path.read_bytes() for path in files})
+    decoder = Decoder.from_pretrained("org/all", subfolder="read2", target=target)
+    assert decoder.config.read_layers == (2, 1, 3)
+    assert any(path.startswith("read2/") for path in hub.fetched()) and "tokenizer.json" in hub.fetched()
+    assert not any(path.startswith("read1/") for path in hub.fetched())
+
+
+@pytest.mark.parametrize("name", ["encoder.pt", "dit-adapter.pt", "export.json"])
+def test_a_kind_of_decoder_that_cannot_be_loaded_is_named_before_it_is_fetched(
+    name: str, target: Any, tmp_path: Path, hub: FakeHub
+) -> None:
+    folder = save_lora(tmp_path / "decoder", target)
+    (folder / name).write_bytes(b"{}")
+    hub.add("org/decoder", folder)
+    for source in ("org/decoder", str(folder)):
+        with pytest.raises(HubError, match=f"holds '{name}': .*save"):
+            Decoder.from_pretrained(source, target=target)
+    assert not hub.fetched()
