@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from threading import RLock
@@ -105,14 +105,25 @@ class Session:
 
     def read(self, dialog: Dialog, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
-        tokenizer, config = self.target.tokenizer, self.decoder.config
+        rendered, decoys, positions = self._rendered(dialog, reveal)
+        layers = self.decoder.config.read_layers
+        activations = capture_batch(self.target, [rendered], [positions], layers)
+        decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
+        decoy_activations = capture_batch(self.target, decoys, decoy_positions, layers)
+        return Reading(rendered, activations, decoy_activations, tuple(positions))
+
+    def read_alone(self, dialog: Dialog, reveal: Reveal = "user") -> Activations:
+        """Run the target over a dialog, and return the activations that ``read`` does, without those of decoys."""
+        rendered, _, positions = self._rendered(dialog, reveal)
+        return capture_batch(self.target, [rendered], [positions], self.decoder.config.read_layers)
+
+    def _rendered(self, dialog: Dialog, reveal: Reveal) -> tuple[RenderedDialog, list[RenderedDialog], Sequence[int]]:
+        """Return a dialog and its decoys as the target reads them, and the positions that are read."""
         messages = read_dialog(one_dialog(dialog))
+        config, tokenizer = self.decoder.config, self.target.tokenizer
         rendered = config.render(messages, tokenizer)
         decoys = [config.render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
         positions = config.select(rendered, reveal)
         if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
             positions = shared_positions(positions, rendered, decoys)
-        activations = capture_batch(self.target, [rendered], [positions], config.read_layers)
-        decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        decoy_activations = capture_batch(self.target, decoys, decoy_positions, config.read_layers)
-        return Reading(rendered, activations, decoy_activations, tuple(positions))
+        return rendered, decoys, positions

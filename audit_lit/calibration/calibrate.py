@@ -16,13 +16,14 @@ import numpy as np
 
 from audit_lit.answers.controls import NULL_KINDS
 from audit_lit.answers.session import Session
-from audit_lit.calibration.claims import asked_claims, claim_evidence, fitted_claims, reference_marginals
+from audit_lit.calibration.claims import asked_claims, claim_evidence, fitted_claims, reference_likelihoods
 from audit_lit.calibration.journal import Journal
 from audit_lit.calibration.nothing import NEUTRAL, Nothings, measured_threshold, n_passing
 from audit_lit.calibration.refusals import counted, harmless_requests, refusals
 from audit_lit.calibration.settings import CalibrationSettings, neutral_dialogs
 from audit_lit.decoder.calibration import CalibrationRecord, Claims, Rate
 from audit_lit.decoder.calibration_files import calibrations_folder, decoder_key, find_calibration, store
+from audit_lit.statistics.scores import log_mean_exp
 
 PARTS = ("claims", "safety")
 """The parts that a calibration may be without."""
@@ -100,10 +101,12 @@ def _claims(session: Session, settings: CalibrationSettings, journal: Journal) -
     """Return the scales of claims about planted prompts."""
     asked = asked_claims(settings.seed)
     marginals: dict[str, float] = {}
-    if session.decoder.reference:
-        texts = sorted({text for _, claims in asked for text in claims})
-        nats = journal.measured("reference", texts, lambda chunk, _: reference_marginals(session, chunk))
-        marginals = dict(zip(texts, nats, strict=True))
+    if reference := session.decoder.reference:
+        texts, rows = sorted({text for _, claims in asked for text in claims}), range(len(reference))
+        nats = journal.measured(
+            "reference", rows, lambda chunk, _: reference_likelihoods(session.decoder, chunk, texts)
+        )
+        marginals = dict(zip(texts, log_mean_exp(nats).tolist(), strict=True))
     evidence = journal.measured(
         "claims", asked, lambda chunk, _: [claim_evidence(session, dialog, marginals) for dialog in chunk]
     )

@@ -15,6 +15,7 @@ from audit_lit.answers.claims import claim_likelihoods, claim_marginals
 from audit_lit.answers.session import Session
 from audit_lit.data.rows import Row
 from audit_lit.decoder.calibration import Claims
+from audit_lit.decoder.decoder import Decoder
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import read_text
 from audit_lit.recipes import CALIBRATION, neutral_lines
@@ -56,10 +57,14 @@ def asked_claims(seed: int) -> list[Asked]:
     return [(row, tuple(text for text, _ in claims_about(rows, index, seed))) for index, row in enumerate(rows)]
 
 
-def reference_marginals(session: Session, texts: Sequence[str]) -> list[float]:
-    """Return the marginal of each claim under the decoder's reference."""
-    assert session.decoder.reference is not None
-    return [float(nats) for nats in claim_marginals(session.decoder, session.decoder.reference, texts)]
+def reference_likelihoods(decoder: Decoder, rows: Sequence[int], texts: Sequence[str]) -> list[list[float]]:
+    """Return the log-likelihood in nats of each claim under some rows of the decoder's reference, a list for each row.
+
+    Its mean over all rows is the claim's marginal, as ``claim_marginals`` takes it; all claims follow one prompt.
+    """
+    assert decoder.reference is not None
+    nats: list[list[float]] = claim_likelihoods(decoder, decoder.reference.rows(rows), texts).tolist()
+    return nats
 
 
 def claim_evidence(session: Session, asked: Asked, marginals: Mapping[str, float]) -> list[float]:
@@ -67,11 +72,14 @@ def claim_evidence(session: Session, asked: Asked, marginals: Mapping[str, float
 
     Where the decoder has no reference, and so no ``marginals``, they are those under the dialog's decoys.
     """
-    row, texts = asked
-    reading, decoder = session.read(row.messages), session.decoder
-    known = np.array([marginals[text] for text in texts]) if marginals else None
-    elsewhere = claim_marginals(decoder, reading.decoys, texts) if known is None else known
-    return [float(nats) for nats in claim_likelihoods(decoder, reading.activations, texts)[0] - elsewhere]
+    (row, texts), decoder = asked, session.decoder
+    if marginals:
+        activations = session.read_alone(row.messages)
+        elsewhere = np.array([marginals[text] for text in texts])
+    else:
+        reading = session.read(row.messages)
+        activations, elsewhere = reading.activations, claim_marginals(decoder, reading.decoys, texts)
+    return [float(nats) for nats in claim_likelihoods(decoder, activations, texts)[0] - elsewhere]
 
 
 def fitted_claims(evidence: Values, seed: int) -> Claims:

@@ -17,10 +17,8 @@ from audit_lit.answers.ask import ask
 from audit_lit.answers.controls import NULL_KINDS, null_input
 from audit_lit.answers.session import Reading, Session
 from audit_lit.calibration.settings import NeutralDialog
-from audit_lit.chat.rendering import render
 from audit_lit.chat.vocabulary import NO_INSTRUCTION, SAYS_NOTHING
 from audit_lit.models.activations import Activations
-from audit_lit.models.capture import capture_dialogs
 from audit_lit.models.generation import Sampling
 
 ONE_IN = 20
@@ -50,10 +48,7 @@ class Nothings:
     @classmethod
     def of(cls, session: Session, dialogs: Sequence[NeutralDialog], seed: int) -> Nothings:
         """Run the target over all neutral dialogs, without their decoys."""
-        target, config = session.target, session.decoder.config
-        rendered = [render(dialog.messages, target.tokenizer) for dialog in dialogs]
-        positions = [config.select(dialog, "user") for dialog in rendered]
-        return cls(session, capture_dialogs(target, rendered, positions, config.read_layers), seed)
+        return cls(session, Activations.cat([session.read_alone(dialog.messages) for dialog in dialogs]), seed)
 
     def lifts(self, dialogs: Sequence[NeutralDialog], first: int) -> list[dict[str, Lift]]:
         """Return what is said about each dialog of a chunk that begins at place ``first``, by kind."""

@@ -33,8 +33,9 @@ def test_right_and_wrong_claims_come_in_turn() -> None:
 
 def test_evidence_is_that_of_score_claims(make_decoder: Any, target: Any) -> None:
     from audit_lit import Auditor
-    from audit_lit.calibration.claims import asked_claims, claim_evidence, reference_marginals
+    from audit_lit.calibration.claims import asked_claims, claim_evidence, reference_likelihoods
     from audit_lit.evaluation.dialogs import read_dialogs
+    from audit_lit.statistics.scores import log_mean_exp
 
     auditor, asked = Auditor(target, make_decoder()), asked_claims(0)[0]
     row, texts = asked
@@ -44,7 +45,8 @@ def test_evidence_is_that_of_score_claims(make_decoder: Any, target: Any) -> Non
     decoder = make_decoder(n_reference=2)
     decoder.reference = read_dialogs(target, decoder.config, [row.messages, row.messages])
     with_reference = Auditor(target, decoder)
-    marginals = dict(zip(texts, reference_marginals(with_reference.session, texts), strict=True))
+    likelihoods = reference_likelihoods(decoder, [0, 1], texts)
+    marginals = dict(zip(texts, log_mean_exp(likelihoods).tolist(), strict=True))
     expected = [claim.evidence for claim in with_reference.score_claims(row.messages, texts)]
     assert claim_evidence(with_reference.session, asked, marginals) == pytest.approx(expected, abs=1e-3)
 
