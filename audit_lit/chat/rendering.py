@@ -36,9 +36,10 @@ THINKING = re.compile(r".*(?:</think>|</thinking>|\[/THINK\]|<\|END_THINKING\|>)
 MARKS = ("hidden", "prefill", "tools")
 """Keys of a plain message that a chat template does not get with it."""
 CALLS_AS_TEXT = jq(
-    "(..|objects|select(.tool_calls|arrays)) |= (.content = ([.content // empty, (.tool_calls[].function|tojson)] | "
-    'join("\\n")) | del(.tool_calls))'
+    "(..|objects|select(.tool_calls|arrays)) |= (.content = ([(.content // empty), (.tool_calls[].function|tojson)] | "
+    'map(select(. != "")) | join("\\n")) | del(.tool_calls))'
 )
+"""The command that writes tool calls in OpenAI's form into the text of their messages."""
 
 
 @dataclass(frozen=True)
