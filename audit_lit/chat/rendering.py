@@ -35,9 +35,10 @@ Span = tuple[int, int, int, int]
 THINKING = re.compile(r".*(?:</think>|</thinking>|\[/THINK\]|<\|END_THINKING\|>)\n*", re.DOTALL)
 """What an assistant thought before it replied."""
 CALLS_AS_TEXT = jq(
-    "(..|objects|select(.tool_calls|arrays)) |= (.content = ([.content // empty, (.tool_calls[].function|tojson)] | "
-    'join("\\n")) | del(.tool_calls))'
+    "(..|objects|select(.tool_calls|arrays)) |= (.content = ([(.content // empty), (.tool_calls[].function|tojson)] | "
+    'map(select(. != "")) | join("\\n")) | del(.tool_calls))'
 )
+"""The command that writes tool calls in OpenAI's form into the text of their messages."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def without(keys: Iterable[str]) -> str:
 
 def without_anywhere(keys: Iterable[str]) -> str:
     """Return the command that deletes some keys wherever they stand."""
-    return jq(f"del({', '.join(f'..|{field(key)}?' for key in keys)})")
+    return jq(f"del(..|{', '.join(f'{field(key)}?' for key in keys)})")
 
 
 def piped(text: str, step: str) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.chat_templates import tokenizer_of
 from helpers.pasted import converted
+
+from audit_lit.chat.rendering import render
+from audit_lit.errors import DialogError
 
 U, A, S = ("user", "Hi."), ("assistant", "Hello."), ("system", "Be brief.")
 SAID = [S, U, A]
@@ -198,7 +203,7 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         [U, A],
     ),
     "a key that is not read": ([{"messages": [SYSTEM, USER, REPLY], "custom_instruction": True, "a-b": "x"}], SAID),
-    "a key of a message": ([{"messages": [SYSTEM, {**USER, "mood": "good"}, REPLY]}], SAID),
+    "keys of a message": ([{"messages": [SYSTEM, {**USER, "mood": "good", "a b": 1}, REPLY]}], SAID),
     "reasoning": (
         [{"messages": [SYSTEM, USER, {**REPLY, "reasoning_content": "Hm."}]}],
         [S, U, ("assistant", "<think>\nHm.\n</think>\n\nHello.")],
@@ -239,3 +244,27 @@ def test_names_that_are_not_sure_are_left_to_the_user(tmp_path: Path) -> None:
     assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
     path.write_text(json.dumps({"asks": "Hi.", "chosen": "Hello.", "rejected": "No."}))
     assert converted(path, tmp_path, USER="asks") == [[U, A]]
+
+
+@pytest.mark.parametrize("content", [None, "", "I look."])
+def test_what_a_template_does_not_render_is_written_as_text_or_left_out(tmp_path: Path, content: str | None) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    calling = {"role": "assistant", "content": content, "tool_calls": [call]}
+    path = tmp_path / "my dialogs"
+    tokenizer = tokenizer_of("chatml")
+
+    def rendered(dialogs: Iterable[Any]) -> None:
+        for dialog in dialogs:
+            try:
+                render(dialog.messages, tokenizer)
+            except DialogError as err:
+                raise DialogError(dialog.unread(err)) from err
+
+    path.write_text(json.dumps({"messages": [USER, calling, {"role": "tool", "content": "Blue."}, REPLY]}))
+    (said,) = converted(path, tmp_path, rendered)
+    assert said[1] == ("assistant", "\n".join(filter(None, (content, '{"name":"look","arguments":"{}"}'))))
+    assert [said[0], *said[2:]] == [U, ("tool", "Blue."), A]
+    path.write_text(json.dumps({"messages": [USER, REPLY], "tools": [call]}))
+    assert converted(path, tmp_path, rendered) == [[U, A]]
+    path.write_text(json.dumps({"messages": [USER, REPLY], "tools": [{"type": "web_search"}]}))
+    assert converted(path, tmp_path) == [[U, A]]

@@ -196,7 +196,9 @@ def test_what_is_said_of_tools_is_read_by_the_target_and_hidden_from_the_decoder
 
 
 def test_tools_that_the_template_does_not_render_are_refused_with_a_way_out() -> None:
-    with pytest.raises(DialogError, match=r"which this chat template does not render.*To audit it without them: jq -c"):
+    with pytest.raises(
+        DialogError, match=r"which this chat template does not render.*To audit the dialog without tools: jq -c"
+    ):
         render(with_tools([SYSTEM, USER], [LOOK]), tokenizer_of("chatml"))
 
 
