@@ -1,9 +1,10 @@
 """Write vectors into chosen positions of a residual stream.
 
-Three write operations, on the residual ``h`` of a slot and the vector ``v`` that it receives:
+Four write operations, on the residual ``h`` of a slot and the vector ``v`` that it receives:
 
 - ``Replace`` (LatentQA, arXiv 2412.08686):            ``h <- v``
-- ``AddNormMatched`` (activation oracles, 2512.15674): ``h <- h + |h| v / |v|``
+- ``AddNormMatched`` (activation oracles, 2512.15674): ``h <- h + gain |h| v / |v|``
+- ``Embed`` (natural language autoencoders):           ``h <- gain v / |v|``, in the place of a token's embedding
 - ``Project`` (ours): ``a = W (v - mean) / std``, then ``h <- |h| a / |a|``. A few massive dimensions dominate raw
   residuals; without the standardisation, all slots look alike to the decoder.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -49,14 +51,35 @@ class Replace(nn.Module):
 
 
 class AddNormMatched(nn.Module):
-    """Adds the vector, rescaled to the norm of the slot's residual."""
+    """Adds the vector, rescaled to ``gain`` times the norm of the slot's residual."""
 
     rescales = True
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
 
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
         """Return the new residuals of the slots, in float32."""
         resid = resid.float()
-        return resid + _norm(resid) * _unit(vectors.float())
+        return resid + self.gain * _norm(resid) * _unit(vectors.float())
+
+
+class Embed(nn.Module):
+    """Replaces the embedding of the slot by the vector, rescaled to the norm ``gain``.
+
+    It belongs at the input of block 0: ``input_hook(blocks[0], fn)``, or ``blocks.0.hook_resid_pre``.
+    """
+
+    rescales = True
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
+        """Return the new embeddings of the slots, in float32."""
+        return self.gain * _unit(vectors.float())
 
 
 class Project(nn.Module):
@@ -162,6 +185,22 @@ def output_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
         return (fn(output[0]), *output[1:]) if isinstance(output, tuple) else fn(output)
 
     handle = block.register_forward_hook(forward_hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def input_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
+    """Apply a hook function to the input of a plain Hugging Face block inside the ``with`` body."""
+
+    def forward_hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if args:
+            return (fn(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": fn(kwargs["hidden_states"])}
+
+    handle = block.register_forward_pre_hook(forward_hook, with_kwargs=True)
     try:
         yield
     finally:

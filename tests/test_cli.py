@@ -20,6 +20,7 @@ COMMANDS = {
     "edit apply",
     "edit check",
     "edit evaluate",  # the former name of "edit check", hidden
+    "calibrate",
     "eval",
     "recipes list",
     "recipes show",
@@ -125,6 +126,11 @@ USAGE_ERRORS = (
     "train smollm2-135m --data docs --set target=nowhere",
     "train smollm2-135m --data docs --set start=nowhere",
     "train smollm2-135m --data docs --set seed=true",
+    "calibrate --nonsense",
+    "calibrate --dialogs 7",
+    "calibrate --dialogs 201",
+    "calibrate --batch-size 0",
+    "calibrate --seed -1",
     "decoders --nonsense",
     "doctor --nonsense",
 )

@@ -88,8 +88,8 @@ class Answer:
             return verdict if self.agreement >= AGREEMENT else f"{verdict}, but the samples differ: trust no detail"
         if self.threshold is None:
             return (
-                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
-                "threshold has not been measured (audit-lit eval null measures it)"
+                f"not calibrated: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
+                "threshold has not been measured on this target (audit-lit calibrate measures it)"
             )
         return f"nothing to report: {shortfall(self.lift, self.interval, self.threshold, self.strongest_control)}"
 

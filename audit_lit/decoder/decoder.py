@@ -14,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audit_lit.chat.arguments import texts
+from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
 from audit_lit.decoder import files
 from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.formats import interp_engine
 from audit_lit.decoder.generation import LanguageModel
 from audit_lit.decoder.prefix_cache import no_injection
 from audit_lit.decoder.prompt import Prompt, build_prompt, collate
@@ -24,10 +26,10 @@ from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import ActivationError, DecoderMismatch, OutputError, QuestionError, TargetError
 from audit_lit.files.paths import as_path
 from audit_lit.files.writing import saved
-from audit_lit.hooks import Project, inject, output_hook
+from audit_lit.hooks import Project, inject, input_hook, output_hook
 from audit_lit.models.activations import Activations
+from audit_lit.models.blocks import decoder_blocks, text_config
 from audit_lit.models.generation import Sampling
-from audit_lit.models.loading import decoder_blocks
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
@@ -55,7 +57,10 @@ class Decoder(LanguageModel):
         write: The write operation, a module with the projection's parameters if there are any.
         text_baseline: A model trained on the visible text instead, for the control ``text_trained``; or None.
         reference: Activations of training dialogs that claims are compared with; or None.
+        home: The folder that it was loaded from; or None.
     """
+
+    home: Path | None = None
 
     def __init__(
         self,
@@ -86,8 +91,8 @@ class Decoder(LanguageModel):
         super().__init__(model, tokenizer, config)
         build_prompt(config, tokenizer, "Who?", 1)  # raises if its slots are no tokens
         self.text_baseline, self.reference = text_baseline, reference
-        self.write = write.to(self.device)
         self._block = blocks[config.write_layer]
+        self.write = write.to(next(self._block.parameters()).device)
 
     @property
     def protocol(self) -> DecoderConfig:
@@ -105,24 +110,33 @@ class Decoder(LanguageModel):
         name: str | Path = "default",
         *,
         revision: str | None = None,
+        subfolder: str | None = None,
         target: Target | None = None,
-        config: DecoderConfig | None = None,
-        protocol: DecoderConfig | None = None,
+        config: DecoderConfig | str | Path | None = None,
+        protocol: DecoderConfig | str | Path | None = None,
+        base: str | None = None,
+        quantised_base: bool = False,
     ) -> Decoder:
         """Load a decoder.
 
         Args:
             name: ``default`` (ships with the package), a folder, or a Hub id.
             revision: Commit of a Hub decoder; pin it for a result that can be repeated.
+            subfolder: Folder inside that holds the decoder, where there are several; only it is fetched.
             target: The model that it will read. It is checked against the configuration; where it is the decoder's
                 base, both share one copy of the weights.
-            config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
+            config: The configuration, or a file that holds one, of a decoder that brings no description of its own and
+                is not among the published ones.
             protocol: The former name of ``config``.
+            base: Folder or Hub id of the model to put the LoRA on, if it is another than the decoder names: a mirror of
+                the same weights. Where the decoder records no fingerprint of its base, this is trusted.
+            quantised_base: Whether the decoder may run on the weights of a quantised target of its base's name. That
+                needs less memory; its answers and thresholds are then those of another model than it was trained on.
 
         Raises:
             TargetError: If ``target`` is no target.
             HubError: If the decoder cannot be fetched, or its files are pickles or broken.
-            DecoderConfigError: If there is no configuration, or it is malformed.
+            DecoderConfigError: If there is no configuration, or it is malformed, or contradicts the decoder's own.
             DecoderMismatch: If the decoder was trained for another target or base.
         """
         if not isinstance(target, Target | None):
@@ -130,17 +144,19 @@ class Decoder(LanguageModel):
                 f"got a {type(target).__name__} for target; expected the result of audit_lit.load_target(name). Leave "
                 "it out for a model of your own: Auditor(model, decoder) checks that they fit."
             )
-        located = files.find(name, revision=revision, config=config or protocol)
+        located = files.find(name, revision=revision, subfolder=subfolder, config=config or protocol)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(located, target)
-        write = files.load_write(located, model.config.hidden_size)
-        baseline, folder = None, located.folder / files.TEXT_BASELINE
-        if folder.is_dir():
-            baseline_files = files.find(str(folder))
-            baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
-        return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
+        model, tokenizer = files.load_model(located, target, base, quantised_base)
+        located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
+        if located.config.slot_tokens:  # now, and not in the first answer
+            build_prompt(located.config, tokenizer, DESCRIPTION_QUESTION, 1)
+        write = files.load_write(located, text_config(model).hidden_size)
+        baseline = files.load_text_baseline(located, target, base, quantised_base)
+        decoder = cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
+        decoder.home = located.folder
+        return decoder
 
     def for_layer(self, layer: int | None = None) -> Decoder:
         """Return the decoder for one of the layers that it can read; itself if it reads all of them at once.
@@ -158,7 +174,9 @@ class Decoder(LanguageModel):
         index = self.config.read_layers.index(layer)
         write = self.write.for_layer(index) if isinstance(self.write, Project) else self.write
         reference = self.reference.for_layer(layer) if self.reference else None
-        return Decoder(self.model, self.tokenizer, config, write, self.text_baseline, reference)
+        chosen = Decoder(self.model, self.tokenizer, config, write, self.text_baseline, reference)
+        chosen.home = self.home
+        return chosen
 
     def check_activations(self, activations: Activations) -> None:
         """Raise unless these activations have the width and layers that the decoder was trained on.
@@ -176,13 +194,18 @@ class Decoder(LanguageModel):
                 f"{self.config.d_model}; got {list(layers)} of width {activations.resid.shape[-1]}. Read them at "
                 "decoder.config.read_layers, or choose one layer by decoder.for_layer(layer)."
             )
+        if self.config.positions == "last" and bool((activations.mask.sum(1) != 1).any()):
+            raise DecoderMismatch(
+                f"decoder {self.config.name!r} reads one position at a time; got {int(activations.mask.sum(1).max())}. "
+                "Reveal one, such as reveal='last:1'."
+            )
 
     def answer(
         self,
         activations: Activations,
         questions: Sequence[str],
         *,
-        max_new_tokens: int = 60,
+        max_new_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
         injected: bool = True,
@@ -192,7 +215,7 @@ class Decoder(LanguageModel):
         Args:
             activations: One row per question.
             questions: The question about each row.
-            max_new_tokens: Length of the longest answer in tokens.
+            max_new_tokens: Length of the longest answer in tokens; None takes the decoder's own, else 60.
             temperature: 0 takes the likeliest token; otherwise the answer is sampled.
             seed: Of the sampling; the global random state is left as it was.
             injected: False leaves the slots empty (the control ``no_activation``).
@@ -201,7 +224,7 @@ class Decoder(LanguageModel):
             ActivationError: If there is not a row of activations for each question.
             QuestionError: If a question is empty, or does not fit the decoder's context with its answer.
         """
-        sampling = Sampling(max_new_tokens, temperature, seed=seed)
+        sampling = Sampling(self.longest(max_new_tokens), temperature, seed=seed)
         return [text for (text,) in self.answers(activations, questions, sampling, injected=injected)]
 
     def answers(
@@ -300,7 +323,8 @@ class Decoder(LanguageModel):
         vectors, layer_index = activations.vectors()
         if self.config.layer_choice == "one":
             layer_index = layer_index + self.config.read_layers.index(activations.layers[0])
-        return output_hook(self._block, inject(self.write, vectors, slots, layer_index))
+        hook = input_hook if self.config.write == "embed" else output_hook
+        return hook(self._block, inject(self.write, vectors, slots, layer_index))
 
     def _inject_rows(
         self, activations: Activations, rows: Sequence[int | None], indices: Sequence[int], slots: Tensor

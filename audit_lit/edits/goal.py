@@ -14,6 +14,7 @@ from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.errors import EditError
 from audit_lit.files.documents import check_text
+from audit_lit.models.blocks import context_length
 from audit_lit.models.capture import capture_batch
 
 Pair = tuple[str, str]
@@ -70,7 +71,7 @@ def goal_of(content: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
         raise EditError("the goal is empty; expected a sentence such as 'Please talk like a pirate.'.")
     for text in (text for pair in goal.pairs for text in pair):
         check_text(text, "the goal", EditError)
-    n_ctx = getattr(session.decoder.model.config, "max_position_embeddings", None)
+    n_ctx = context_length(session.decoder.model)
     longest = max(len(session.decoder.answer_ids(answer)) for _, answer in goal.pairs)
     if n_ctx and longest >= n_ctx:
         raise EditError(f"an answer has {longest} tokens; the decoder's context holds {n_ctx}. Use fewer words.")

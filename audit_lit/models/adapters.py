@@ -101,7 +101,7 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         TargetError: If the folder holds no complete LoRA as safetensors, or one for another base.
         HubError: If its weights are a pickle.
     """
-    hub.refuse_pickles(folder)
+    hub.refuse_pickles(folder, [path.name for path in folder.iterdir()])
     if not (folder / WEIGHTS).is_file():
         raise TargetError(
             f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."

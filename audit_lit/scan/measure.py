@@ -49,6 +49,8 @@ class Measurement:
 
         target, baseline, decoder = self.session.target, self.baseline, self.session.decoder
         config, text_baseline = decoder.config, decoder.text_baseline
+        record, threshold = self.session.calibration, needed_lift(self.session, self.recipe)
+        is_measured_here = record is not None and record.lift_threshold == threshold
         return {
             "versions": {
                 "audit_lit": version("audit-lit"),
@@ -69,7 +71,8 @@ class Measurement:
             "dtype": str(next(decoder.model.parameters()).dtype),
             "recipe": self.recipe.model_dump(mode="json"),
             "questions": [question.model_dump(mode="json") for question in self.questions],
-            "threshold": needed_lift(self.session, self.recipe),
+            "threshold": threshold,
+            "calibration": record.model_dump(mode="json") if record and is_measured_here else None,
             "n_dialogs": n_dialogs,
             "dialogs": dialogs_digest,
             "n_twins": self.n_twins,

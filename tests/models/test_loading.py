@@ -13,12 +13,10 @@ import pytest
 import torch
 from helpers.models import tiny_llama
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from audit_lit import DecoderMismatch, load_target
+from audit_lit import load_target
 from audit_lit.errors import HubError, TargetError
 from audit_lit.hooks import HookedModel
-from audit_lit.models.loading import decoder_blocks
 
 WEIGHTS = "model.safetensors"
 
@@ -131,23 +129,23 @@ def test_no_such_device(tiny_folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("device", [None, 3.5, "", "cuda:-1", "cuda:9", "cpu:x", ["cpu"]])
+@pytest.mark.parametrize("device", [3.5, "", "cuda:-1", "cuda:9", "cpu:x", "cuda:99999999999999999999", ["cpu"]])
 def test_a_device_that_is_not_here_is_refused_in_words(tiny_folder: Path, device: Any) -> None:
     refuses(tiny_folder, "device", "such as cpu", device=device)
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("dtype", ["float7", "Tensor", "", None, torch.int64, torch.bool, torch.float8_e4m3fn, float])
+@pytest.mark.parametrize("dtype", ["float7", "Tensor", "", torch.int64, torch.bool, torch.float8_e4m3fn, float])
 def test_a_type_that_no_model_computes_in_is_refused(tiny_folder: Path, dtype: Any) -> None:
-    refuses(tiny_folder, "got dtype=", "expected one of torch.float32, torch.bfloat16", dtype=dtype)
+    refuses(tiny_folder, "got dtype=", "expected auto, float32, bfloat16", dtype=dtype)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "float64"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "bfloat16", torch.float64])
 def test_a_model_computes_in_the_type_that_was_named(tiny_folder: Path, dtype: Any) -> None:
     tokens = torch.arange(3, 20)[None]
     logits = load_target(str(tiny_folder), dtype=dtype).model(tokens, attention_mask=torch.ones_like(tokens))
-    assert logits.dtype == (torch.float64 if dtype == "float64" else dtype)
+    assert str(logits.dtype).removeprefix("torch.") == str(dtype).removeprefix("torch.")
     torch.testing.assert_close(logits.float(), tiny_llama()(tokens).logits, rtol=0, atol=0.1)
 
 
@@ -161,14 +159,6 @@ def test_a_model_in_place_of_a_name_is_refused(target: Any, tiny_folder: Path) -
             load_target(tiny_folder, adapter=adapter)
     with pytest.raises(TargetError, match="'smollm2-135m' has no revisions"):
         load_target(revision="abc")
-
-
-def test_a_model_without_a_list_of_blocks_is_refused(target: Any) -> None:
-    assert decoder_blocks(target.base) is target.base.model.layers
-    headless = nn.Module()
-    headless.config = target.base.config
-    with pytest.raises(DecoderMismatch, match="no list of 4 blocks in a Module; expected a causal language model"):
-        decoder_blocks(headless)
 
 
 def edit_json(path: Path, **changes: Any) -> None:
