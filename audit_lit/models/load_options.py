@@ -93,8 +93,8 @@ class LoadOptions:
         is_dtype = isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point and self.dtype.itemsize > 1
         if self.dtype is not None and not is_name and not is_dtype:
             raise TargetError(
-                f"got dtype={self.dtype!r:.80}; expected auto, {', '.join(DTYPES)}, or such a torch dtype. For fewer bits, "
-                "use quantization."
+                f"got dtype={self.dtype!r:.80}; expected auto, {', '.join(DTYPES)}, or such a torch dtype. For fewer "
+                "bits, use quantization."
             )
 
     def _check_device_map(self) -> None:
@@ -126,8 +126,8 @@ def _check_devices(n_devices: int | None) -> None:
     n_here = torch.cuda.device_count()
     if n_devices is not None and (type(n_devices) is not int or n_devices < 2 or n_devices > n_here):
         raise TargetError(
-            f"got n_devices={n_devices!r:.80}; expected 2 or more, and at most the number of GPUs that torch sees here, "
-            f"{n_here}. For one GPU, use device='cuda'; for none, device='cpu'."
+            f"got n_devices={n_devices!r:.80}; expected 2 or more, and at most the number of GPUs that torch sees "
+            f"here, {n_here}. For one GPU, use device='cuda'; for none, device='cpu'."
         )
 
 
