@@ -54,7 +54,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path of a file that can be written."""
-        path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         folder = path.parent
         if not is_folder(folder) or not os.access(folder, os.W_OK):
             self.fail(f"{str(path)!r} cannot be written: {str(folder)!r} is no folder that can be.", param, ctx)
