@@ -94,8 +94,8 @@ class LoadOptions:
         is_dtype = isinstance(self.dtype, torch.dtype) and self.dtype in DTYPES.values()
         if self.dtype is not None and not is_name and not is_dtype:
             raise TargetError(
-                f"got dtype={self.dtype!r:.80}; expected auto, {', '.join(DTYPES)}, or such a torch dtype. For fewer bits, "
-                "use quantization."
+                f"got dtype={self.dtype!r:.80}; expected auto, {', '.join(DTYPES)}, or such a torch dtype. For fewer "
+                "bits, use quantization."
             )
 
     def _check_device_map(self) -> None:
