@@ -55,8 +55,8 @@ def resolve(
         files: Patterns of what to fetch.
         refused: Names of files that a repository must not hold, each with the reason.
     """
-    folder, name = local_folder(name, revision=revision, kind=kind), str(name)
-    return folder or _download(name, revision, kind, partial(_wanted, name, subfolder, files, refused or {}))
+    folder = local_folder(name, revision=revision, kind=kind)
+    return folder or _download(str(name), revision, kind, partial(_wanted, str(name), subfolder, files, refused or {}))
 
 
 def local_folder(name: str | Path, *, revision: str | None = None, kind: Kind) -> Path | None:

@@ -110,7 +110,8 @@ class Session:
         layers = self.decoder.config.read_layers
         activations = capture_batch(self.target, [rendered], [positions], layers)
         decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        return Reading(rendered, activations, self._read_decoys(decoys, decoy_positions), tuple(positions))
+        decoy_activations = self._read_decoys(decoys, decoy_positions)
+        return Reading(rendered, activations, decoy_activations, tuple(positions))
 
     def read_alone(self, dialog: Dialog, reveal: Reveal = "user") -> Activations:
         """Run the target over a dialog, and return the activations that ``read`` does, without those of decoys."""

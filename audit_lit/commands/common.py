@@ -86,7 +86,7 @@ def decoder_options(revision: str) -> Callable[[Command], Command]:
     """Return ``--decoder``, the option of the given name for its commit, and what else says how to load it."""
     on_few_bits = "Let the decoder run on the target's quantised weights: it needs less memory, and is less exact."
     return together(
-        click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id."),
+        click.option("--decoder", default=DEFAULT_DECODER, help="Decoder: 'default', a folder or a Hub id."),
         click.option(revision, help="Commit of a decoder from the Hub."),
         click.option("--subfolder", help="Folder inside the decoder's, where it holds several decoders."),
         click.option(
@@ -140,24 +140,6 @@ format_option = click.option(
 )
 
 
-def require_models(
-    target: str | None,
-    decoder: str | None = None,
-    *,
-    revision: str | None = None,
-    adapter: str | None = None,
-    base: str | None = None,
-) -> None:
-    """Raise for names that no model has; torch is not imported."""
-    for name in (target, adapter, base):
-        if name not in (None, DEFAULT_TARGET):
-            local_folder(name, kind="model")
-    if decoder not in (None, DEFAULT_DECODER):
-        local_folder(decoder, kind="decoder")
-    elif decoder and revision is not None:
-        raise click.UsageError(f"decoder {decoder!r} ships with the package and has no revisions; leave it out.")
-
-
 def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``load_target`` is told about weights by the options of a command, which may have others, too."""
     arguments = {name: options.get(name) for name in ("device", "dtype", "n_devices", "quantization")}
@@ -177,6 +159,24 @@ def _device_map(text: str | None) -> Any:
     except ValueError as err:
         expected = 'expected auto, balanced or JSON such as {"": 0}.'
         raise click.UsageError(f"--device-map {text!r} is no JSON ({err}); {expected}") from err
+
+
+def require_models(
+    target: str | None,
+    decoder: str | None = None,
+    *,
+    revision: str | None = None,
+    adapter: str | None = None,
+    base: str | None = None,
+) -> None:
+    """Raise for names that no model has; torch is not imported."""
+    for name in (target, adapter, base):
+        if name not in (None, DEFAULT_TARGET):
+            local_folder(name, kind="model")
+    if decoder not in (None, DEFAULT_DECODER):
+        local_folder(decoder, kind="decoder")
+    elif decoder and revision is not None:
+        raise click.UsageError(f"decoder {decoder!r} ships with the package and has no revisions; leave it out.")
 
 
 def load_models(

@@ -85,12 +85,6 @@ class LanguageModel:
         return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
 
 
-def _has_token(tokenizer: PreTrainedTokenizerBase, token: str | None) -> bool:
-    """Return whether a tokenizer has a token; it gives that of unknown text, or none, for one that it lacks."""
-    index = None if token is None else tokenizer.convert_tokens_to_ids(token)
-    return index is not None and bool(tokenizer.convert_ids_to_tokens(index) == token)
-
-
 def answer_in(text: str, template: str) -> str:
     """Return the answer in a text that a template such as ``<a>{answer}</a>`` was filled for.
 
@@ -99,6 +93,12 @@ def answer_in(text: str, template: str) -> str:
     before, after = (mark.strip() for mark in template.split("{answer}"))
     text = text.partition(before)[2] if before and before in text else text
     return (text.partition(after)[0] if after else text).strip()
+
+
+def _has_token(tokenizer: PreTrainedTokenizerBase, token: str | None) -> bool:
+    """Return whether a tokenizer has a token; it gives that of unknown text, or none, for one that it lacks."""
+    index = None if token is None else tokenizer.convert_tokens_to_ids(token)
+    return index is not None and bool(tokenizer.convert_ids_to_tokens(index) == token)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from audit_lit import hub
 from audit_lit.errors import TargetError
@@ -22,8 +23,6 @@ from audit_lit.models.target import Target
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-"""The types that models compute in."""
 WHERE_AND_HOW = {"subfolder", "cache_dir", "revision", "code_revision", "config", "tokenizer_type", "gguf_file"}
 """What ``AutoTokenizer`` takes to choose files and classes by; a tokenizer's own file has no say in it."""
 
@@ -60,7 +59,7 @@ def load_target(
         TargetError: If the model or the adapter cannot be loaded, or the options contradict each other.
         HubError: If the model or the adapter cannot be fetched, or is not the name of one.
     """
-    if isinstance(name, Target | torch.nn.Module):
+    if isinstance(name, Target | nn.Module):
         raise TargetError(
             f"got a {type(name).__name__} for the name of a target; expected a folder or a Hub id. A model that is "
             "loaded already goes to Auditor(model, decoder, tokenizer=tokenizer) as it is."
@@ -145,7 +144,7 @@ def load_base(folder: Path, options: LoadOptions) -> PreTrainedModel:
     if "device_map" not in arguments:
         try:
             model = model.to(options.single_device)
-        except RuntimeError as err:  # it does not fit
+        except (AssertionError, NotImplementedError, RuntimeError) as err:  # it does not fit
             raise TargetError(
                 f"the model could not be put on device {options.single_device!r}: {str(err).splitlines()[0]} Try "
                 "another type or device; 'audit-lit doctor --target ID' says what fits."

@@ -79,17 +79,17 @@ def facts(report: AuditOutcome) -> dict[str, str]:
     }
 
 
+def _calibration(manifest: dict[str, Any]) -> str | None:
+    """Return when and on what the threshold was measured here; None if it came with the decoder or the recipe."""
+    content = manifest.get("calibration")
+    return CalibrationRecord(**content).summary if content else None
+
+
 def more_twins(report: AuditOutcome) -> str:
     """Return that dialogs have more twins than the recipe names, where that is so."""
     n_twins = report.manifest["n_twins"]
     named = report.manifest["recipe"].get("twins", n_twins)
     return f"not {named}, with which no finding could be told from chance" if named < n_twins else ""
-
-
-def _calibration(manifest: dict[str, Any]) -> str | None:
-    """Return when and on what the threshold was measured here; None if it came with the decoder or the recipe."""
-    content = manifest.get("calibration")
-    return CalibrationRecord(**content).summary if content else None
 
 
 def nothing_left(report: AuditOutcome) -> str:
