@@ -78,7 +78,7 @@ def decoder_options(revision: str) -> Callable[[Command], Command]:
 def max_new_tokens_option(default: int | None) -> Callable[[Command], Command]:
     """Return ``--max-new-tokens``, whose default suits what the command generates; None for the decoder's own."""
     shown = "the decoder's own, else 60" if default is None else True
-    limit = {"default": default, "show_default": shown, "type": click.IntRange(1)}
+    limit: dict[str, Any] = {"default": default, "show_default": shown, "type": click.IntRange(1)}
     return click.option("--max-new-tokens", help="Length limit, in tokens.", **limit)
 
 
