@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from audit_lit.errors import (
     ActivationError,
     AuditLitError,
+    CalibrationError,
     DataError,
     DecoderConfigError,
     DecoderMismatch,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from audit_lit.answers.claims import Claim
     from audit_lit.answers.session import Reading
     from audit_lit.auditor import Auditor
+    from audit_lit.decoder.calibration import CalibrationRecord
     from audit_lit.decoder.config import DecoderConfig
     from audit_lit.decoder.decoder import Decoder
     from audit_lit.edits.checks.check import Check
@@ -59,6 +61,7 @@ _MODULES = {
     "answers.claims": ("Claim",),
     "answers.session": ("Reading",),
     "auditor": ("Auditor",),
+    "decoder.calibration": ("CalibrationRecord",),
     "decoder.config": ("DecoderConfig",),
     "decoder.decoder": ("Decoder",),
     "edits.checks.check": ("Check",),
@@ -78,11 +81,13 @@ __all__ += ["ActivationEdit", "AuditReport", "Check", "Finding", "Verification",
 __all__ += ["__version__", "capture", "inject", "load_edit", "load_target"]
 __all__ += ["ActivationError", "AuditLitError", "DataError", "DecoderConfigError", "DecoderMismatch", "DialogError"]
 __all__ += ["EditError", "HubError", "Incomplete", "OutputError", "QuestionError", "RecipeError", "ScanError"]
-__all__ += ["SettingsError", "TargetError", "TrainingError"]
+__all__ += ["CalibrationError", "CalibrationRecord", "SettingsError", "TargetError", "TrainingError"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``audit-lit --help`` does not import torch."""
+    if name == "registry":  # the former name of decoder.formats
+        return import_module("audit_lit.decoder.formats")
     current = "DecoderConfig" if name == "Protocol" else name
     if current not in _HOME:
         raise AttributeError(f"module 'audit_lit' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from fnmatch import fnmatch
 from functools import cache, partial
@@ -35,6 +35,7 @@ def resolve(
     revision: str | None = None,
     subfolder: str | None = None,
     kind: Literal["model", "decoder", "edit"],
+    files: Sequence[str] = SAFE_FILES,
     refused: Mapping[str, str] | None = None,
 ) -> Path:
     """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched.
@@ -44,6 +45,7 @@ def resolve(
         revision: Commit, tag or branch of a Hub id.
         subfolder: The only folder inside to fetch; of the files beside it, only the small ones are.
         kind: What messages call it.
+        files: Patterns of what to fetch.
         refused: Names of files that a repository must not hold, each with the reason.
     """
     folder = Path(name)
@@ -56,7 +58,7 @@ def resolve(
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise _unknown_name(name, kind)
-    return _download(name, revision, kind, partial(_wanted, name, subfolder, refused or {}))
+    return _download(name, revision, kind, partial(_wanted, name, subfolder, files, refused or {}))
 
 
 def within(folder: Path, subfolder: str | None) -> Path:
@@ -80,18 +82,20 @@ def is_outside(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path
 
 
-def _wanted(name: str, subfolder: str | None, refused: Mapping[str, str], paths: list[str]) -> list[str]:
+def _wanted(
+    name: str, subfolder: str | None, files: Sequence[str], refused: Mapping[str, str], paths: list[str]
+) -> list[str]:
     """Return the files of a repository to fetch, as patterns; raise if its weights are pickles or of a refused kind."""
     if not subfolder:
         refuse_pickles(name, [path for path in paths if "/" not in path], refused)
         _refuse_several(name, paths)
-        return SAFE_FILES
+        return list(files)
     inside = [path for path in paths if path.startswith(subfolder.rstrip("/") + "/")]
     if not inside:
         raise HubError(f"{name!r} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")
     refuse_pickles(f"{name}/{subfolder}", [PurePosixPath(path).name for path in inside], refused)
     beside = [path for path in paths if "/" not in path and not path.endswith(".safetensors")]
-    return [escape(path) for path in (*inside, *beside) if any(fnmatch(path, safe) for safe in SAFE_FILES)]
+    return [escape(path) for path in (*inside, *beside) if any(fnmatch(path, safe) for safe in files)]
 
 
 def _refuse_several(name: str, paths: list[str]) -> None:

@@ -33,7 +33,8 @@ def capture(
         grad: Whether to keep the graph, so that a loss on the result reaches the model and its hooks.
 
     Returns:
-        Layer index (never negative) to activations, in the order of ``layers``.
+        Layer index (never negative) to activations, in the order of ``layers``, on the device of ``tokens``: the blocks
+        of a model that is split have several.
 
     Raises:
         ValueError: If a layer does not exist, or the weights are processed.
@@ -45,7 +46,7 @@ def capture(
 
     def keep(layer: int) -> Hook:
         def read(resid: Tensor, *, hook: object) -> None:
-            kept = resid if positions is None else take(resid, positions)
+            kept = (resid if positions is None else take(resid, positions)).to(tokens.device)
             cache[layer] = kept if grad else kept.detach().clone()
 
         return resid_post(layer), read

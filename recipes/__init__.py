@@ -12,6 +12,8 @@ from audit_lit.files.reading import is_file, read_yaml
 from audit_lit.settings import did_you_mean
 
 HERE = Path(__file__).parent
+CALIBRATION = HERE / "calibration"
+"""The folder of what decoders are calibrated with."""
 EDITS = "edits"
 """The folder of recipes of edits; they may have the same names as audits."""
 Kind = Literal["audit", "edit", "training"]

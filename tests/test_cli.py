@@ -20,6 +20,7 @@ COMMANDS = {
     "edit apply",
     "edit check",
     "edit evaluate",  # the former name of "edit check", hidden
+    "calibrate",
     "eval",
     "recipes list",
     "recipes show",
@@ -95,6 +96,11 @@ USAGE_ERRORS = (
     "train smollm2-135m --smoke --data .",
     "train smollm2-135m --smoke --set lr",
     "train smollm2-135m --smoke --set warm_up=3",
+    "calibrate --nonsense",
+    "calibrate --dialogs 7",
+    "calibrate --dialogs 201",
+    "calibrate --batch-size 0",
+    "calibrate --seed -1",
     "decoders --nonsense",
     "doctor --nonsense",
 )

@@ -224,6 +224,7 @@ NESTED = {
     "nla_meta.yaml": b"x: 1",
     "model.safetensors": b"large",
     "run.py": b"",
+    "x[1].json": b"",
 }
 
 

@@ -80,8 +80,8 @@ class Answer:
             return verdict if self.agreement >= AGREEMENT else f"{verdict}, but the samples differ: trust no detail"
         if self.threshold is None:
             return (
-                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
-                "threshold has not been measured (audit-lit eval null measures it)"
+                f"not calibrated: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
+                "threshold has not been measured on this target (audit-lit calibrate measures it)"
             )
         return f"nothing to report: the lift over {self.strongest_control} is too small for the answer to be believed"
 

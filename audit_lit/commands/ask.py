@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedIOBase, BytesIO
@@ -15,8 +16,10 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
+from audit_lit.chat.suggestions import Shell
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION, LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
+from audit_lit.errors import DialogError
 from audit_lit.files.documents import check_text
 from audit_lit.files.writing import dump_json
 
@@ -48,7 +51,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
-    dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
+    file = options["dialog"]
+    dialog = _dialog(file, options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
     for text in (*question, *claims):
@@ -65,8 +69,13 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     questions = list(question) or ([] if claims else usual)
     reveal = common.parse_reveal(options["reveal"])
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
-    answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
-    scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
+    try:
+        answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
+        scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
+    except DialogError as err:
+        raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
+    if auditor.decoder.config.lift_threshold is None:
+        common.note(f"not calibrated: run {common.calibrate_command(auditor.session, **options)} first.")
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
         common.show(dump_json({"dialog": dialog, **document}, indent=2))
@@ -93,16 +102,22 @@ def _dialog(
 
 def _dialog_of_file(file: BufferedIOBase, where: str, format: str | None) -> tuple[Message, ...]:
     """Return the only dialog of a file, and say how it was read."""
-    dialogs = list(islice(read_dialogs(BytesIO(file.read()), where, format), 2))
+    dialogs = list(islice(read_dialogs(BytesIO(file.read()), where, format, path=_path_of(file)), 2))
     if len(dialogs) != 1:
         raise click.UsageError(
-            f"{where} holds {'several dialogs' if dialogs else 'none'}; expected one. Audit the dialogs of a file with "
-            "'audit-lit scan --dialogs FILE'."
+            f"{where} holds {'several dialogs' if dialogs else 'none'}; expected one. To audit all of them: "
+            f"audit-lit scan --dialogs {shlex.quote(_path_of(file))}"
         )
     (dialog,) = dialogs
     assert not isinstance(dialog, Unreadable)  # they are not skipped
     common.note(f"{where} was read as {dialog.format}.")
     return dialog.messages
+
+
+def _path_of(file: BufferedIOBase) -> str:
+    """Return what commands call a file that an option opened; stdin has no path."""
+    name = getattr(file, "name", "-")
+    return name if isinstance(name, str) and name not in ("-", "<stdin>") else "FILE"
 
 
 def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
@@ -112,6 +127,8 @@ def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
 
     lines = []
     for message in dialog:
+        if tools := ", ".join(tool["function"]["name"] for tool in message.get("tools", ())):
+            lines.append(f"[bold]tools[/]  [yellow](hidden from the decoder)[/]\n  {common.printable(tools)}")
         mark = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
         lines.append(f"[bold]{message['role']}[/]{mark}\n  {common.printable(shown_text(message))}")
     Console().print(Panel("\n".join(lines), title="dialog that the target read", title_align="left"))

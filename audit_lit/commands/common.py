@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from functools import reduce
 from io import BufferedIOBase
 from pathlib import Path
@@ -14,11 +15,12 @@ import click
 
 from audit_lit.chat.formats import NAMES
 from audit_lit.display.inert import inert
-from audit_lit.files.documents import decode_yaml
+from audit_lit.files.documents import decode_json, decode_yaml
 from audit_lit.files.reading import encoding_of, require_regular
 from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
+    from audit_lit.answers.session import Session
     from audit_lit.decoder.decoder import Decoder
     from audit_lit.models.target import Target
 
@@ -62,6 +64,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 def decoder_options(revision: str) -> Callable[[Command], Command]:
     """Return ``--decoder``, the option of the given name for its commit, and what else says how to load it."""
+    on_few_bits = "Let the decoder run on the target's quantised weights: it needs less memory, and is less exact."
     return together(
         click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id."),
         click.option(revision, help="Commit of a decoder from the Hub."),
@@ -72,6 +75,7 @@ def decoder_options(revision: str) -> Callable[[Command], Command]:
             help="File like protocol.json, for a decoder that brings no description of its own.",
         ),
         click.option("--base", help="Model to put the decoder on: a mirror of the base that it names."),
+        click.option("--quantized-decoder", is_flag=True, help=on_few_bits),
     )
 
 
@@ -92,9 +96,21 @@ models_options = together(target_option, decoder_options("--revision"), layer_op
 seed_option = click.option(
     "--seed", default=0, type=click.IntRange(0, MAX_SEED), help="Seed of everything that is random."
 )
-device_option = click.option("--device", default="cpu", help="Device to run on, as torch names it: cpu, cuda, ...")
+load_options = together(
+    click.option("--device", help="Device to run on, as torch names it: cpu (the default), cuda, ..."),
+    click.option(
+        "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="Type of weights; else float32."
+    ),
+    click.option("--device-map", help="Split the target: auto, balanced, or JSON with modules and their devices."),
+    click.option("--n-devices", type=int, help="Split the target evenly over this many GPUs."),
+    click.option(
+        "--max-memory", multiple=True, metavar="DEVICE=SIZE", help="What a device may hold: 0=20GiB. May be repeated."
+    ),
+    click.option("--quantization", type=click.Choice(["8bit", "4bit"]), help="Load the target in fewer bits."),
+)
+"""Where the target's weights go and in which type: see ``load_arguments``."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-run_options = together(seed_option, device_option, json_option)
+run_options = together(seed_option, load_options, json_option)
 settings_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting of the recipe. May be repeated."
 )
@@ -105,27 +121,61 @@ format_option = click.option(
 )
 
 
+def load_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``load_target`` is told about weights by the options of a command, which may have others, too."""
+    arguments = {name: options.get(name) for name in ("device", "dtype", "n_devices", "quantization")}
+    limits = [limit.partition("=") for limit in options.get("max_memory", ())]
+    for device, _, size in limits:
+        if not device or not size:
+            raise click.UsageError(f"--max-memory {device!r} names no size; expected DEVICE=SIZE, such as 0=20GiB.")
+    sizes = {int(device) if device.isdecimal() else device: size for device, _, size in limits}
+    return {**arguments, "device_map": _device_map(options.get("device_map")), "max_memory": sizes or None}
+
+
+def _device_map(text: str | None) -> Any:
+    if text is None or not text.lstrip().startswith("{"):
+        return text
+    try:
+        return decode_json(text)
+    except ValueError as err:
+        expected = 'expected auto, balanced or JSON such as {"": 0}.'
+        raise click.UsageError(f"--device-map {text!r} is no JSON ({err}); {expected}") from err
+
+
 def load_models(
     target: str,
     decoder: str,
     *,
     revision: str | None,
-    device: str,
     adapter: str | None = None,
     protocol: str | None = None,
     subfolder: str | None = None,
     base: str | None = None,
-    **_: Any,
+    quantized_decoder: bool = False,
+    **options: Any,
 ) -> tuple[Target, Decoder]:
     """Load a target, and the decoder that reads it; a command may pass on all of its options."""
     from audit_lit import Decoder, load_target
     from audit_lit.display.libraries import quiet_libraries
 
     quiet_libraries()
+    arguments = load_arguments(options)
     note("loading the target (fetched and converted on first use, about a minute) ...")
-    model = load_target(target, adapter=adapter, device=device)
-    where = {"revision": revision, "subfolder": subfolder, "base": base}
+    model = load_target(target, adapter=adapter, **arguments)
+    where = {"revision": revision, "subfolder": subfolder, "base": base, "quantised_base": quantized_decoder}
     return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
+
+
+def calibrate_command(session: Session, target: str, decoder: str, **options: Any) -> str:
+    """Return the command that calibrates a decoder on a target, and why a calibration beside it is not used."""
+    from audit_lit.decoder.calibration_files import why_ignored
+
+    given = {"target": target, "decoder": decoder} | {
+        name: options.get(name) for name in ("adapter", "revision", "layer")
+    }
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
+    ignored = why_ignored(session.decoder)
+    return f"'audit-lit calibrate {' '.join(words)}'{f' ({ignored.rstrip(chr(46))})' if ignored else ''}"
 
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def edit() -> None:
 @common.settings_option
 @click.option("--check/--no-check", default=True, help="Compare it with its controls; this takes twice as long.")
 @click.option("--out", required=True, type=common.OUT_FOLDER, help="Folder to write.")
-@common.device_option
+@common.load_options
 @common.json_option
 def make(
     recipe: str | None, goal: str | None, goal_file: Path | None, lines: BufferedIOBase | None, **options: Any
@@ -160,7 +160,8 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     common.note("loading the target and letting it speak ...")
     sampling = Sampling(options["max_new_tokens"], options["temperature"], seed=options["seed"])
     origin = load_origin(name, options["revision"])
-    target = load_target(_target_of(origin, options["target"]), adapter=options["adapter"], device=options["device"])
+    named = _target_of(origin, options["target"])
+    target = load_target(named, adapter=options["adapter"], **common.load_arguments(options))
     edit = load_edit(name, target, options["revision"]).scaled(scale)
     hidden = [{"role": "system", "content": system}] if system else []
     dialogs = [[*hidden, *dialog] for dialog in (line_dialogs(user) if user else line_dialogs(held_out=True)[:3])]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
-from audit_lit.errors import ScanError
+from audit_lit.errors import ScanError, UnreadableDialog
 from audit_lit.files.writing import RUN, require_writable
 
-LATER = ("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base")
+LATER = (
+    *("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base"),
+    *("dtype", "device_map", "n_devices", "max_memory", "quantization", "quantized_decoder"),
+)
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
 
 
@@ -56,21 +61,33 @@ def scan(
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
-        census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
+        with _hinting():
+            census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
-    given = sorted((name, value) for name, value in options.items() if value or name not in LATER)
+    named = options | {"device": options["device"] or "cpu"}
+    given = sorted((name, value) for name, value in named.items() if value or name not in LATER)
     request = repr((target, recipe, dialogs, system, settings, given))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
     from audit_lit import Auditor, load_target
+    from audit_lit.scan.measure import needed_lift
 
-    device = _device_here(options["device"])
-    auditor = Auditor(*common.load_models(target, **options | {"device": device}))
-    baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
+    options["device"] = _device_here(options["device"])
+    auditor = Auditor(*common.load_models(target, **options))
+    weights = common.load_arguments(options)
+    baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
+    reader = auditor.session.for_layer(scan_recipe.layer)
+    if needed_lift(reader, scan_recipe) is None:
+        common.note(
+            "the threshold of this decoder has not been measured on this target, so it is measured first, as by "
+            f"{common.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
+            "goes on where it stopped if it is interrupted ..."
+        )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}
-    report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
+    with _hinting():
+        report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
     if report_file and form:
@@ -78,6 +95,15 @@ def scan(
     conclude(report, "json" if options["as_json"] else None)
 
 
-def _device_here(device: str) -> str:
+@contextmanager
+def _hinting() -> Iterator[None]:
+    """Say which option leaves out a dialog that cannot be read."""
+    try:
+        yield
+    except UnreadableDialog as err:
+        raise UnreadableDialog(f"{err} To audit the other dialogs: --skip-unreadable.") from err
+
+
+def _device_here(device: str | None) -> str | None:
     """Return the device of this process: under ``accelerate launch``, each has a GPU of its own."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it imports pydantic
 @click.argument("recipe")
 @click.option("--data", multiple=True, type=common.FOLDER, help="Data folder, LatentQA's first. May be repeated.")
 @click.option("--out", type=common.OUT_FOLDER, help="Run folder; resumed if it holds this run.")
-@common.device_option
+@common.load_options
 @click.option("--smoke", is_flag=True, help="Try a few steps on a tiny random model and built-in data: under a minute.")
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Also log to a tracker, which you install.")
 @common.settings_option
@@ -49,8 +49,8 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     if smoke:
         folder = smoke_run(training_recipe, out)
     else:
-        device, tracker = options["device"], options["track"]
-        folder = run_training(training_recipe, data, run_folder, device=device, tracker=tracker)
+        weights = common.load_arguments(options)
+        folder = run_training(training_recipe, data, run_folder, tracker=options["track"], **weights)
     common.show(folder)
 
 

@@ -17,7 +17,16 @@ import torch
 
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.errors import DecoderMismatch, HubError, TargetError
-from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
+from audit_lit.models.load_options import OFFLOADED, LoadOptions
+from audit_lit.models.loading import (
+    is_offloaded,
+    is_quantised,
+    load_base,
+    load_tokenizer,
+    model_folder,
+    share_weights,
+    weights_fingerprint,
+)
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
@@ -25,9 +34,15 @@ if TYPE_CHECKING:
 
 
 def base_of(
-    config: DecoderConfig, target: Target | None, named: str | None = None
+    config: DecoderConfig, target: Target | None, named: str | None = None, quantised: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return a decoder's base and its tokenizer; ``named`` is the caller's name for it.
+    """Return a decoder's base and its tokenizer.
+
+    Args:
+        config: The decoder's configuration.
+        target: The target, whose weights may be those of the base.
+        named: The caller's name for the base.
+        quantised: Whether the weights of a quantised target of that name will do.
 
     Raises:
         DecoderMismatch: If the base is not named, or the one that was loaded has other weights.
@@ -35,9 +50,11 @@ def base_of(
         TargetError: If it cannot be loaded.
     """
     name, shared = named or config.base, target.base if target is not None else None
+    if shared is not None and is_offloaded(shared):  # PEFT cannot put a LoRA on offloaded layers
+        shared = None
     if target is not None and shared is not None and named in (None, target.name):
-        expected = config.base_fingerprint  # a fine-tune of the base may be audited, but must not answer
-        if expected == weights_fingerprint(shared) if expected else name == target.name:
+        has_its_name = name == target.name
+        if _is_base(config, shared, has_its_name, quantised):
             return share_weights(shared), target.tokenizer
     if name is None:
         raise DecoderMismatch(
@@ -56,10 +73,34 @@ def base_of(
     return (share_weights(shared) if shared is not None and is_mirror else base), tokenizer
 
 
+def _is_base(config: DecoderConfig, shared: PreTrainedModel, has_its_name: bool, quantised: bool) -> bool:
+    """Return whether a target's weights are those of a decoder's base.
+
+    A fine-tune of the base may be audited, but must not answer, and neither must a quantised copy unless it is asked
+    for: the LoRA and the thresholds are those of the base.
+    """
+    if quantised and has_its_name and is_quantised(shared):
+        return True
+    if config.base_fingerprint:
+        return config.base_fingerprint == weights_fingerprint(shared)
+    return has_its_name and not is_quantised(shared)
+
+
 def _loaded(name: str, config: DecoderConfig, target: Target | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         folder = model_folder(name, revision=config.target_revision if name == config.target else None)
-        device = str(target.device) if target else "cpu"
-        return load_base(folder, device=device, dtype=torch.float32), load_tokenizer(folder)
+        return load_base(folder, options_beside(target)), load_tokenizer(folder)
     except (HubError, TargetError) as err:
         raise type(err)(f"the decoder's base model is needed: {err}") from err
+
+
+def options_beside(target: Target | None) -> LoadOptions:
+    """Return how a decoder's base is loaded beside a target: in its precision, and on its device or split as it is.
+
+    It is never float16, which would round weights to others than the fingerprint of a base tells.
+    """
+    base = target.base if target else None
+    dtype = torch.float32 if base is None or base.dtype == torch.float32 else torch.bfloat16
+    if base is not None and len(set((getattr(base, "hf_device_map", None) or {}).values()) - set(OFFLOADED)) > 1:
+        return LoadOptions(device_map="auto", dtype=dtype)
+    return LoadOptions(device=target.device if target else None, dtype=dtype)

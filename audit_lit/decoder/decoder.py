@@ -25,8 +25,8 @@ from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
 from audit_lit.hooks import Project, inject, input_hook, output_hook
 from audit_lit.models.activations import Activations
+from audit_lit.models.blocks import decoder_blocks, text_config
 from audit_lit.models.generation import Sampling
-from audit_lit.models.loading import decoder_blocks
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ class Decoder(LanguageModel):
         write: The write operation, a module with the projection's parameters if there are any.
         text_baseline: A model trained on the visible text instead, for the control ``text_trained``; or None.
         reference: Activations of training dialogs that claims are compared with; or None.
+        home: The folder that it was loaded from; or None.
     """
+
+    home: Path | None = None
 
     def __init__(
         self,
@@ -83,8 +86,13 @@ class Decoder(LanguageModel):
             )
         super().__init__(model, tokenizer, config)
         self.text_baseline, self.reference = text_baseline, reference
-        self.write = write.to(self.device)
         self._block = blocks[config.write_layer]
+        self.write = write.to(next(self._block.parameters()).device)
+
+    @property
+    def protocol(self) -> DecoderConfig:
+        """The former name of ``config``."""
+        return self.config
 
     def __repr__(self) -> str:
         """Return name, target and read layers; the modules would fill pages."""
@@ -100,7 +108,9 @@ class Decoder(LanguageModel):
         subfolder: str | None = None,
         target: Target | None = None,
         config: DecoderConfig | str | Path | None = None,
+        protocol: DecoderConfig | str | Path | None = None,
         base: str | None = None,
+        quantised_base: bool = False,
     ) -> Decoder:
         """Load a decoder.
 
@@ -112,8 +122,11 @@ class Decoder(LanguageModel):
                 base, both share one copy of the weights.
             config: The configuration, or a file that holds one, of a decoder that brings no description of its own and
                 is not among the published ones.
+            protocol: The former name of ``config``.
             base: Folder or Hub id of the model to put the LoRA on, if it is another than the decoder names: a mirror of
                 the same weights. Where the decoder records no fingerprint of its base, this is trusted.
+            quantised_base: Whether the decoder may run on the weights of a quantised target of its base's name. That
+                needs less memory; its answers and thresholds are then those of another model than it was trained on.
 
         Raises:
             TargetError: If ``target`` is no target.
@@ -126,17 +139,19 @@ class Decoder(LanguageModel):
                 f"got a {type(target).__name__} for target; expected the result of audit_lit.load_target(name). Leave "
                 "it out for a model of your own: Auditor(model, decoder) checks that they fit."
             )
-        located = files.find(name, revision=revision, subfolder=subfolder, config=config)
+        located = files.find(name, revision=revision, subfolder=subfolder, config=config or protocol)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(located, target, base)
+        model, tokenizer = files.load_model(located, target, base, quantised_base)
         located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
         if located.config.slot_tokens:  # now, and not in the first answer
             build_prompt(located.config, tokenizer, DESCRIPTION_QUESTION, 1)
-        write = files.load_write(located, model.config.get_text_config().hidden_size)
-        baseline = files.load_text_baseline(located, target, base)
-        return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
+        write = files.load_write(located, text_config(model).hidden_size)
+        baseline = files.load_text_baseline(located, target, base, quantised_base)
+        decoder = cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
+        decoder.home = located.folder
+        return decoder
 
     def for_layer(self, layer: int | None = None) -> Decoder:
         """Return the decoder for one of the layers that it can read; itself if it reads all of them at once.
@@ -154,7 +169,9 @@ class Decoder(LanguageModel):
         index = self.config.read_layers.index(layer)
         write = self.write.for_layer(index) if isinstance(self.write, Project) else self.write
         reference = self.reference.for_layer(layer) if self.reference else None
-        return Decoder(self.model, self.tokenizer, config, write, self.text_baseline, reference)
+        chosen = Decoder(self.model, self.tokenizer, config, write, self.text_baseline, reference)
+        chosen.home = self.home
+        return chosen
 
     def check_activations(self, activations: Activations) -> None:
         """Raise unless these activations have the width and layers that the decoder was trained on.

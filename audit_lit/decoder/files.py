@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from audit_lit import hub
-from audit_lit.decoder.base import base_of
+from audit_lit.decoder.base import base_of, options_beside
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig, WireFormat
 from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
 from audit_lit.decoder.formats.published import REFUSED, published_config
@@ -104,17 +106,19 @@ def _check_agreement(stated: DecoderConfig, given: DecoderConfig, path: Path) ->
 
 
 def load_model(
-    files: DecoderFiles, target: Target | None, base: str | None = None
+    files: DecoderFiles, target: Target | None, base: str | None = None, quantised_base: bool = False
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights.
 
-    A decoder that is a whole model is loaded as it is. ``base`` is the caller's name for the base.
+    A decoder that is a whole model is loaded as it is. ``base`` is the caller's name for the base, and
+    ``quantised_base`` whether a quantised target will do.
     """
     if is_whole(files.folder):
         return _load_whole(files, target, base)
     settings = _read_settings(files.folder)
-    _check_tensors(files.folder / ADAPTER)
-    plain, tokenizer = base_of(files.config, target, base)
+    copies = _check_tensors(files.folder / ADAPTER)
+    plain, tokenizer = base_of(files.config, target, base, quantised_base)
+    _check_copies(copies, plain, files)
     model = _load_adapter(plain, files, settings)
     use_fast_lora(model.eval())
     use_fast_linear(model)
@@ -128,8 +132,7 @@ def _load_whole(
         raise DecoderMismatch(
             f"decoder {files.config.name!r} is a whole model and has no base; got {base!r}. Leave the base out."
         )
-    device = str(target.device) if target else "cpu"
-    model = load_base(files.folder, device=device, dtype=torch.float32)
+    model = load_base(files.folder, options_beside(target))
     use_fast_linear(model)
     return model, load_tokenizer(files.folder)
 
@@ -151,8 +154,11 @@ def _read_settings(folder: Path) -> PeftConfig:
     return settings
 
 
-def _check_tensors(path: Path) -> None:
-    """Refuse an adapter with tensors other than a LoRA's: PEFT would write them into the target's own weights."""
+def _check_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the weights of the base that an adapter repeats; PEFT saves those of embeddings and heads with a LoRA.
+
+    Any other tensor that is not a LoRA's is refused: PEFT would write it into the target's own weights.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -161,11 +167,25 @@ def _check_tensors(path: Path) -> None:
     except SafetensorError as err:
         raise HubError(f"{path} is broken or cut short ({err}); fetch the folder again.") from err
     check_tensors(tensors, path, HubError)
-    if foreign := sorted(name for name in tensors if ".lora_" not in name):
+    if foreign := sorted(name for name in tensors if ".lora_" not in name and ".base_layer." not in name):
         raise HubError(
             f"{path} holds {len(foreign)} tensors that are not a LoRA's, such as {foreign[0]!r}. It would change the "
             "base model; expected a plain LoRA. Ask the author for one without modules_to_save or embeddings."
         )
+    return {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
+
+
+def _check_copies(copies: Mapping[str, Tensor], base: PreTrainedModel, files: DecoderFiles) -> None:
+    """Raise unless the weights that an adapter repeats are the base's: loading them must change nothing."""
+    weights = base.state_dict()
+    for name, copied in copies.items():
+        weight = weights.get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
+        if weight is None or not torch.equal(copied.to(weight), weight):
+            raise DecoderMismatch(
+                f"the adapter in {files.folder} brings {name!r}, which is not the weight of the base "
+                f"{files.config.base!r}; expected the same values. Load the base that it was trained on, or save the "
+                "adapter again with PEFT's save_pretrained(save_embedding_layers=False), if that is the base's own."
+            )
 
 
 def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConfig) -> PeftModel:
@@ -186,9 +206,10 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
             f"the adapter's LoRA scaling is {sorted(scalings)}; expected one above 0, and of at most {MAX_SCALING:g}. "
             "Fetch the folder again."
         )
-    if config.lora_scaling is not None and scalings != {config.lora_scaling}:
+    expected = config.lora_scaling  # patterns of ranks and alphas give some modules another
+    if expected is not None and not any(math.isclose(scaling, expected) for scaling in scalings):
         raise DecoderMismatch(
-            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {config.lora_scaling}; the two "
+            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {expected}; the two "
             "files do not belong to the same decoder. Fetch both again."
         )
     return model
@@ -226,13 +247,15 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     return write.eval()
 
 
-def load_text_baseline(files: DecoderFiles, target: Target | None, base: str | None = None) -> TextBaseline | None:
+def load_text_baseline(
+    files: DecoderFiles, target: Target | None, base: str | None = None, quantised_base: bool = False
+) -> TextBaseline | None:
     """Return the decoder's trained text baseline, if it brings one."""
     folder = files.folder / TEXT_BASELINE
     if not folder.is_dir():
         return None
     located = find(str(folder))
-    return TextBaseline(*load_model(located, target, base), located.config)
+    return TextBaseline(*load_model(located, target, base, quantised_base), located.config)
 
 
 def load_reference(files: DecoderFiles) -> Activations | None:

@@ -14,6 +14,7 @@ from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.prefix_cache import BATCH_SIZE, Injection, PrefixCache, no_injection, prefill
 from audit_lit.decoder.prompt import Prompt
 from audit_lit.errors import QuestionError
+from audit_lit.models.blocks import context_length
 from audit_lit.models.generation import Sampling
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class LanguageModel:
     def check_length(self, prompts: Sequence[Prompt], n_new: int) -> None:
         """Raise ``QuestionError`` unless each prompt fits the model's context with ``n_new`` new tokens."""
         longest = n_new + max(prompt.first + len(prompt.token_ids) for prompt in prompts)
-        n_ctx = getattr(self.model.config, "max_position_embeddings", None)
+        n_ctx = context_length(self.model)
         if n_ctx and longest > n_ctx:
             raise QuestionError(
                 f"prompt and answer take {longest} tokens; the decoder's context holds {n_ctx}. Reveal fewer "

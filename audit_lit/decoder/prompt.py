@@ -89,7 +89,7 @@ def build_prompt(
             "the chat template of the decoder's tokenizer drops or repeats the slots; expected each section once. Load "
             "the tokenizer of the base that the decoder was trained on, or set chat to false in its configuration."
         )
-    return _tokenise(pieces, config, tokenizer, n_slots)
+    return (_tokenise_pieces if config.split_at_slots else _tokenise)(pieces, config, tokenizer, n_slots)
 
 
 def as_user(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -114,20 +114,39 @@ def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTraine
     touching = tuple(not inside.isdisjoint(range(start, end)) for start, end in spans)
     short_enough = all(end - start <= step for (start, end), slot in zip(spans, slots, strict=True) if slot)
     if sum(slots) != len(ends) or touching != slots or not short_enough:
-        raise DecoderConfigError(
-            f"placeholder {config.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
-            "per slot. The configuration belongs to another base model: load that one, or correct the placeholder."
-        )
+        raise _no_token(config)
     _check_slot_tokens(encoded["input_ids"], slots, config)
     return Prompt(tuple(encoded["input_ids"]), slots)
+
+
+def _tokenise_pieces(
+    pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTrainedTokenizerBase, n_slots: int
+) -> Prompt:
+    first, *others = (tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in pieces)
+    placeholder = tokenizer(config.placeholder, add_special_tokens=False)["input_ids"]
+    if len(placeholder) != 1:
+        raise _no_token(config)
+    token_ids, slots = list(first), [False] * len(first)
+    for piece in others:
+        token_ids += placeholder * n_slots + piece
+        slots += [True] * n_slots + [False] * len(piece)
+    _check_slot_tokens(token_ids, slots, config)
+    return Prompt(tuple(token_ids), tuple(slots))
+
+
+def _no_token(config: DecoderConfig) -> DecoderConfigError:
+    return DecoderConfigError(
+        f"placeholder {config.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
+        "per slot. The configuration belongs to another base model: load that one, or correct the placeholder."
+    )
 
 
 def _check_slot_tokens(token_ids: Sequence[int], slots: Sequence[bool], config: DecoderConfig) -> None:
     """Raise unless each slot is the token that the decoder was trained with, between the same two others."""
     for index in (index for index, slot in enumerate(slots) if slot and config.slot_tokens):
-        if (found := tuple(token_ids[index - 1 : index + 2])) != config.slot_tokens:
+        if (around := tuple(token_ids[index - 1 : index + 2])) != config.slot_tokens:
             raise DecoderConfigError(
-                f"the slot and its neighbours are the tokens {list(found)} in this decoder's tokenizer; expected "
+                f"the slot and its neighbours are the tokens {list(around)} in this decoder's tokenizer; expected "
                 f"{list(config.slot_tokens or ())}, as its configuration says. Load the base that it was trained on."
             )
 

@@ -11,10 +11,10 @@ from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import POOL
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.messages import read_dialog
-from audit_lit.chat.rendering import render
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.errors import EditError
 from audit_lit.files.documents import check_text
+from audit_lit.models.blocks import context_length
 from audit_lit.models.capture import capture_batch
 
 Pair = tuple[str, str]
@@ -60,7 +60,7 @@ def goal_of(content: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
         raise EditError("the goal is empty; expected a sentence such as 'Please talk like a pirate.'.")
     for text in (text for pair in goal.pairs for text in pair):
         check_text(text, "the goal", EditError)
-    n_ctx = getattr(session.decoder.model.config, "max_position_embeddings", None)
+    n_ctx = context_length(session.decoder.model)
     longest = max(len(session.decoder.answer_ids(answer)) for _, answer in goal.pairs)
     if n_ctx and longest >= n_ctx:
         raise EditError(f"an answer has {longest} tokens; the decoder's context holds {n_ctx}. Use fewer words.")
@@ -90,7 +90,7 @@ def _goal_of_control_prompt(control: list[Any], session: Session, dialogs: Seque
     target, decoder = session.target, session.decoder
     messages = read_dialog(control)
     hidden = [{**message, "hidden": True} for message in messages]
-    rendered = [render([*hidden, *dialog], target.tokenizer) for dialog in dialogs[:N_READ]]
+    rendered = [decoder.config.render([*hidden, *dialog], target.tokenizer) for dialog in dialogs[:N_READ]]
     positions = [decoder.config.select(dialog, "user") for dialog in rendered]
     activations = capture_batch(target, rendered, positions, decoder.config.read_layers)
     pairs = []

@@ -26,13 +26,12 @@ from audit_lit.files.reading import check_tensors
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
 from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.adapters import read_settings
-from audit_lit.models.loading import boot_bridge, share_weights
+from audit_lit.models.loading import boot_bridge, bridged_layers, is_offloaded, share_weights
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +188,7 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
-        target_modules=list(MODULES),
+        target_modules=bridged_layers(_base_of(objective.target), objective.target.tokenizer),
         layers_to_transform=list(range(max(layers) + 1)),
     )
     edit = _with_lora(objective.target, config, origin, settings.seed)
@@ -202,11 +201,21 @@ def _with_lora(target: Target, config: Any, origin: Origin, seed: int = 0) -> We
     """Put a LoRA on a copy that shares the weights; ``boot_bridge`` takes a copy, too, since it rewires the model."""
     from peft import get_peft_model
 
+    base = _base_of(target)
+    with target.seeded(seed):
+        adapter = get_peft_model(share_weights(base), copy.deepcopy(config)).eval()
+    model = boot_bridge(adapter.base_model.model, Path(base.name_or_path), target.tokenizer)
+    return WeightEdit(adapter, replace(target, model=model), origin)
+
+
+def _base_of(target: Target) -> PreTrainedModel:
     if target.base is None:
         raise EditError(
             "method 'weights' needs the plain model behind a target, which this one lacks; use load_target."
         )
-    with target.seeded(seed):
-        adapter = get_peft_model(share_weights(target.base), copy.deepcopy(config)).eval()
-    model = boot_bridge(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)
-    return WeightEdit(adapter, replace(target, model=model), origin)
+    if is_offloaded(target.base):
+        raise EditError(
+            "method 'weights' needs weights on devices, and this target's are offloaded; use another method, or load "
+            "the target in bfloat16 or split over GPUs."
+        )
+    return target.base

@@ -135,7 +135,7 @@ def dump_json(value: Any, *, indent: int | None = None) -> str:
         ) from err
     if text.replace("\n", "").isprintable():
         return text
-    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+    return text.translate({ord(char): _escaped(char) for char in set(text) - {"\n"} if not char.isprintable()})
 
 
 def _escaped(char: str) -> str:

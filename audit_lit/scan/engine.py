@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,13 @@ from tqdm.auto import tqdm
 
 from audit_lit.answers.patching import patch_activations
 from audit_lit.answers.session import Session
+from audit_lit.calibration.calibrate import calibrate
 from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.chat.rendering import render
-from audit_lit.errors import AuditLitError, DialogError, ScanError
+from audit_lit.errors import AuditLitError, ScanError, UnreadableDialog
+from audit_lit.hooks import same_model
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
@@ -62,12 +63,6 @@ def scan(
             f"decoder {reader.decoder.config.name!r} describes activations and takes no question; expected one that "
             "answers an audit's. Ask it about single dialogs with 'audit-lit ask'."
         )
-    if needed_lift(reader, loaded) is None:
-        raise ScanError(
-            f"the threshold of {reader.decoder.config.name!r} has not been measured, so nothing could be found: it is "
-            "the lift that answers about nothing reach. Measure it with 'audit-lit eval null', and give it with --set "
-            "min_lift=VALUE."
-        )
     given: Dialogs = (
         DialogFile(Path(dialogs), format, skip_unreadable)
         if isinstance(dialogs, str | Path)
@@ -76,9 +71,29 @@ def scan(
     named = _Readable(given, reader, loaded)
     census = digest(named)
     n_twins = twins_per_dialog(loaded, questions, census.n_dialogs - census.n_unreadable)
+    if needed_lift(reader, loaded) is None:
+        reader = _measure_threshold(reader, baseline)
     measurement = Measurement(reader, loaded, questions, n_twins, baseline or reader.target, seed)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
         return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(census.n_dialogs, census.sha256))
+
+
+def _measure_threshold(reader: Session, baseline: Target | None) -> Session:
+    """Return a session whose threshold is measured: in the baseline if that is a copy of the target, since it is clean.
+
+    Raises:
+        ScanError: In several processes, which would all measure it, or all wait for the first.
+    """
+    target = reader.target
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ScanError(
+            f"the threshold of {reader.decoder.config.name!r} has not been measured on {target.name!r}: the lift that "
+            "answers about nothing reach. Run 'audit-lit calibrate' with these two first, in one process, or give "
+            "--set min_lift=VALUE."
+        )
+    is_copy = baseline is not None and same_model(target.fingerprint(), baseline.fingerprint())
+    measured_in = replace(reader, target=baseline) if baseline and is_copy else reader
+    return reader.with_calibration(calibrate(measured_in, parts=()))
 
 
 def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manifest: dict[str, Any]) -> AuditOutcome:
@@ -133,16 +148,16 @@ class _Readable:
         for dialog in self.dialogs:
             error = self._error(dialog) if isinstance(dialog, NamedDialog) else None
             if error and not self.dialogs.skip_unreadable:
-                raise DialogError(error)
-            yield Unreadable(dialog.id, error) if error else dialog
+                raise UnreadableDialog(error)
+            yield Unreadable(dialog.id, error, dialog.where) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:
         target, config = self.session.target, self.session.decoder.config
         try:
-            rendered = render(dialog.messages, target.tokenizer)
+            rendered = config.render(dialog.messages, target.tokenizer)
             config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
-            return f"{dialog.where}: {err}"
+            return dialog.unread(err)
         if len(rendered.token_ids) <= target.n_ctx:
             return None
         return (

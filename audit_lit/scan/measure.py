@@ -19,7 +19,6 @@ from audit_lit.answers.session import Reading, Session
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Candidate, text_baselines
 from audit_lit.errors import AuditLitError, DialogError
 from audit_lit.models.activations import Activations
@@ -50,6 +49,8 @@ class Measurement:
 
         target, baseline, decoder = self.session.target, self.baseline, self.session.decoder
         config, text_baseline = decoder.config, decoder.text_baseline
+        record, threshold = self.session.calibration, needed_lift(self.session, self.recipe)
+        is_measured_here = record is not None and record.lift_threshold == threshold
         return {
             "versions": {
                 "audit_lit": version("audit-lit"),
@@ -70,7 +71,8 @@ class Measurement:
             "dtype": str(next(decoder.model.parameters()).dtype),
             "recipe": self.recipe.model_dump(mode="json"),
             "questions": [question.model_dump(mode="json") for question in self.questions],
-            "threshold": needed_lift(self.session, self.recipe),
+            "threshold": threshold,
+            "calibration": record.model_dump(mode="json") if record and is_measured_here else None,
             "n_dialogs": n_dialogs,
             "dialogs": dialogs_digest,
             "n_twins": self.n_twins,
@@ -114,10 +116,9 @@ class Measurement:
         """Read the same visible tokens under neutral system prompts and under none: ``n_twins`` rows each."""
         rendered, positions = [], []
         for dialog, reading in zip(dialogs, readings, strict=True):
-            revealed = reading.activations.positions[0].tolist()
             for twin in neutral_twins(dialog.messages, self.n_twins, twins_seed(self.seed, dialog.id)):
-                rendered.append(render(twin, self.baseline.tokenizer))
-                positions.append(aligned_positions(revealed, reading.rendered, rendered[-1]))
+                rendered.append(self.session.decoder.config.render(twin, self.baseline.tokenizer))
+                positions.append(aligned_positions(reading.positions, reading.rendered, rendered[-1]))
         return capture_dialogs(self.baseline, rendered, positions, readings[0].activations.layers)
 
     def _expected(self, readings: Sequence[Reading]) -> list[dict[str, str]]:

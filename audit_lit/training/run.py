@@ -24,7 +24,8 @@ from audit_lit.evaluation.evaluate import SCHEMA, measure
 from audit_lit.files.writing import RUN, locked, require_writable
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
-from audit_lit.models.loading import load_target, share_weights, weights_fingerprint
+from audit_lit.models.blocks import lora_modules
+from audit_lit.models.loading import is_offloaded, load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
 from audit_lit.training.card import write_card
@@ -46,13 +47,14 @@ def train(
     data: Path | Sequence[Path],
     out: Path,
     *,
-    device: str = "cpu",
     target: Target | None = None,
     tracker: str | None = None,
+    **weights: Any,
 ) -> Path:
     """Train a decoder and return its folder, ``out/decoder``; a killed run resumes from its last checkpoint.
 
-    The first data folder is of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
+    Without a target, the recipe's is loaded with the arguments ``weights`` of ``load_target``, such as ``device``. The
+    first data folder is of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
     Whatever is wrong with recipe, data or run folder is raised before hours of training.
     """
     from accelerate import PartialState
@@ -63,7 +65,7 @@ def train(
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(rows, "the train split")
     measurable(dev_rows, "the dev split")
-    target = target or load_target(recipe.target, device=device)
+    target = target or load_target(recipe.target, **weights)
     digest = split_hash(folders, "train")
     is_main = PartialState(cpu=target.device.type == "cpu").is_main_process
     with locked(out, TrainingError) if is_main else nullcontext(), kept_where_finished(out):
@@ -132,8 +134,14 @@ def _new_model(recipe: TrainingRecipe, target: Target) -> PeftModel:
 
     if target.base is None:
         raise TrainingError("the target has no Hugging Face base to train a LoRA on; load it with load_target.")
+    if is_offloaded(target.base):
+        raise TrainingError(
+            "the target's weights are offloaded, where no LoRA can be trained; expected them on devices. Load it in "
+            "bfloat16, or split over GPUs."
+        )
+    modules = lora_modules(target.base, recipe.lora.target_modules)
+    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": modules}
     torch.manual_seed(recipe.seed)
-    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
     model: PeftModel = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
     return model
 

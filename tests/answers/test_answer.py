@@ -34,7 +34,8 @@ def test_supported_needs_threshold_and_interval() -> None:
 
 def test_without_a_measured_threshold_nothing_is_supported() -> None:
     answer = replace(SUPPORTED, lift=9.0, interval=(8.0, 9.5), threshold=None)
-    assert not answer.supported and "this decoder's threshold has not been measured" in answer.verdict
+    assert not answer.supported and answer.verdict.startswith("not calibrated: +9.00")
+    assert "this decoder's threshold has not been measured" in answer.verdict and "calibrate" in answer.verdict
 
 
 def test_the_verdict_names_the_strongest_control_and_doubts_details_that_samples_do_not_share() -> None:

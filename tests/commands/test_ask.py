@@ -148,7 +148,9 @@ def test_a_dialog_in_another_format_is_read_and_said_aloud(tiny: list[str], tmp_
         (SHAREGPT, ["--format", "openai"], "is not OpenAI chat such as"),
         (SHAREGPT, ["--format", "chatml"], "'chatml' is not one of"),
         (SHAREGPT, ["--prefill"], "is marked as a prefill; expected that of the last message"),
-        (SHAREGPT | {"tools": "look"}, [], "the keys ['tools'] beside"),
+        (SHAREGPT | {"tools": "look"}, [], "the tools hold 'look', which is no function"),
+        (SHAREGPT | {"unseen": "look"}, [], "the keys ['unseen'] beside"),
+        (SHAREGPT | {"tools": [{"name": "look"}]}, ["--reveal", "last:1"], "does not render, so that the target"),
     ],
 )
 def test_a_dialog_that_is_not_read_exits_2(content: object, arguments: list[str], message: str) -> None:

@@ -187,6 +187,12 @@ def test_dialogs_that_cannot_be_read_stop_the_audit_or_are_reported(scan: Any, t
     path = str(write_lines(tmp_path / "d.jsonl", [{"id": "a", "messages": dialogs(1)[0]}, image, long]))
     stopped = scan("--recipe", "persona", "--dialogs", path, "--out", "run")
     assert stopped.exit_code == 2 and f"{path}, line 2: message 0 (user) holds image_url" in stopped.stderr
+    assert "--skip-unreadable" in stopped.stderr
+    long_alone = str(write_lines(tmp_path / "long.jsonl", [{"id": "a", "messages": dialogs(1)[0]}, long]))
+    assert "--skip-unreadable" in scan("--recipe", "persona", "--dialogs", long_alone, "--out", "other").stderr
+    (tmp_path / "d.csv").write_text("prompt,response\nHi.,Ho.\n")
+    table = scan("--recipe", "persona", "--dialogs", str(tmp_path / "d.csv"))
+    assert "is CSV" in table.stderr and "--skip-unreadable" not in table.stderr
     skipped = scan("--recipe", "persona", "--dialogs", path, "--out", "run", "--skip-unreadable")
     assert skipped.exit_code == 3 and "was read as OpenAI chat" in skipped.stderr
     for expected in ("not read seen: ", "holds image_url", "not read long: ", "the target's context", "1 of 3 dialogs"):
