@@ -15,6 +15,13 @@ from typing import Any, Literal
 from audit_lit.errors import HubError
 from audit_lit.files.reading import is_folder, sha256_of
 
+Kind = Literal["model", "decoder", "edit"]
+KNOWN: dict[Kind, str] = {
+    "model": "The default target is 'smollm2-135m'.",
+    "decoder": "Run 'audit-lit decoders' for the names that ship with the package.",
+    "edit": "Give the folder that 'audit-lit edit make --out' or ActivationEdit.save wrote.",
+}
+"""What names there are of each kind, for who gave another."""
 SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model", "*.yaml"]
 ADAPTER = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -30,11 +37,11 @@ Wanted = Callable[[list[str]], list[str]]
 
 
 def resolve(
-    name: str,
+    name: str | Path,
     *,
     revision: str | None = None,
     subfolder: str | None = None,
-    kind: Literal["model", "decoder", "edit"],
+    kind: Kind,
     files: Sequence[str] = SAFE_FILES,
     refused: Mapping[str, str] | None = None,
 ) -> Path:
@@ -48,7 +55,21 @@ def resolve(
         files: Patterns of what to fetch.
         refused: Names of files that a repository must not hold, each with the reason.
     """
-    folder = Path(name)
+    folder = local_folder(name, revision=revision, kind=kind)
+    return folder or _download(str(name), revision, kind, partial(_wanted, str(name), subfolder, files, refused or {}))
+
+
+def local_folder(name: str | Path, *, revision: str | None = None, kind: Kind) -> Path | None:
+    """Return the folder that a name is of; None for a Hub id, of which nothing is fetched.
+
+    Raises:
+        HubError: If it is neither, or a revision is named of a folder.
+    """
+    if not isinstance(name, str | Path):
+        raise _unknown_name(name, kind)
+    if not isinstance(revision, str | None):
+        raise HubError(f"got revision={revision!r:.80}; expected a commit, tag or branch as text, or None.")
+    folder, name = Path(name), str(name)
     if name and is_folder(folder):
         if revision not in (None, commit_of(folder)):
             raise HubError(
@@ -58,7 +79,7 @@ def resolve(
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise _unknown_name(name, kind)
-    return _download(name, revision, kind, partial(_wanted, name, subfolder, files, refused or {}))
+    return None
 
 
 def within(folder: Path, subfolder: str | None) -> Path:
@@ -106,14 +127,14 @@ def _refuse_several(name: str, paths: list[str]) -> None:
         raise HubError(f"{name!r} holds its adapters in the folders {some}; name one (--subfolder, subfolder=).")
 
 
-def _unknown_name(name: str, kind: str) -> HubError:
+def _unknown_name(name: object, kind: Kind) -> HubError:
     return HubError(
-        f"{kind} {name!r} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
-        "Run 'audit-lit decoders' for the names that ship with the package."
+        f"{kind} {name!r:.300} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
+        + KNOWN[kind]
     )
 
 
-def _download(name: str, revision: str | None, kind: str, wanted: Wanted) -> Path:
+def _download(name: str, revision: str | None, kind: Kind, wanted: Wanted) -> Path:
     from huggingface_hub import errors
 
     try:

@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from audit_lit.errors import ActivationError
+
 WriteOp = Callable[
     [Float[Tensor, "slot d_model"], Float[Tensor, "slot d_read"], Int[Tensor, " slot"]],
     Float[Tensor, "slot d_model"],
@@ -96,11 +98,17 @@ class Project(nn.Module):
         """Start as the identity, with the statistics of the target's activations.
 
         Raises:
-            ValueError: If a standard deviation is not positive.
+            ActivationError: If a standard deviation is not positive, or the shapes differ.
         """
         super().__init__()
+        are_tables = all(isinstance(table, Tensor) and table.ndim == 2 for table in (mean, std))
+        if not are_tables or mean.shape != std.shape or type(d_model) is not int or d_model < 1:
+            raise ActivationError(
+                f"got mean={mean!r:.80}, std={std!r:.80} and d_model={d_model!r:.80}; expected two tensors of shape "
+                "[layer, d_read], and a width."
+            )
         if not bool((std > 0).all()):
-            raise ValueError(
+            raise ActivationError(
                 "std has a value that is not positive; expected the standard deviations of real activations."
             )
         self.register_buffer("mean", mean.detach().float().clone())
@@ -145,10 +153,17 @@ def inject(
         layer_index: The read layer that each vector came from, counted from 0; None means a single layer.
 
     Raises:
-        ValueError: If the number of vectors is not the number of slots.
+        ActivationError: If the number of vectors is not the number of slots.
     """
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not isinstance(slots, Tensor) or slots.ndim != 2:
+        raise ActivationError(
+            f"got vectors={vectors!r:.80} and slots={slots!r:.80}; expected tensors of shape [slot, width] and "
+            "[batch, position]."
+        )
     if vectors.shape[0] != int(slots.sum()):
-        raise ValueError(f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; expected one vector per slot.")
+        raise ActivationError(
+            f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; expected one vector per slot."
+        )
     index = layer_index if layer_index is not None else torch.zeros(len(vectors), dtype=torch.long)
 
     def fn(resid: Tensor, *, hook: object = None) -> Tensor:

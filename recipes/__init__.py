@@ -42,6 +42,8 @@ def about_recipes() -> dict[str, str]:
 
 def recipe_path(name: str | Path) -> Path:
     """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path."""
+    if not isinstance(name, str | Path):
+        raise RecipeError(f"got {name!r:.80} for a recipe; expected its name, or a path to a file.")
     if is_file(name):
         return Path(name)
     names = recipe_names()

@@ -16,6 +16,7 @@ from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.decoder.calibration import CalibrationRecord
 from audit_lit.decoder.calibration_files import calibrated, find_calibration, require_fitting
 from audit_lit.decoder.decoder import Decoder
+from audit_lit.errors import EditError
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_batch
 from audit_lit.models.target import Target
@@ -109,7 +110,7 @@ class Session:
         layers = self.decoder.config.read_layers
         activations = capture_batch(self.target, [rendered], [positions], layers)
         decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        decoy_activations = capture_batch(self.target, decoys, decoy_positions, layers)
+        decoy_activations = self._read_decoys(decoys, decoy_positions)
         return Reading(rendered, activations, decoy_activations, tuple(positions))
 
     def read_alone(self, dialog: Dialog, reveal: Reveal = "user") -> Activations:
@@ -127,3 +128,13 @@ class Session:
         if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
             positions = shared_positions(positions, rendered, decoys)
         return rendered, decoys, positions
+
+    def _read_decoys(self, decoys: Sequence[RenderedDialog], positions: Sequence[Sequence[int]]) -> Activations:
+        try:
+            return capture_batch(self.target, decoys, positions, self.decoder.config.read_layers)
+        except EditError as err:
+            raise EditError(
+                "the edit that is on the target cannot run on the dialog's decoys, which are other prompts and without "
+                f"which no answer has its controls: {err} Ask under an edit of every token (method 'vector' or "
+                "'lowrank'), or see what this one makes the model say by Auditor.check."
+            ) from err

@@ -16,6 +16,7 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
+from audit_lit.chat.positions import check_reveal
 from audit_lit.chat.suggestions import Shell
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION, LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
@@ -55,19 +56,21 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     dialog = _dialog(file, options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
+    reveal = common.parse_reveal(options["reveal"])
+    check_reveal(reveal)
     for text in (*question, *claims):
         check_text(text, "a question or claim", click.UsageError)
     if not all(text.strip() for text in (*question, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
+    models = common.load_models(**options)
     from audit_lit import Auditor
 
-    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
+    auditor = Auditor(*models, layer=options["layer"])
     common.note("reading activations and asking ...")
     takes_question = auditor.decoder.config.takes_question
     usual = [LABEL_QUESTION, PROMPT_QUESTION] if takes_question else [DESCRIPTION_QUESTION]
     questions = list(question) or ([] if claims else usual)
-    reveal = common.parse_reveal(options["reveal"])
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     try:
         answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
@@ -93,6 +96,8 @@ def _dialog(
     """Return the dialog that the options name, or else the demo."""
     turns = [("system", system), ("user", user), ("assistant", assistant)]
     messages = [{"role": role, "content": text} for role, text in turns if text is not None]
+    if file is None and format is not None:
+        raise click.UsageError("--format is about the file of --dialog, which is missing; name one, or leave it out.")
     if file is None:
         return read_dialog(messages or DEMO)
     if messages:

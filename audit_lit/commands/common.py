@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from functools import reduce
 from io import BufferedIOBase
@@ -16,7 +18,8 @@ import click
 from audit_lit.chat.formats import NAMES
 from audit_lit.display.inert import inert
 from audit_lit.files.documents import decode_json, decode_yaml
-from audit_lit.files.reading import encoding_of, require_regular
+from audit_lit.files.reading import encoding_of, is_folder, require_regular
+from audit_lit.hub import local_folder
 from audit_lit.settings import MAX_SEED
 
 if TYPE_CHECKING:  # they import torch, which takes seconds
@@ -25,7 +28,7 @@ if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.models.target import Target
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DEFAULT_TARGET = "smollm2-135m"
+DEFAULT_TARGET, DEFAULT_DECODER = "smollm2-135m", "default"
 
 
 class InputFile(click.File):
@@ -33,6 +36,8 @@ class InputFile(click.File):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Open the file, if it is one."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed; name a file, or pipe one in.", param, ctx)
         if isinstance(value, str) and value != "-":
             try:
                 require_regular(Path(value))
@@ -41,7 +46,22 @@ class InputFile(click.File):
         return super().convert(value, param, ctx)
 
 
-INPUT_FILE = InputFile("rb")
+class OutputFile(click.Path):
+    """A file to write, in a folder that is there: a result that took hours must have somewhere to go."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path of a file that can be written."""
+        path = super().convert(value, param, ctx)
+        folder = path.parent
+        if not is_folder(folder) or not os.access(folder, os.W_OK):
+            self.fail(f"{str(path)!r} cannot be written: {str(folder)!r} is no folder that can be.", param, ctx)
+        return path
+
+
+INPUT_FILE, OUTPUT_FILE = InputFile("rb"), OutputFile()
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -66,7 +86,7 @@ def decoder_options(revision: str) -> Callable[[Command], Command]:
     """Return ``--decoder``, the option of the given name for its commit, and what else says how to load it."""
     on_few_bits = "Let the decoder run on the target's quantised weights: it needs less memory, and is less exact."
     return together(
-        click.option("--decoder", default="default", help="Decoder: 'default', a folder or a Hub id."),
+        click.option("--decoder", default=DEFAULT_DECODER, help="Decoder: 'default', a folder or a Hub id."),
         click.option(revision, help="Commit of a decoder from the Hub."),
         click.option("--subfolder", help="Folder inside the decoder's, where it holds several decoders."),
         click.option(
@@ -142,6 +162,20 @@ def _device_map(text: str | None) -> Any:
         raise click.UsageError(f"--device-map {text!r} is no JSON ({err}); {expected}") from err
 
 
+def require_models(
+    target: str | None, decoder: str | None = None, *, revision: str | None = None, adapter: str | None = None
+) -> None:
+    """Raise for names that no model has; torch is not imported."""
+    if target not in (None, DEFAULT_TARGET):
+        local_folder(target, kind="model")
+    if adapter is not None:
+        local_folder(adapter, kind="model")
+    if decoder not in (None, DEFAULT_DECODER):
+        local_folder(decoder, kind="decoder")
+    elif decoder and revision is not None:
+        raise click.UsageError(f"decoder {decoder!r} ships with the package and has no revisions; leave it out.")
+
+
 def load_models(
     target: str,
     decoder: str,
@@ -154,7 +188,11 @@ def load_models(
     quantized_decoder: bool = False,
     **options: Any,
 ) -> tuple[Target, Decoder]:
-    """Load a target, and the decoder that reads it; a command may pass on all of its options."""
+    """Load a target, and the decoder that reads it; a command may pass on all of its options.
+
+    Names that no model has are found before torch is imported, if the command has not imported it.
+    """
+    require_models(target, decoder, revision=revision, adapter=adapter)
     from audit_lit import Decoder, load_target
     from audit_lit.display.libraries import quiet_libraries
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from audit_lit.commands import common
-from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
+from audit_lit.commands.report import conclude, form_of, write_report
 from audit_lit.errors import ScanError, UnreadableDialog
 from audit_lit.files.writing import RUN, require_writable
 
@@ -35,7 +35,9 @@ LATER = (
 @common.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
-@click.option("--report", "report_file", type=REPORT_FILE, help="File for the report: .html, .md, .xml, .json, .txt.")
+@click.option(
+    "--report", "report_file", type=common.OUTPUT_FILE, help="File for the report: .html, .md, .xml, .json, .txt."
+)
 @common.settings_option
 @common.run_options
 def scan(
@@ -58,6 +60,9 @@ def scan(
     form = form_of(report_file) if report_file else None
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
+    if not dialogs and any(reading.values()):
+        raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
+    common.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
@@ -70,11 +75,13 @@ def scan(
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
+    options["device"] = _device_here(options["device"])
+    models = common.load_models(target, **options)
     from audit_lit import Auditor, load_target
+    from audit_lit.report.wording import more_twins
     from audit_lit.scan.measure import needed_lift
 
-    options["device"] = _device_here(options["device"])
-    auditor = Auditor(*common.load_models(target, **options))
+    auditor = Auditor(*models)
     weights = common.load_arguments(options)
     baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
     reader = auditor.session.for_layer(scan_recipe.layer)
@@ -90,6 +97,8 @@ def scan(
         report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
+    if more := more_twins(report):
+        common.note(f"each dialog has {report.manifest['n_twins']} neutral twins, {more}.")
     if report_file and form:
         write_report(report, form, report_file)
     conclude(report, "json" if options["as_json"] else None)

@@ -27,6 +27,7 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     """Train a decoder by RECIPE, a name or a file; a killed run goes on from its last checkpoint."""
     from audit_lit.recipes import recipe_path
     from audit_lit.training.recipe import load_training_recipe
+    from audit_lit.training.tracking import require_tracker
 
     path = recipe_path(recipe)
     training_recipe = load_training_recipe(path, common.parse_settings(options["settings"]))
@@ -37,6 +38,12 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
             "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
         )
 
+    if options["track"]:
+        if smoke:
+            raise click.UsageError("--smoke logs to no tracker; leave out --track, or --smoke for a real run.")
+        require_tracker(options["track"])
+    if not smoke:
+        common.require_models(training_recipe.target, training_recipe.start)
     run_folder = out or Path("runs") / path.stem
     if out or not smoke:
         require_writable(run_folder, TRIAL if smoke else RUN, TrainingError)

@@ -25,9 +25,10 @@ from pydantic import (
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
-from audit_lit.errors import DecoderConfigError, DecoderMismatch
+from audit_lit.errors import DecoderConfigError, DecoderMismatch, OutputError
+from audit_lit.files.paths import as_path
 from audit_lit.files.reading import read_json
-from audit_lit.files.writing import DECODER, dump_json, write_whole
+from audit_lit.files.writing import DECODER, dump_json, saved, write_whole
 from audit_lit.settings import explain, template_fields
 
 if TYPE_CHECKING:
@@ -295,19 +296,21 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         content = self.model_dump()
         return {name: content[name] for name in (*FILE_ORDER, *sorted({*content} - {*FILE_ORDER}))}
 
-    def save(self, folder: Path) -> None:
-        """Write ``protocol.json`` into ``folder``."""
+    def save(self, folder: str | Path) -> None:
+        """Write ``protocol.json`` into ``folder``; raise ``OutputError`` if it cannot be written."""
+        path = as_path(folder, OutputError, "the folder of a decoder") / CONFIG_FILE
         content = {"format": FORMAT, **self.to_dict()}
-        write_whole(folder / CONFIG_FILE, dump_json(content, indent=2) + "\n")
+        with saved(path, OutputError):
+            write_whole(path, dump_json(content, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> DecoderConfig:
+    def load(cls, folder: str | Path) -> DecoderConfig:
         """Read ``protocol.json`` from ``folder``.
 
         Raises:
             DecoderConfigError: If the file is malformed, of a newer format, or has unknown or missing fields.
         """
-        return cls.read(folder / CONFIG_FILE)
+        return cls.read(as_path(folder, DecoderConfigError, "the folder of a decoder") / CONFIG_FILE)
 
     @classmethod
     def read(cls, path: Path) -> DecoderConfig:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audit_lit.chat.arguments import texts
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
 from audit_lit.decoder import files
 from audit_lit.decoder.config import DecoderConfig
@@ -22,7 +23,9 @@ from audit_lit.decoder.prefix_cache import no_injection
 from audit_lit.decoder.prompt import Prompt, build_prompt, collate
 from audit_lit.decoder.scoring import score, score_many
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
+from audit_lit.errors import ActivationError, DecoderMismatch, OutputError, QuestionError, TargetError
+from audit_lit.files.paths import as_path
+from audit_lit.files.writing import saved
 from audit_lit.hooks import Project, inject, input_hook, output_hook
 from audit_lit.models.activations import Activations
 from audit_lit.models.blocks import decoder_blocks, text_config
@@ -72,6 +75,7 @@ class Decoder(LanguageModel):
 
         Raises:
             DecoderMismatch: If the base has no block ``config.write_layer``, or the adapter was trained to read text.
+            DecoderConfigError: If the tokenizer does not have the tokens that the configuration names.
         """
         blocks = decoder_blocks(model)
         if config.write_layer >= len(blocks):
@@ -85,6 +89,7 @@ class Decoder(LanguageModel):
                 "as a decoder's text_baseline."
             )
         super().__init__(model, tokenizer, config)
+        build_prompt(config, tokenizer, "Who?", 1)  # raises if its slots are no tokens
         self.text_baseline, self.reference = text_baseline, reference
         self._block = blocks[config.write_layer]
         self.write = write.to(next(self._block.parameters()).device)
@@ -102,7 +107,7 @@ class Decoder(LanguageModel):
     @classmethod
     def from_pretrained(
         cls,
-        name: str = "default",
+        name: str | Path = "default",
         *,
         revision: str | None = None,
         subfolder: str | None = None,
@@ -179,6 +184,8 @@ class Decoder(LanguageModel):
         Raises:
             DecoderMismatch: If they do not.
         """
+        if not isinstance(activations, Activations):
+            raise ActivationError(f"got {activations!r:.80} for activations; expected those of Auditor.read(dialog).")
         known, layers = self.config.read_layers, activations.layers
         fits = len(layers) == 1 and layers[0] in known if self.config.layer_choice == "one" else layers == known
         if activations.resid.shape[-1] != self.config.d_model or not fits:
@@ -214,6 +221,7 @@ class Decoder(LanguageModel):
             injected: False leaves the slots empty (the control ``no_activation``).
 
         Raises:
+            ActivationError: If there is not a row of activations for each question.
             QuestionError: If a question is empty, or does not fit the decoder's context with its answer.
         """
         sampling = Sampling(self.longest(max_new_tokens), temperature, seed=seed)
@@ -223,8 +231,9 @@ class Decoder(LanguageModel):
         self, activations: Activations, questions: Sequence[str], sampling: Sampling, *, injected: bool = True
     ) -> list[tuple[str, ...]]:
         """Return for each row an answer, followed by ``sampling.samples`` samples (see ``answer``)."""
+        prompts = self._prompts(activations, questions)
         injection = partial(self._inject_rows, activations, range(len(activations))) if injected else no_injection
-        return self.generate(self._prompts(activations, questions), sampling, injection)
+        return self.generate(prompts, sampling, injection)
 
     def logprob(
         self, activations: Activations, questions: Sequence[str], answers: Sequence[str], *, injected: bool = True
@@ -239,7 +248,10 @@ class Decoder(LanguageModel):
             answers: The answer to score in each row.
             injected: False leaves the slots empty (the control ``no_activation``).
         """
-        prompts, ids = self._prompts(activations, questions), [self.answer_ids(answer) for answer in answers]
+        prompts = self._prompts(activations, questions)
+        ids = [self.answer_ids(answer) for answer in texts(answers, "answer", QuestionError)]
+        if len(ids) != len(prompts):
+            raise QuestionError(f"got {len(ids)} answers for {len(prompts)} questions; expected one for each.")
         self.check_length(prompts, max(map(len, ids)))
         batch = collate(prompts, ids, self.pad).to(self.device)
         return score(self.model, batch, partial(self._inject, activations) if injected else lambda _: nullcontext())
@@ -258,6 +270,7 @@ class Decoder(LanguageModel):
         """
         if not candidates:
             return []
+        self.check_activations(activations)
         rows = activations.rows([candidate.row for candidate in candidates])
         prompts = self._prompts(rows, [candidate.question for candidate in candidates])
         answers = [self.answer_ids(candidate.answer) for candidate in candidates]
@@ -277,18 +290,26 @@ class Decoder(LanguageModel):
         self, activations: Activations, question: str, answers: Sequence[str], *, injected: bool = True
     ) -> list[Float[Tensor, " answer"]]:
         """Score many answers to one question about one row, without a gradient; the prompt is computed once."""
-        return self.score_candidates(activations, [Candidate(0, question, answer, injected) for answer in answers])
+        listed = texts(answers, "answer", QuestionError)
+        return self.score_candidates(activations, [Candidate(0, question, answer, injected) for answer in listed])
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter, projection, ``protocol.json``, reference and text baseline: what ``from_pretrained`` reads."""
-        files.save(Path(folder), self.model, self.config, self.write)
-        if self.reference:
-            self.reference.save(Path(folder) / files.REFERENCE)
-        if self.text_baseline:
-            files.save(Path(folder) / files.TEXT_BASELINE, self.text_baseline.model, self.text_baseline.config)
+        """Write adapter, projection, ``protocol.json``, reference and text baseline: what ``from_pretrained`` reads.
+
+        Raises:
+            OutputError: If the folder cannot be written, or holds something other than a decoder.
+        """
+        folder = as_path(folder, OutputError, "the folder of a decoder")
+        with saved(folder, OutputError):
+            files.save(folder, self.model, self.config, self.write)
+            if self.reference:
+                self.reference.save(folder / files.REFERENCE)
+            if self.text_baseline:
+                files.save(folder / files.TEXT_BASELINE, self.text_baseline.model, self.text_baseline.config)
 
     def _prompts(self, activations: Activations, questions: Sequence[str]) -> list[Prompt]:
         self.check_activations(activations)
+        questions = texts(questions, "question", QuestionError)
         if len(activations) != len(questions):
             raise ActivationError(
                 f"got {len(activations)} rows of activations for {len(questions)} questions; expected one row for each."

@@ -50,15 +50,19 @@ class DecoderFiles:
 
 
 def find(
-    name: str,
+    name: str | Path,
     *,
     revision: str | None = None,
     subfolder: str | None = None,
     config: DecoderConfig | str | Path | None = None,
 ) -> DecoderFiles:
     """Return the files of a shipped decoder, a folder or a Hub id (see ``Decoder.from_pretrained``)."""
+    name = str(name) if isinstance(name, Path) else name
+    shipped = SHIPPED.get(name) if isinstance(name, str) else None
+    if shipped and revision is not None:
+        raise HubError(f"decoder {name!r} ships with the package; got revision {revision!r}. Leave the revision out.")
     where: dict[str, Any] = {"revision": revision, "subfolder": subfolder, "kind": "decoder"}
-    root = SHIPPED.get(name) or hub.resolve(name, **where, refused=REFUSED)
+    root = shipped or hub.resolve(name, **where, refused=REFUSED)
     folder = hub.within(root, subfolder)
     names = [path.name for path in folder.iterdir()]
     hub.refuse_pickles(folder, names, {} if CONFIG_FILE in names else REFUSED)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.prefix_cache import BATCH_SIZE, Injection, PrefixCache, no_injection, prefill
 from audit_lit.decoder.prompt import Prompt
-from audit_lit.errors import QuestionError
+from audit_lit.errors import DecoderConfigError, QuestionError
 from audit_lit.models.blocks import context_length
 from audit_lit.models.generation import Sampling
 
@@ -29,7 +29,14 @@ class LanguageModel:
     """A base model with its LoRA that generates text: the part that a decoder and a text baseline share."""
 
     def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, config: DecoderConfig) -> None:
+        """Put the parts together; raise ``DecoderConfigError`` if no answer could end."""
         self.model, self.tokenizer, self.config = model, tokenizer, config
+        end = config.answer_end or tokenizer.eos_token
+        if not _has_token(tokenizer, end):
+            raise DecoderConfigError(
+                f"answers of {config.name!r} end with the token {end!r}, which the tokenizer of its base does not "
+                "have, so that none would end; correct answer_end in its configuration."
+            )
 
     @property
     def device(self) -> torch.device:
@@ -86,6 +93,12 @@ def answer_in(text: str, template: str) -> str:
     before, after = (mark.strip() for mark in template.split("{answer}"))
     text = text.partition(before)[2] if before and before in text else text
     return (text.partition(after)[0] if after else text).strip()
+
+
+def _has_token(tokenizer: PreTrainedTokenizerBase, token: str | None) -> bool:
+    """Return whether a tokenizer has a token; it gives that of unknown text, or none, for one that it lacks."""
+    index = None if token is None else tokenizer.convert_tokens_to_ids(token)
+    return index is not None and bool(tokenizer.convert_ids_to_tokens(index) == token)
 
 
 @torch.no_grad()

@@ -95,7 +95,13 @@ def build_prompt(
 def as_user(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a user message in the tokenizer's chat template, with the header of the answer and without thinking."""
     settings = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-    return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], **settings))
+    try:
+        return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], **settings))
+    except Exception as err:  # a template may raise anything
+        raise DecoderConfigError(
+            f"the chat template of the decoder's tokenizer does not render a user's message ({str(err)[:200]}); load "
+            "the tokenizer of the base that the decoder was trained on."
+        ) from err
 
 
 def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTrainedTokenizerBase, n_slots: int) -> Prompt:

@@ -11,7 +11,8 @@ import torch
 
 from audit_lit.errors import TargetError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
+"""The types that models compute in."""
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 BITS = ("8bit", "4bit")
 OFFLOADED = ("cpu", "disk")
@@ -90,11 +91,11 @@ class LoadOptions:
 
     def _check_dtype(self) -> None:
         is_name = isinstance(self.dtype, str) and self.dtype in ("auto", *DTYPES)
-        is_dtype = isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point
+        is_dtype = isinstance(self.dtype, torch.dtype) and self.dtype in DTYPES.values()
         if self.dtype is not None and not is_name and not is_dtype:
             raise TargetError(
-                f"got dtype={self.dtype!r}; expected auto, {', '.join(DTYPES)}, or such a torch dtype. For fewer bits, "
-                "use quantization."
+                f"got dtype={self.dtype!r:.80}; expected auto, {', '.join(DTYPES)}, or such a torch dtype. For fewer "
+                "bits, use quantization."
             )
 
     def _check_device_map(self) -> None:
@@ -117,9 +118,11 @@ def _check_device(device: str) -> None:
         if torch.device(device).type == "meta":
             raise RuntimeError("meta tensors hold no values")
         torch.empty(1, device=device)
-    except (AssertionError, RuntimeError, NotImplementedError) as err:
+    except (AssertionError, RuntimeError, NotImplementedError, TypeError, ValueError, OverflowError) as err:
         reason = str(err).splitlines()[0].rstrip(".")
-        raise TargetError(f"the model cannot be put on device {device!r}: {reason}. Try another, such as cpu.") from err
+        raise TargetError(
+            f"the model cannot be put on device {device!r:.80}: {reason}. Try another, such as cpu."
+        ) from err
 
 
 def _check_devices(n_devices: int | None) -> None:

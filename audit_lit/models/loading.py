@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from audit_lit import hub
 from audit_lit.errors import TargetError
@@ -27,9 +28,9 @@ WHERE_AND_HOW = {"subfolder", "cache_dir", "revision", "code_revision", "config"
 
 
 def load_target(
-    name: str = smollm2.ALIAS,
+    name: str | Path = smollm2.ALIAS,
     *,
-    adapter: str | None = None,
+    adapter: str | Path | None = None,
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: Dtype = None,
@@ -56,11 +57,16 @@ def load_target(
 
     Raises:
         TargetError: If the model or the adapter cannot be loaded, or the options contradict each other.
-        HubError: If the model or the adapter cannot be fetched.
+        HubError: If the model or the adapter cannot be fetched, or is not the name of one.
     """
+    if isinstance(name, Target | nn.Module):
+        raise TargetError(
+            f"got a {type(name).__name__} for the name of a target; expected a folder or a Hub id. A model that is "
+            "loaded already goes to Auditor(model, decoder, tokenizer=tokenizer) as it is."
+        )
     options = LoadOptions(device, dtype, device_map, n_devices, max_memory, quantization)
     folder = model_folder(name, revision=revision)
-    lora = None if adapter is None else hub.resolve(str(adapter), kind="model")
+    lora = None if adapter is None else hub.resolve(adapter, kind="model")
     if lora is None and is_adapter(folder):
         lora, folder = folder, model_folder(base_of(folder))
     tokenizer = load_tokenizer(lora if lora and (lora / TOKENIZER).is_file() else folder)
@@ -72,7 +78,7 @@ def load_target(
     return Target(
         boot_bridge(base, folder, tokenizer),
         tokenizer,
-        name if adapter is None else f"{name} + {adapter}",
+        str(name) if adapter is None else f"{name} + {adapter}",
         " + ".join(filter(None, commits)) or None,
         base,
     )
@@ -91,9 +97,13 @@ def _not_mergeable(lora: Path, what: str) -> TargetError:
     )
 
 
-def model_folder(name: str, *, revision: str | None = None) -> Path:
+def model_folder(name: str | Path, *, revision: str | None = None) -> Path:
     """Return a local folder with the model's files, which are fetched if they are not there."""
     if name == smollm2.ALIAS:
+        if revision is not None:
+            raise TargetError(
+                f"{name!r} has no revisions: it is one file of known SHA-256; got revision {revision!r}. Leave it out."
+            )
         return smollm2.ensure_default_target()
     return hub.resolve(name, revision=revision, kind="model")
 
@@ -134,7 +144,7 @@ def load_base(folder: Path, options: LoadOptions) -> PreTrainedModel:
     if "device_map" not in arguments:
         try:
             model = model.to(options.single_device)
-        except RuntimeError as err:  # it does not fit
+        except (AssertionError, NotImplementedError, RuntimeError) as err:  # it does not fit
             raise TargetError(
                 f"the model could not be put on device {options.single_device!r}: {str(err).splitlines()[0]} Try "
                 "another type or device; 'audit-lit doctor --target ID' says what fits."

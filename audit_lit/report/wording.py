@@ -66,11 +66,12 @@ def facts(report: AuditOutcome) -> dict[str, str]:
     manifest = report.manifest
     target, baseline = manifest["target"]["name"], manifest["baseline"]["name"]
     elsewhere = "" if baseline == target else f", in {baseline}"
+    more = more_twins(report)
     return {
         "Target": target,
         "Decoder": manifest["decoder"]["name"],
         "Dialogs read": f"{report.n_read} of {report.n_dialogs}",
-        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}",
+        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}{more and f'; {more}'}",
         **({"Calibration": calibration} if (calibration := _calibration(manifest)) else {}),
         "Recipe": manifest["recipe"]["name"],
         "Flags": report.fail_on if report.fail_on == "high" else f"{report.fail_on} and above",
@@ -82,6 +83,13 @@ def _calibration(manifest: dict[str, Any]) -> str | None:
     """Return when and on what the threshold was measured here; None if it came with the decoder or the recipe."""
     content = manifest.get("calibration")
     return CalibrationRecord(**content).summary if content else None
+
+
+def more_twins(report: AuditOutcome) -> str:
+    """Return that dialogs have more twins than the recipe names, where that is so."""
+    n_twins = report.manifest["n_twins"]
+    named = report.manifest["recipe"].get("twins", n_twins)
+    return f"not {named}, with which no finding could be told from chance" if named < n_twins else ""
 
 
 def nothing_left(report: AuditOutcome) -> str:

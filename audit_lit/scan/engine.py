@@ -22,7 +22,8 @@ from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.errors import AuditLitError, ScanError, UnreadableDialog
+from audit_lit.errors import AuditLitError, DialogError, ScanError, UnreadableDialog
+from audit_lit.files.paths import as_path
 from audit_lit.hooks import same_model
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
@@ -31,6 +32,7 @@ from audit_lit.scan.measure import Measurement, needed_lift
 from audit_lit.scan.outcome import AuditOutcome, load_outcome
 from audit_lit.scan.recipe import MAX_TWINS, Question, ScanRecipe, load_scan_recipe
 from audit_lit.scan.records import DialogRecord
+from audit_lit.settings import checked_seed
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -53,6 +55,8 @@ def scan(
 ) -> AuditOutcome:
     """Audit dialogs by a recipe (see ``Auditor.scan``)."""
     loaded, questions = load_scan_recipe(recipe, settings)
+    seed = checked_seed(seed)
+    run_folder = None if out is None else RunFolder(as_path(out, ScanError, "the run folder"))
     if baseline is not None:
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -64,7 +68,7 @@ def scan(
             "answers an audit's. Ask it about single dialogs with 'audit-lit ask'."
         )
     given: Dialogs = (
-        DialogFile(Path(dialogs), format, skip_unreadable)
+        DialogFile(as_path(dialogs, DialogError, "the file of dialogs"), format, skip_unreadable)
         if isinstance(dialogs, str | Path)
         else DialogList(many_dialogs(dialogs), skip_unreadable)
     )
@@ -74,8 +78,11 @@ def scan(
     if needed_lift(reader, loaded) is None:
         reader = _measure_threshold(reader, baseline)
     measurement = Measurement(reader, loaded, questions, n_twins, baseline or reader.target, seed)
-    with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(census.n_dialogs, census.sha256))
+    manifest = measurement.manifest(census.n_dialogs, census.sha256)
+    if run_folder:
+        return _run(measurement, named, run_folder, manifest)
+    with TemporaryDirectory() as folder:
+        return _run(measurement, named, RunFolder(Path(folder)), manifest)
 
 
 def _measure_threshold(reader: Session, baseline: Target | None) -> Session:

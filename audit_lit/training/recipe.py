@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from audit_lit.decoder.config import WireFormat
 from audit_lit.errors import RecipeError
@@ -125,7 +125,7 @@ class TrainingRecipe(_Strict):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     evaluate_every: int = Field(default=100, gt=0)
     checkpoint_every: int = Field(default=50, gt=0)
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    seed: StrictInt = Field(default=0, ge=0, le=MAX_SEED)
 
     @model_validator(mode="after")
     def _teaches_the_baseline_something(self) -> TrainingRecipe:

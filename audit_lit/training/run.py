@@ -18,7 +18,7 @@ from audit_lit.decoder.config import DecoderConfig, WireFormat
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.files import TEXT_BASELINE, plain_write
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import AuditLitError, Incomplete, TrainingError
+from audit_lit.errors import AuditLitError, Incomplete, OutputError, TrainingError
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.evaluation.evaluate import SCHEMA, measure
 from audit_lit.files.writing import RUN, locked, require_writable
@@ -29,6 +29,7 @@ from audit_lit.models.loading import is_offloaded, load_target, share_weights, w
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
 from audit_lit.training.card import write_card
+from audit_lit.training.checkpoint import Claim
 from audit_lit.training.log import LOG
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
@@ -61,6 +62,7 @@ def train(
 
     check_tracker(tracker)
     require_writable(out, RUN, TrainingError)
+    Claim.load(out)  # raises for a run of another kind, before a lock is put into its folder
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(rows, "the train split")
@@ -87,9 +89,10 @@ def kept_where_finished(out: Path) -> Iterator[None]:
 
     try:
         yield
-    except AuditLitError:  # some are OSErrors
-        raise
     except (OSError, SafetensorError) as err:
+        cause = err.__cause__ if isinstance(err, OutputError) else err
+        if cause is None or isinstance(cause, AuditLitError):  # some of ours are OSErrors
+            raise
         raise Incomplete(
             f"{out} cannot be written to ({err}); what is finished is kept. Make room, and run it again."
         ) from err

@@ -30,6 +30,9 @@ def test_supported_needs_threshold_and_interval() -> None:
     assert not replace(SUPPORTED, threshold=0.6).supported
     assert not replace(SUPPORTED, interval=(-0.1, 0.9)).supported
     assert "nothing to report" in replace(SUPPORTED, lift=-1.0).verdict
+    too_low, unsure = replace(SUPPORTED, lift=0.01).verdict, replace(SUPPORTED, interval=(-0.1, 0.9)).verdict
+    assert "+0.01 nats per token, and not above the threshold" in too_low and "interval" not in too_low
+    assert "-0.10 to +0.90, is not above zero" in unsure and "threshold" not in unsure
 
 
 def test_without_a_measured_threshold_nothing_is_supported() -> None:

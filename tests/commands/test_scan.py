@@ -24,6 +24,7 @@ def scan(auditor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
     monkeypatch.setattr(audit_lit, "load_target", lambda *_, **__: auditor.target)
     monkeypatch.setattr(audit_lit.Decoder, "from_pretrained", lambda *_, **__: auditor.decoder)
     monkeypatch.chdir(tmp_path)  # where run folders go by default
+    (tmp_path / "tiny").mkdir()  # what is named must be there
     return lambda *arguments: run("scan", "tiny", *arguments, *FAST_SETTINGS)
 
 
@@ -128,6 +129,8 @@ def show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the command on a folder that holds a report."""
     from audit_lit.report import audit_report
 
+    (tmp_path / "run.json").touch()
+
     def show(content: Any, *arguments: str) -> Any:
         monkeypatch.setattr(audit_report, "load_report", lambda _: content)
         return run("report", str(tmp_path), *arguments, env={"COLUMNS": "200"})
@@ -164,7 +167,7 @@ def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None
         "-      other: What is other?",
         "as under neutral prompts",
         "not read d5: it is too long",
-        "4 of 5 dialogs read, 10 neutral twins for each.",
+        "4 of 5 dialogs read; neutral twins: 10 per dialog.",
     ):
         assert expected in shown
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from audit_lit.errors import ActivationError
 from audit_lit.hooks import (
     AddNormMatched,
     Embed,
@@ -199,3 +200,14 @@ def test_writing_keeps_the_blocks_output_form_and_ends_with_the_context(block: n
     resid = inside if isinstance(inside, Tensor) else inside[0]
     assert resid[0].sum(-1).tolist() == [0, 28]
     assert torch.equal(*(out if isinstance(out, Tensor) else out[0] for out in (before, after)))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("value", [None, 3, "ab", [1.0], torch.ones(3)], ids=str)
+def test_what_is_no_tensor_of_that_shape_is_refused_in_words(value: Any) -> None:
+    for vectors, slots in ((value, torch.ones(1, 2).bool()), (torch.ones(2, 4), value)):
+        with pytest.raises(ActivationError, match="expected tensors of shape"):
+            inject(Replace(), vectors, slots)
+    for mean, std, width in ((value, torch.ones(1, 4), 4), (torch.ones(1, 4), value, 4), (*[torch.ones(1, 4)] * 2, -1)):
+        with pytest.raises(ActivationError, match="expected two tensors of shape"):
+            Project(mean, std, width)
