@@ -1,8 +1,8 @@
 """Answers about nothing: the lift that one in twenty reaches, and how many others pass for supported.
 
 Nothing comes in the kinds of ``controls.null_input``, in the shape of a neutral dialog's activations: random ones,
-permuted ones, and the mean over dialogs with many planted prompts. (The mean over neutral dialogs would be like a neutral
-dialog, about which much is true.)
+permuted ones, and the mean over dialogs with many planted prompts. (The mean over neutral dialogs would be like one of
+them, about which much is true.)
 """
 
 from __future__ import annotations
