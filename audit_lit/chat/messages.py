@@ -185,7 +185,7 @@ def _block(part: Any, place: str) -> Message:
         if kind in ("tool_use", "tool_result"):
             return {**part, "type": kind}
     if isinstance(part, Mapping) and len(part) == 1 and isinstance(tool := next(iter(part.values())), Mapping):
-        if "toolUse" in part:  # as Bedrock writes them
+        if {"toolUse", "functionCall"} & set(part):  # as Bedrock and Gemini write them
             return {**tool, "type": "tool_use"}
         if "toolResult" in part:
             return {"type": "tool_result", "tool_use_id": tool.get("toolUseId"), "content": tool.get("content")}
