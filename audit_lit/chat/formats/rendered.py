@@ -9,16 +9,21 @@ RENDERED = re.compile(
     r"<\|im_start\|>|\[INST\]|<<SYS>>|<\|start_header_id\|>|<start_of_turn>|<\|(system|user)\|>|\n\nHuman:"
 )
 """What chat templates put before a turn."""
-TURNS = (
-    (r"<\|im_start\|>(\w+)\n", r"<\|im_end\|>"),
-    (r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n", r"<\|eot_id\|>"),
-    (r"<start_of_turn>(\w+)\n", "<end_of_turn>"),
-    (r"<\|(\w+)\|>\n", "</s>"),
-    (r"\n\n(Human|Assistant): ?", ""),
-    (r"### (Human|Assistant): ?", ""),
-)
-"""What a turn begins and ends with: ChatML, Llama 3, Gemma, Zephyr, HH-RLHF and Guanaco."""
+TURNS = {
+    "ChatML": (r"<\|im_start\|>(\w+)\n", r"<\|im_end\|>"),
+    "Llama 3": (r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n", r"<\|eot_id\|>"),
+    "Gemma": (r"<start_of_turn>(\w+)\n", "<end_of_turn>"),
+    "Zephyr": (r"<\|(\w+)\|>\n", "</s>"),
+    "HH-RLHF": (r"\n\n(Human|Assistant): ?", ""),
+    "Guanaco": (r"### (Human|Assistant): ?", ""),
+}
+"""What a turn begins and ends with, by the name of the layout."""
 BEGIN = r"\s*?(?:(?:<s>|<bos>|<\|begin_of_text\|>)\s*?)?"
+
+
+def layout_of(text: str) -> str | None:
+    """Return the name of the layout whose mark a text begins with."""
+    return next((name for name, (header, _) in TURNS.items() if re.match(BEGIN + header, text)), None)
 
 
 def splitting(key: str, text: str) -> str | None:
@@ -26,10 +31,10 @@ def splitting(key: str, text: str) -> str | None:
 
     A turn reaches to the next, so that nothing between them is lost.
     """
-    for header, end in TURNS:
-        if re.match(BEGIN + header, text):
-            following = header.replace("(", "(?:")
-            turn, trailer = (json.dumps(part) for part in (f"{header}((?s:.*?))(?={following}|\\z)", f"{end}\\s*\\z"))
-            said = f'{{role: .[0].string, content: (.[1].string | sub({trailer}; ""))}}'
-            return f'[{key} | match({turn}; "g").captures | {said} | select(.content != "")]'
+    if name := layout_of(text):
+        header, end = TURNS[name]
+        following = header.replace("(", "(?:")
+        turn, trailer = (json.dumps(part) for part in (f"{header}((?s:.*?))(?={following}|\\z)", f"{end}\\s*\\z"))
+        said = f'{{role: .[0].string, content: (.[1].string | sub({trailer}; ""))}}'
+        return f'[{key} | match({turn}; "g").captures | {said} | select(.content != "")]'
     return None
