@@ -88,9 +88,9 @@ def conversion(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> s
             return jq(whole, "-sc")
     program = _known(document) or _logged(document) or _inner(document, is_read) or _lists(document) or _text(document)
     if program is None:
-        return f"{jq(f'{EACH}{{messages: [{PLACEHOLDERS}]}}')}, with your own keys for SYSTEM, USER and REPLY"
-    in_turn = ", which takes the texts in turn as the user's and the assistant's" if "to_entries" in program else ""
-    return jq(EACH + program) + in_turn
+        return f"(with your own keys for SYSTEM, USER and REPLY) {jq(f'{EACH}{{messages: [{PLACEHOLDERS}]}}')}"
+    in_turn = "(the texts are taken in turn for the user's and the assistant's) " if "to_entries" in program else ""
+    return in_turn + jq(EACH + program)
 
 
 def _known(document: Mapping[str, Any]) -> str | None:
