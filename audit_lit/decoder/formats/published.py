@@ -41,7 +41,9 @@ def _lens_27b(name: str) -> DecoderConfig:
 
 PUBLISHED: dict[str, DecoderConfig] = {
     _LATENTQA: lit_llama3(_LATENTQA, target=LLAMA3),
-    f"{_ORACLES}Qwen3-8B": activation_oracle(f"{_ORACLES}Qwen3-8B", target=QWEN3, d_model=4096, n_layers=36),
+    f"{_ORACLES}Qwen3-8B": activation_oracle(  # trained at 25, 50 and 75% of depth, one at a time
+        f"{_ORACLES}Qwen3-8B", target=QWEN3, d_model=4096, n_layers=36, depths=(50, 25, 75), layer_choice="one"
+    ),
     **{name: _lens_27b(name) for name in _LENSES},
     _LENS_4B: oracle_lens(
         _LENS_4B,

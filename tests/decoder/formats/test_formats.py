@@ -79,7 +79,7 @@ def test_the_registry_has_the_published_ids_and_how_they_write() -> None:
     }
     assert known == {
         "aypan17/latentqa_llama-3-8b-instruct": ("replace", 0, (15,), 4096),
-        "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_Qwen3-8B": ("add", 1, (18,), 4096),
+        "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_Qwen3-8B": ("add", 1, (18, 9, 27), 4096),
     }
     assert LIT.shift_positions
     assert LIT.answer_end == "<|eot_id|>"
