@@ -31,6 +31,8 @@ def calibrate(replace: bool, again: bool, safety: bool, out: Path | None, as_jso
     audit-lit. The result is kept beside the decoder, or else in the user's cache, and used from then on. An interrupted
     calibration goes on where it stopped.
     """
+    where = {name: options[name] for name in ("revision", "adapter", "base")}
+    common.require_models(options["target"], options["decoder"], **where)
     from audit_lit import Auditor
     from audit_lit.decoder.calibration_files import CalibrationFile, kept_in, why_ignored
     from audit_lit.files.reading import is_file

@@ -54,7 +54,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path of a file that can be written."""
-        path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         folder = path.parent
         if not is_folder(folder) or not os.access(folder, os.W_OK):
             self.fail(f"{str(path)!r} cannot be written: {str(folder)!r} is no folder that can be.", param, ctx)
@@ -163,13 +163,17 @@ def _device_map(text: str | None) -> Any:
 
 
 def require_models(
-    target: str | None, decoder: str | None = None, *, revision: str | None = None, adapter: str | None = None
+    target: str | None,
+    decoder: str | None = None,
+    *,
+    revision: str | None = None,
+    adapter: str | None = None,
+    base: str | None = None,
 ) -> None:
     """Raise for names that no model has; torch is not imported."""
-    if target not in (None, DEFAULT_TARGET):
-        local_folder(target, kind="model")
-    if adapter is not None:
-        local_folder(adapter, kind="model")
+    for name in (target, adapter, base):
+        if name not in (None, DEFAULT_TARGET):
+            local_folder(name, kind="model")
     if decoder not in (None, DEFAULT_DECODER):
         local_folder(decoder, kind="decoder")
     elif decoder and revision is not None:
@@ -192,7 +196,7 @@ def load_models(
 
     Names that no model has are found before torch is imported, if the command has not imported it.
     """
-    require_models(target, decoder, revision=revision, adapter=adapter)
+    require_models(target, decoder, revision=revision, adapter=adapter, base=base)
     from audit_lit import Decoder, load_target
     from audit_lit.display.libraries import quiet_libraries
 

@@ -237,6 +237,7 @@ def test_redirected_reports_are_utf8_whatever_the_code_page(
     from audit_lit.cli import cli
     from audit_lit.report import audit_report
 
+    (tmp_path / "run.json").touch()
     monkeypatch.setattr(audit_report, "load_report", lambda _: report(finding(description="你好 👋 Zoë")))
     result = CliRunner(charset="cp1252").invoke(cli, ["report", str(tmp_path), *form])
     assert result.exit_code == 1 and "你好 👋 Zoë" in result.stdout_bytes.decode("utf-8")

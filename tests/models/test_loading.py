@@ -129,7 +129,7 @@ def test_no_such_device(tiny_folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("device", [3.5, "", "cuda:-1", "cuda:9", "cpu:x", ["cpu"]])
+@pytest.mark.parametrize("device", [3.5, "", "cuda:-1", "cuda:9", "cpu:x", "cuda:99999999999999999999", ["cpu"]])
 def test_a_device_that_is_not_here_is_refused_in_words(tiny_folder: Path, device: Any) -> None:
     refuses(tiny_folder, "device", "such as cpu", device=device)
 
