@@ -224,7 +224,6 @@ NESTED = {
     "nla_meta.yaml": b"x: 1",
     "model.safetensors": b"large",
     "run.py": b"",
-    "x[1].json": b"",
 }
 
 

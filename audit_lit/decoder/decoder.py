@@ -89,7 +89,7 @@ class Decoder(LanguageModel):
                 "as a decoder's text_baseline."
             )
         super().__init__(model, tokenizer, config)
-        build_prompt(config, tokenizer, "Who?", 1)  # raises if its slots are no tokens
+        build_prompt(config, tokenizer, DESCRIPTION_QUESTION, 1)  # raises if its slots are no tokens
         self.text_baseline, self.reference = text_baseline, reference
         self._block = blocks[config.write_layer]
         self.write = write.to(next(self._block.parameters()).device)
@@ -150,8 +150,6 @@ class Decoder(LanguageModel):
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         model, tokenizer = files.load_model(located, target, base, quantised_base)
         located = replace(located, config=interp_engine.with_marker(located.config, tokenizer))
-        if located.config.slot_tokens:  # now, and not in the first answer
-            build_prompt(located.config, tokenizer, DESCRIPTION_QUESTION, 1)
         write = files.load_write(located, text_config(model).hidden_size)
         baseline = files.load_text_baseline(located, target, base, quantised_base)
         decoder = cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
