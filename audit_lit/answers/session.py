@@ -8,14 +8,16 @@ from functools import wraps
 from threading import RLock
 from typing import ParamSpec, TypeVar
 
+from audit_lit.answers.fitting import fitted
+from audit_lit.answers.reading import Reading
 from audit_lit.chat.arguments import one_dialog
 from audit_lit.chat.decoys import decoy_dialogs
-from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.models.activations import Activations
+from audit_lit.errors import TargetError
 from audit_lit.models.capture import capture_batch
 from audit_lit.models.target import Target
 
@@ -37,48 +39,41 @@ def one_at_a_time(function: Callable[Arguments, Result]) -> Callable[Arguments, 
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The part of one dialog that a decoder may see, and the same of its decoys.
-
-    Attributes:
-        rendered: The dialog as the target reads it.
-        activations: The dialog's activations, one row.
-        decoys: The activations of its decoys, one row each: the same visible turns after other hidden prompts.
-    """
-
-    rendered: RenderedDialog
-    activations: Activations
-    decoys: Activations
-
-    def __repr__(self) -> str:
-        """Return what was read; the tensors would fill pages."""
-        n_read, layers = int(self.activations.mask.sum()), ", ".join(map(str, self.activations.layers))
-        n_tokens, source = len(self.rendered.token_ids), self.activations.source
-        return f"<Reading of {n_read} of {n_tokens} tokens at layers {layers} of {source!r}, {len(self.decoys)} decoys>"
-
-
-@dataclass(frozen=True)
 class Session:
     """A target and a decoder that fits it, set to the layers that it reads: all audits and edits run on both."""
 
-    target: Target
+    given_target: Target | None
+    """The target; None where readings of files alone are asked about."""
     decoder: Decoder
     full_decoder: Decoder
     """The decoder before a layer was chosen."""
 
     @classmethod
-    def of(cls, target: Target, decoder: Decoder, layer: int | None = None) -> Session:
+    def of(cls, target: Target | None, decoder: Decoder, layer: int | None = None) -> Session:
         """Bring target and decoder together; raise ``DecoderMismatch`` unless it was trained for it, on that layer."""
-        fingerprint = target.fingerprint() if decoder.config.target_fingerprint else None
-        decoder.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
+        if target is not None:
+            fingerprint = target.fingerprint() if decoder.config.target_fingerprint else None
+            decoder.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
         return cls(target, decoder.for_layer(layer), decoder)
+
+    @property
+    def target(self) -> Target:
+        """The target; raise ``TargetError`` if there is none."""
+        if self.given_target is None:
+            raise TargetError(
+                "there is no target here, which this needs to run; expected Auditor(target, decoder) with "
+                "audit_lit.load_target(name). Without one, only readings of files can be asked about."
+            )
+        return self.given_target
 
     def for_layer(self, layer: int | None) -> Session:
         """Return a session that reads another layer; itself for None."""
-        return self if layer is None else Session.of(self.target, self.full_decoder, layer)
+        return self if layer is None else Session.of(self.given_target, self.full_decoder, layer)
 
-    def read(self, dialog: Dialog, reveal: Reveal = "user") -> Reading:
-        """Run the target once over a dialog and once over its decoys (see ``Auditor.read``)."""
+    def read(self, dialog: Dialog | Reading, reveal: Reveal = "user") -> Reading:
+        """Run the target once over a dialog and once over its decoys (see ``Auditor.read``); a reading is checked."""
+        if isinstance(dialog, Reading):
+            return fitted(dialog, self.decoder, self.given_target)
         tokenizer, config = self.target.tokenizer, self.decoder.config
         messages = read_dialog(one_dialog(dialog))
         rendered = render(messages, tokenizer)
@@ -88,4 +83,13 @@ class Session:
             positions = shared_positions(positions, rendered, decoys)
         activations = capture_batch(self.target, [rendered], [positions], config.read_layers)
         decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        return Reading(rendered, activations, capture_batch(self.target, decoys, decoy_positions, config.read_layers))
+        return Reading(
+            activations,
+            capture_batch(self.target, decoys, decoy_positions, config.read_layers),
+            tokens=tuple(tokenizer.batch_decode(activations.token_ids[0][:, None])),
+            visible_text=rendered.visible_text,
+            dialog=messages,
+            reveal=reveal,
+            revision=self.target.revision,
+            fingerprint=self.target.fingerprint(),
+        )

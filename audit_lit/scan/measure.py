@@ -15,7 +15,8 @@ from itertools import product
 from typing import Any
 
 from audit_lit.answers.ask import ask
-from audit_lit.answers.session import Reading, Session
+from audit_lit.answers.reading import Reading
+from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
@@ -115,15 +116,16 @@ class Measurement:
         rendered, positions = [], []
         for dialog, reading in zip(dialogs, readings, strict=True):
             revealed = reading.activations.positions[0].tolist()
+            shown = render(dialog.messages, self.session.target.tokenizer)
             for twin in neutral_twins(dialog.messages, self.n_twins, twins_seed(self.seed, dialog.id)):
                 rendered.append(render(twin, self.baseline.tokenizer))
-                positions.append(aligned_positions(revealed, reading.rendered, rendered[-1]))
+                positions.append(aligned_positions(revealed, shown, rendered[-1]))
         return capture_dialogs(self.baseline, rendered, positions, readings[0].activations.layers)
 
     def _expected(self, readings: Sequence[Reading]) -> list[dict[str, str]]:
         """Return for each reading the answer where nothing is wrong, by the question's id."""
         strongest = list(text_baselines(self.session.decoder).values())[-1]
-        texts, max_new_tokens = [reading.rendered.visible_text for reading in readings], self.recipe.max_new_tokens
+        texts, max_new_tokens = [str(reading.visible_text) for reading in readings], self.recipe.max_new_tokens
         expected: list[dict[str, str]] = [{} for _ in readings]
         for question in self.questions:
             if question.expected is None:
