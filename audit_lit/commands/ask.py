@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedIOBase, BytesIO
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
@@ -20,13 +22,18 @@ from audit_lit.commands import common
 from audit_lit.files.documents import check_text
 from audit_lit.files.writing import dump_json
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # they import torch
+    from audit_lit import Auditor, Reading
     from audit_lit.answers.claims import Claim
 
 DEMO = (
     {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
+ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUT = click.Path(dir_okay=False, path_type=Path)
+OF_A_RUN = ("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal")
+"""Options that say what runs: a file of activations has run already."""
 
 
 @click.command()
@@ -38,6 +45,8 @@ DEMO = (
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
 @click.option("--dialog", type=common.INPUT_FILE, help="File with one dialog, in any chat format; '-' is stdin.")
 @common.format_option
+@click.option("--activations", type=ACTIVATIONS, help="File of activations to ask about; the target does not run.")
+@click.option("--save-activations", type=OUT, help="File to write what is read to, for --activations.")
 @click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
@@ -48,6 +57,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
+    if options["activations"]:
+        _refuse_beside_activations()
     dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
@@ -57,23 +68,54 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     if not all(text.strip() for text in (*questions, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
-    from audit_lit import Auditor
-
-    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
-    common.note("reading activations and asking ...")
-    reveal = common.parse_reveal(options["reveal"])
+    auditor, reading = _of_file(options) if options["activations"] else _of_run(dialog, options)
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
-    answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
-    scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
+    answers = auditor.ask(reading, questions, **sampling) if questions else []
+    scored_claims = auditor.score_claims(reading, claims) if claims else []
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
-        common.show(dump_json({"dialog": dialog, **document}, indent=2))
+        common.show(dump_json({"dialog": reading.dialog, **document}, indent=2))
         return
-    _print_dialog(dialog)
+    if reading.dialog is not None:
+        _print_dialog(reading.dialog)
     for answer in answers:
         _print_answer(answer)
     if scored_claims:
         _print_claims(scored_claims)
+
+
+def _refuse_beside_activations() -> None:
+    """Raise if an option says what to run, or to write what is read already."""
+    context = click.get_current_context()
+    for name in (*OF_A_RUN, "save_activations"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--activations is of a run that is over, and --{name.replace('_', '-')} is about one to come; use one "
+                "of them."
+            )
+
+
+def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
+    """Return the activations of a file, and an auditor without a target."""
+    from audit_lit import Auditor, Reading
+
+    reading = Reading.load(options["activations"])  # before the model is loaded
+    auditor = Auditor(None, common.load_decoder(**options), layer=options["layer"])
+    common.note("asking ...")
+    return auditor, reading
+
+
+def _of_run(dialog: Sequence[Message], options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
+    """Return the activations of a dialog, written to --save-activations, and the auditor that read them."""
+    from audit_lit import Auditor
+
+    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
+    common.note("reading activations and asking ...")
+    reading = auditor.read(dialog, reveal=common.parse_reveal(options["reveal"]))
+    if options["save_activations"]:
+        reading.save(options["save_activations"])
+        common.note(f"the activations are in {options['save_activations']}.")
+    return auditor, reading
 
 
 def _dialog(
@@ -127,6 +169,9 @@ def _print_answer(answer: Answer) -> None:
     for name, score in answer.controls.items():
         strongest = " (strongest)" if name == answer.strongest_control else ""
         table.add_row(f"{name}{strongest}", f"{score:.2f}", f"{answer.score - score:+.2f}")
+    for name in answer.missing:
+        if name not in answer.controls:
+            table.add_row(name, "missing", "")
     console = Console(soft_wrap=True)
     console.print()
     console.print(table)
@@ -151,6 +196,7 @@ def _print_claims(claims: Sequence[Claim]) -> None:
     table.caption = "*probability from even odds   **if exactly one of these claims is true"
     for claim in claims:
         known = ("-" if value is None else f"{value:.2f}" for value in (claim.probability, claim.share))
-        controls = (f"{claim.controls[name]:+.1f}" for name in ("shuffled", "no_activation"))
+        names = ("shuffled", "no_activation")
+        controls = (f"{claim.controls[name]:+.1f}" if name in claim.controls else "missing" for name in names)
         table.add_row(common.printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
     Console().print(table)

@@ -107,6 +107,16 @@ def load_models(
     return model, Decoder.from_pretrained(decoder, revision=revision, target=model)
 
 
+def load_decoder(decoder: str, *, revision: str | None, device: str, **_: Any) -> Decoder:
+    """Load a decoder without a target; a command may pass on all of its options."""
+    from audit_lit import Decoder
+    from audit_lit.display.libraries import quiet_libraries
+
+    quiet_libraries()
+    note("loading the decoder; the target does not run ...")
+    return Decoder.from_pretrained(decoder, revision=revision, device=device)
+
+
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
     """Return a recipe's overrides: ``wire.n_edge=2`` becomes ``{"wire": {"n_edge": 2}}``."""
     settings: dict[str, Any] = {}

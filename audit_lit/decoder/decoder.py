@@ -97,6 +97,7 @@ class Decoder(LanguageModel):
         revision: str | None = None,
         target: Target | None = None,
         config: DecoderConfig | None = None,
+        device: str = "cpu",
     ) -> Decoder:
         """Load a decoder.
 
@@ -106,6 +107,7 @@ class Decoder(LanguageModel):
             target: The model that it will read. It is checked against the configuration; where it is the decoder's
                 base, both share one copy of the weights.
             config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
+            device: Device to run on where there is no target; else it is the target's.
 
         Raises:
             TargetError: If ``target`` is no target.
@@ -122,12 +124,12 @@ class Decoder(LanguageModel):
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        model, tokenizer = files.load_model(located, target)
+        model, tokenizer = files.load_model(located, target, device)
         write = files.load_write(located, model.config.hidden_size)
         baseline, folder = None, located.folder / files.TEXT_BASELINE
         if folder.is_dir():
             baseline_files = files.find(str(folder))
-            baseline = TextBaseline(*files.load_model(baseline_files, target), baseline_files.config)
+            baseline = TextBaseline(*files.load_model(baseline_files, target, device), baseline_files.config)
         return cls(model, tokenizer, located.config, write, baseline, files.load_reference(located))
 
     def for_layer(self, layer: int | None = None) -> Decoder:

@@ -64,18 +64,22 @@ def find(name: str, *, revision: str | None = None, config: DecoderConfig | None
     return DecoderFiles(folder, config)
 
 
-def load_model(files: DecoderFiles, target: Target | None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+def load_model(
+    files: DecoderFiles, target: Target | None, device: str = "cpu"
+) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights."""
     settings = _read_settings(files.folder)
     _check_tensors(files.folder / ADAPTER)
-    base, tokenizer = _load_base(files.config, target)
+    base, tokenizer = _load_base(files.config, target, str(target.device) if target else device)
     model = _load_adapter(base, files, settings)
     use_fast_lora(model.eval())
     use_fast_linear(model)
     return model, tokenizer
 
 
-def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_base(
+    config: DecoderConfig, target: Target | None, device: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if target is not None and target.base is not None:  # a fine-tune of the base may be audited, but must not answer
         expected = config.base_fingerprint
         is_base = expected == weights_fingerprint(target.base) if expected else config.base == target.name
@@ -88,7 +92,6 @@ def _load_base(config: DecoderConfig, target: Target | None) -> tuple[PreTrained
     try:
         revision = config.target_revision if config.base == config.target else None
         folder = model_folder(config.base, revision=revision)
-        device = str(target.device) if target else "cpu"
         return load_base(folder, device=device, dtype=torch.float32), load_tokenizer(folder)
     except (HubError, TargetError) as err:
         raise type(err)(f"the decoder's base model is needed: {err}") from err
