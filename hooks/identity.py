@@ -27,7 +27,12 @@ def fingerprint(model: Any) -> str:
     the same for copies in float16, 8 and 4 bits, too. A decoder or an edit made for the original fits all of these;
     compare by ``same_model``.
     """
-    rows = model.embed.W_E[:N_ROWS].detach().to("cpu", torch.bfloat16).contiguous()
+    return fingerprint_of(model.embed.W_E)
+
+
+def fingerprint_of(embeddings: Float[Tensor, "token d_model"]) -> str:
+    """Return the fingerprint of the model with these token embeddings, such as ``get_input_embeddings().weight``."""
+    rows = embeddings[:N_ROWS].detach().to("cpu", torch.bfloat16).contiguous()
     return f"{hashlib.sha256(rows.view(torch.int16).numpy().tobytes()).hexdigest()[:16]}-{_sketch(rows.float())}"
 
 

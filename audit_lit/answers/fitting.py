@@ -53,7 +53,8 @@ def _check_tokens(reading: Reading, tokenizer: PreTrainedTokenizerBase) -> None:
     if reading.dialog is None:
         return
     rendered, activations = render(reading.dialog, tokenizer), reading.activations
-    for position, token_id in zip(activations.positions[0].tolist(), activations.token_ids[0].tolist(), strict=True):
+    read = (rows[activations.mask].tolist() for rows in (activations.positions, activations.token_ids))
+    for position, token_id in zip(*read, strict=True):
         there = dict(enumerate(rendered.token_ids)).get(position)
         if there != token_id:
             raise ActivationError(

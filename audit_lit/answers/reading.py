@@ -157,8 +157,8 @@ def _check_parts(reading: Reading, path: str | Path) -> None:
     for name, part in reading.parts.items():
         if part.resid.shape[-1] != rows.resid.shape[-1]:
             raise ActivationError(
-                f"{path}: the {name} have width {part.resid.shape[-1]}, and the dialog {rows.resid.shape[-1]}; expected "
-                "activations of one model."
+                f"{path}: the {name} have width {part.resid.shape[-1]}, and the dialog {rows.resid.shape[-1]}; "
+                "expected activations of one model."
             )
         for row, mask in zip(part.token_ids, part.mask, strict=True):
             if row[mask].tolist() != tokens:

@@ -9,13 +9,9 @@ from threading import RLock
 from typing import ParamSpec, TypeVar
 
 from audit_lit.answers.fitting import fitted
+from audit_lit.answers.plan import Plan
 from audit_lit.answers.reading import Reading
-from audit_lit.chat.arguments import one_dialog
-from audit_lit.chat.decoys import decoy_dialogs
 from audit_lit.chat.dialog import Dialog, Reveal
-from audit_lit.chat.messages import read_dialog
-from audit_lit.chat.positions import aligned_positions, shared_positions
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import TargetError
 from audit_lit.models.capture import capture_batch
@@ -74,22 +70,8 @@ class Session:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``); a reading is checked."""
         if isinstance(dialog, Reading):
             return fitted(dialog, self.decoder, self.given_target)
-        tokenizer, config = self.target.tokenizer, self.decoder.config
-        messages = read_dialog(one_dialog(dialog))
-        rendered = render(messages, tokenizer)
-        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
-        positions = config.select(rendered, reveal)
-        if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
-            positions = shared_positions(positions, rendered, decoys)
-        activations = capture_batch(self.target, [rendered], [positions], config.read_layers)
-        decoy_positions = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
-        return Reading(
-            activations,
-            capture_batch(self.target, decoys, decoy_positions, config.read_layers),
-            tokens=tuple(tokenizer.batch_decode(activations.token_ids[0][:, None])),
-            visible_text=rendered.visible_text,
-            dialog=messages,
-            reveal=reveal,
-            revision=self.target.revision,
-            fingerprint=self.target.fingerprint(),
-        )
+        target, layers = self.target, self.decoder.config.read_layers
+        plan = Plan.of(dialog, target.tokenizer, self.decoder.config, reveal)
+        activations = capture_batch(target, plan.rendered[:1], plan.positions[:1], layers)
+        decoys = capture_batch(target, plan.rendered[1:], plan.positions[1:], layers)
+        return plan.reading(activations, decoys, revision=target.revision, fingerprint=target.fingerprint())

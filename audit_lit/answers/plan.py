@@ -1,0 +1,78 @@
+"""What must run to read a dialog: the dialog and its decoys, as tokens, and the positions to keep of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from audit_lit.answers.reading import Reading
+from audit_lit.chat.arguments import one_dialog
+from audit_lit.chat.decoys import decoy_dialogs
+from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.chat.messages import Message, read_dialog
+from audit_lit.chat.positions import aligned_positions, shared_positions
+from audit_lit.chat.rendering import render
+from audit_lit.decoder.config import DecoderConfig
+from audit_lit.models.activations import Activations
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a model that one reading takes.
+
+    Attributes:
+        messages: The dialog.
+        reveal: Whose activations are read (see ``Auditor.ask``).
+        rendered: The dialog as the model reads it, and then its decoys.
+        positions: The positions that are kept of each of them: the same visible tokens.
+        tokens: The text of these tokens.
+    """
+
+    messages: tuple[Message, ...]
+    reveal: Reveal
+    rendered: tuple[RenderedDialog, ...]
+    positions: tuple[tuple[int, ...], ...]
+    tokens: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, dialog: Dialog, tokenizer: PreTrainedTokenizerBase, config: DecoderConfig, reveal: Reveal = "user"
+    ) -> Plan:
+        """Return what must run for a decoder; raise ``DialogError`` if the dialog is malformed or shows nothing."""
+        messages = read_dialog(one_dialog(dialog))
+        rendered = render(messages, tokenizer)
+        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
+        positions = config.select(rendered, reveal)
+        if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
+            positions = shared_positions(positions, rendered, decoys)
+        aligned = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
+        tokens = tokenizer.batch_decode([[rendered.token_ids[position]] for position in positions])
+        return cls(messages, reveal, (rendered, *decoys), (positions, *aligned), tuple(tokens))
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """The token ids to run: those of the dialog, and then of each decoy; no special token is to be added."""
+        return [list(rendered.token_ids) for rendered in self.rendered]
+
+    def reading(
+        self,
+        activations: Activations,
+        decoys: Activations | None,
+        *,
+        revision: str | None = None,
+        fingerprint: str | None = None,
+    ) -> Reading:
+        """Return what was kept of the runs as a reading."""
+        return Reading(
+            activations,
+            decoys,
+            tokens=self.tokens,
+            visible_text=self.rendered[0].visible_text,
+            dialog=self.messages,
+            reveal=self.reveal,
+            revision=revision,
+            fingerprint=fingerprint,
+        )
