@@ -188,6 +188,7 @@ class Auditor:
         out: str | Path | None = None,
         baseline: Target | HookedModel | PreTrainedModel | None = None,
         seed: int = 0,
+        kept_in: str | Path | None = None,
         **settings: Any,
     ) -> AuditReport:
         """Audit many dialogs: ask every question of a recipe about each, and about neutral twins of it.
@@ -195,7 +196,8 @@ class Auditor:
         The findings are corrected for the number of questions.
 
         Args:
-            dialogs: Dialogs as in ``ask``, or a file of them (see ``chat.formats.DialogFile``).
+            dialogs: Dialogs as in ``ask``, a file of them (see ``chat.formats.DialogFile``), or a folder of readings,
+                with which nothing runs (see docs/activations.md).
             recipe: Name of a shipped recipe, or a file.
             format: Name of the file's format (see ``chat.formats.NAMES``); None tells it by the content.
             skip_unreadable: Whether dialogs that cannot be read are reported as not read; else the first is an error.
@@ -203,6 +205,7 @@ class Auditor:
             baseline: A model of the same shape that is known to be clean, to run the neutral twins in: without it,
                 anything that was trained into the target is in the twins as well.
             seed: Seed of samples, twins and random controls; the same seed gives the same report.
+            kept_in: Folder to write what is read to, as readings that can be audited again.
             **settings: Settings that override the recipe's (see ``scan.recipe.ScanRecipe``).
 
         Raises:
@@ -218,6 +221,7 @@ class Auditor:
             "out": out,
             "baseline": clean,
             "seed": seed,
+            "kept_in": kept_in,
         }
         return AuditReport.of(scan(self.session, dialogs, recipe, settings, **where))
 

@@ -1,4 +1,4 @@
-"""What must run to read a dialog: the dialog and its decoys, as tokens, and the positions to keep of each."""
+"""What must run to read a dialog: it, its decoys and its twins, as tokens, and the positions to keep of each."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from audit_lit.answers.reading import Reading
 from audit_lit.chat.arguments import one_dialog
-from audit_lit.chat.decoys import decoy_dialogs
+from audit_lit.chat.decoys import decoy_dialogs, neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.config import DecoderConfig
+from audit_lit.files.writing import dump_json
 from audit_lit.models.activations import Activations
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Plan:
     Attributes:
         messages: The dialog.
         reveal: Whose activations are read (see ``Auditor.ask``).
-        rendered: The dialog as the model reads it, and then its decoys.
+        rendered: The dialog as the model reads it, then its decoys, and then its neutral twins, if there are any.
         positions: The positions that are kept of each of them: the same visible tokens.
         tokens: The text of these tokens.
     """
@@ -39,7 +40,12 @@ class Plan:
 
     @classmethod
     def of(
-        cls, dialog: Dialog, tokenizer: PreTrainedTokenizerBase, config: DecoderConfig, reveal: Reveal = "user"
+        cls,
+        dialog: Dialog,
+        tokenizer: PreTrainedTokenizerBase,
+        config: DecoderConfig,
+        reveal: Reveal = "user",
+        n_twins: int = 0,
     ) -> Plan:
         """Return what must run for a decoder; raise ``DialogError`` if the dialog is malformed or shows nothing."""
         messages = read_dialog(one_dialog(dialog))
@@ -48,19 +54,22 @@ class Plan:
         positions = config.select(rendered, reveal)
         if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
             positions = shared_positions(positions, rendered, decoys)
-        aligned = [aligned_positions(positions, rendered, decoy) for decoy in decoys]
+        drawn = neutral_twins(messages, n_twins, twins_seed(0, dump_json(messages)))
+        others = [*decoys, *(render(twin, tokenizer) for twin in drawn)]
+        aligned = [aligned_positions(positions, rendered, other) for other in others]
         tokens = tokenizer.batch_decode([[rendered.token_ids[position]] for position in positions])
-        return cls(messages, reveal, (rendered, *decoys), (positions, *aligned), tuple(tokens))
+        return cls(messages, reveal, (rendered, *others), (positions, *aligned), tuple(tokens))
 
     @property
     def prompts(self) -> list[list[int]]:
-        """The token ids to run: those of the dialog, and then of each decoy; no special token is to be added."""
+        """The token ids to run: of the dialog, each decoy and each twin; no special token is to be added."""
         return [list(rendered.token_ids) for rendered in self.rendered]
 
     def reading(
         self,
         activations: Activations,
         decoys: Activations | None,
+        twins: Activations | None = None,
         *,
         revision: str | None = None,
         fingerprint: str | None = None,
@@ -72,6 +81,7 @@ class Plan:
             tokens=self.tokens,
             visible_text=self.rendered[0].visible_text,
             dialog=self.messages,
+            twins=twins,
             reveal=self.reveal,
             revision=revision,
             fingerprint=fingerprint,

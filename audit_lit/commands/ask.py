@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
@@ -33,6 +32,7 @@ DEMO = (
 ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
 OF_A_RUN = ("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal")
+OF_A_RUN += ("save_activations",)
 """Options that say what runs: a file of activations has run already."""
 
 
@@ -58,7 +58,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
     if options["activations"]:
-        _refuse_beside_activations()
+        common.refuse_beside_activations(OF_A_RUN)
     dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
@@ -82,17 +82,6 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         _print_answer(answer)
     if scored_claims:
         _print_claims(scored_claims)
-
-
-def _refuse_beside_activations() -> None:
-    """Raise if an option says what to run, or to write what is read already."""
-    context = click.get_current_context()
-    for name in (*OF_A_RUN, "save_activations"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--activations is of a run that is over, and --{name.replace('_', '-')} is about one to come; use one "
-                "of them."
-            )
 
 
 def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from audit_lit.chat.formats import NAMES
 from audit_lit.display.inert import inert
@@ -115,6 +116,17 @@ def load_decoder(decoder: str, *, revision: str | None, device: str, **_: Any) -
     quiet_libraries()
     note("loading the decoder; the target does not run ...")
     return Decoder.from_pretrained(decoder, revision=revision, device=device)
+
+
+def refuse_beside_activations(names: tuple[str, ...]) -> None:
+    """Raise if one of these options is given, which say what is to run, or to be written."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--activations is of a run that is over, and {name.replace('_', '-')} is about one to come; use one "
+                "of them."
+            )
 
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_repo
 from audit_lit.errors import ScanError
 from audit_lit.files.writing import RUN, require_writable
 
-LATER = ("adapter", "format", "skip_unreadable")
+LATER = ("adapter", "format", "skip_unreadable", "activations", "save_activations")
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
+OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "save_activations")
+"""Options that say what runs: a folder of activations has run already."""
 
 
 @click.command()
@@ -24,6 +26,8 @@ LATER = ("adapter", "format", "skip_unreadable")
 @click.option("--recipe", default="hidden-prompt", help="What to ask: a name from 'recipes list', or a file.")
 @click.option("--dialogs", type=click.Path(path_type=Path), help="File of dialogs; else the recipe's own lines.")
 @common.format_option
+@click.option("--activations", type=common.FOLDER, help="Folder of activations, a file per dialog; no target runs.")
+@click.option("--save-activations", type=common.OUT_FOLDER, help="Folder to write what is read to, for --activations.")
 @click.option("--skip-unreadable", is_flag=True, help="Report dialogs that cannot be read, and read the others.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
 @click.option("--baseline", help="A model known to be clean, for the neutral twins of a fine-tuned one.")
@@ -51,6 +55,8 @@ def scan(
 
     reading = {name: options[name] for name in ("format", "skip_unreadable")}
     form = form_of(report_file) if report_file else None
+    if options["activations"]:
+        common.refuse_beside_activations(OF_A_RUN)
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
@@ -58,19 +64,23 @@ def scan(
     if dialogs:
         census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
-    given = sorted((name, value) for name, value in options.items() if value or name not in LATER)
-    request = repr((target, recipe, dialogs, system, settings, given))
+    named = sorted((name, value) for name, value in options.items() if value or name not in LATER)
+    request = repr((target, recipe, dialogs, system, settings, named))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
     from audit_lit import Auditor, load_target
 
     device = _device_here(options["device"])
-    auditor = Auditor(*common.load_models(target, **options | {"device": device}))
+    if options["activations"]:
+        auditor = Auditor(None, common.load_decoder(**options | {"device": device}))
+    else:
+        auditor = Auditor(*common.load_models(target, **options | {"device": device}))
     baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
-    where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}
-    report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
+    where = {"out": out, "baseline": baseline, "seed": options["seed"], "kept_in": options["save_activations"]}
+    given = options["activations"] or dialogs or scan_recipe.probe_dialogs(system)
+    report = auditor.scan(given, recipe, **where, **reading, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
     if report_file and form:

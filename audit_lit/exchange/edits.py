@@ -94,8 +94,10 @@ def import_edit(path: str | Path, target: Target) -> ActivationEdit:
             f"{path} was made for {vectors.target!r} and {target.name!r} is another model, with "
             f"{difference(vectors.fingerprint, got)}; load that one."
         )
-    place = {"positions": vectors.positions, "n_prompt": vectors.n_prompt}
-    steers = [Steer(layer=layer, direction=vector, **place) for layer, vector in vectors.added.items()]
+    steers = [
+        Steer(layer=layer, direction=vector, positions=vectors.positions, n_prompt=vectors.n_prompt)
+        for layer, vector in vectors.added.items()
+    ]
     settings = {"layers": list(vectors.added)}
     origin = Origin(
         target.name, target.d_model, target.n_layers, got, method=f"imported from {form}", settings=settings

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audit_lit.answers.plan import Plan
 from audit_lit.answers.reading import Reading
+from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
@@ -78,7 +79,12 @@ class Run:
 
 
 def plan(
-    dialog: Dialog, decoder: Decoder, *, tokenizer: PreTrainedTokenizerBase | None = None, reveal: Reveal = "user"
+    dialog: Dialog,
+    decoder: Decoder,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    reveal: Reveal = "user",
+    n_twins: int = 0,
 ) -> Plan:
     """Return what to run in another tool so that a decoder can be asked about a dialog (see ``Plan.prompts``).
 
@@ -87,6 +93,7 @@ def plan(
         decoder: The decoder that will be asked.
         tokenizer: The tokenizer of the model that runs; None takes the decoder's, if that model is its base.
         reveal: The revealed turns, as in ``Auditor.ask``.
+        n_twins: Number of neutral twins to run as well, which a scan compares the dialog with.
 
     Raises:
         DialogError: If the dialog is malformed, or nothing is revealed.
@@ -98,7 +105,7 @@ def plan(
             f"decoder {config.name!r} sits on {config.base!r} and reads {config.target!r}, whose tokenizer it does not "
             "have; pass tokenizer=AutoTokenizer.from_pretrained(...) of the model that runs."
         )
-    return Plan.of(dialog, tokenizer or decoder.tokenizer, config, reveal)
+    return Plan.of(dialog, tokenizer or decoder.tokenizer, config, reveal, n_twins)
 
 
 def reading_of(
@@ -128,8 +135,9 @@ def reading_of(
         if run.layers != runs[0].layers:
             raise ActivationError(f"the runs have layers {runs[0].layers} and {run.layers}; expected the same in all.")
         rows.append(_row(run, rendered, positions, source))
-    decoys = Activations.cat(rows[1:]) if rows[1:] else None
-    return plan.reading(rows[0], decoys, revision=revision, fingerprint=fingerprint)
+    decoys, twins = rows[1 : 1 + N_DECOYS], rows[1 + N_DECOYS :]
+    controls = [Activations.cat(part) if part else None for part in (decoys, twins)]
+    return plan.reading(rows[0], *controls, revision=revision, fingerprint=fingerprint)
 
 
 def _row(run: Run, rendered: RenderedDialog, positions: Sequence[int], source: str) -> Activations:

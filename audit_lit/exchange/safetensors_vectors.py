@@ -86,17 +86,17 @@ def _of_vllm_lens(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     if activations.ndim not in (2, 3) or len(activations) != len(layers) or len(set(layers)) < len(layers):
         raise ValueError(f"activations has shape {list(activations.shape)} for the layers {layers}")
     added = dict(zip(layers, activations, strict=True))
-    known = {name: metadata.get(f"audit_lit.{name}") for name in ("target", "fingerprint")}
+    target, fingerprint = (metadata.get(f"audit_lit.{name}") for name in ("target", "fingerprint"))
     if activations.ndim == 2:
         if arguments.position_indices is not None:
             raise ValueError("position_indices stand beside one vector for each layer; expected one for each position")
-        return Vectors(added, **known)
+        return Vectors(added, target=target, fingerprint=fingerprint)
     positions = arguments.position_indices or list(range(activations.shape[1]))
     if len(positions) != activations.shape[1]:
         raise ValueError(f"there are {len(positions)} positions and {activations.shape[1]} vectors for each layer")
     if "audit_lit.n_prompt" not in metadata:
         raise ValueError("it is for positions, without audit_lit.n_prompt, the length in tokens of their prompt")
-    return Vectors(added, tuple(positions), int(metadata["audit_lit.n_prompt"]), **known)
+    return Vectors(added, tuple(positions), int(metadata["audit_lit.n_prompt"]), target, fingerprint)
 
 
 def _of_steering_vectors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Vectors:

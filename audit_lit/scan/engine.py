@@ -23,11 +23,13 @@ from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
 from audit_lit.chat.rendering import render
 from audit_lit.errors import AuditLitError, DialogError, ScanError
+from audit_lit.files.reading import is_folder as is_directory
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
 from audit_lit.scan.measure import Measurement, needed_lift
 from audit_lit.scan.outcome import AuditOutcome, load_outcome
+from audit_lit.scan.readings import NamedReading, ReadingFolder
 from audit_lit.scan.recipe import MAX_TWINS, Question, ScanRecipe, load_scan_recipe
 from audit_lit.scan.records import DialogRecord
 
@@ -49,9 +51,15 @@ def scan(
     out: str | Path | None = None,
     baseline: Target | None = None,
     seed: int = 0,
+    kept_in: str | Path | None = None,
 ) -> AuditOutcome:
     """Audit dialogs by a recipe (see ``Auditor.scan``)."""
     loaded, questions = load_scan_recipe(recipe, settings)
+    is_folder = isinstance(dialogs, str | Path) and is_directory(dialogs)
+    if is_folder and (baseline is not None or kept_in is not None):
+        raise ScanError(
+            "the dialogs are activations of files, so nothing runs; expected no baseline, and none to keep."
+        )
     if baseline is not None:
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -63,17 +71,26 @@ def scan(
             "the lift that answers about nothing reach. Measure it with 'audit-lit eval null', and give it with --set "
             "min_lift=VALUE."
         )
-    given: Dialogs = (
-        DialogFile(Path(dialogs), format, skip_unreadable)
-        if isinstance(dialogs, str | Path)
-        else DialogList(many_dialogs(dialogs), skip_unreadable)
-    )
+    given: Dialogs | ReadingFolder
+    if isinstance(dialogs, str | Path):
+        path = Path(dialogs)
+        given = ReadingFolder(path, skip_unreadable) if is_folder else DialogFile(path, format, skip_unreadable)
+    else:
+        given = DialogList(many_dialogs(dialogs), skip_unreadable)
     named = _Readable(given, reader, loaded)
     census = digest(named)
     n_twins = twins_per_dialog(loaded, questions, census.n_dialogs - census.n_unreadable)
-    measurement = Measurement(reader, loaded, questions, n_twins, baseline or reader.target, seed)
+    content = census.sha256
+    if isinstance(given, ReadingFolder):
+        given.require_twins(n_twins)
+        measurement = Measurement(reader, loaded, questions, n_twins, None, seed, audited=given.model())
+        content = given.sha256()
+    else:
+        keeping = None if kept_in is None else Path(kept_in)
+        clean = baseline or reader.target
+        measurement = Measurement(reader, loaded, questions, n_twins, clean, seed, kept_in=keeping)
     with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(census.n_dialogs, census.sha256))
+        return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(census.n_dialogs, content))
 
 
 def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manifest: dict[str, Any]) -> AuditOutcome:
@@ -84,7 +101,7 @@ def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manife
     """
     from accelerate import PartialState
 
-    state = PartialState(cpu=measurement.session.target.device.type == "cpu")
+    state = PartialState(cpu=measurement.session.decoder.device.type == "cpu")
     with folder.claimed(manifest) if state.is_main_process else nullcontext():
         state.wait_for_everyone()
         _measure(measurement, dialogs, folder, manifest["n_dialogs"], state)
@@ -119,7 +136,7 @@ def twins_per_dialog(recipe: ScanRecipe, questions: Sequence[Question], n_dialog
 class _Readable:
     """The dialogs of an audit, tried on the target's chat template and context before any of them runs."""
 
-    dialogs: Dialogs
+    dialogs: Dialogs | ReadingFolder
     session: Session
     recipe: ScanRecipe
 
@@ -132,6 +149,12 @@ class _Readable:
             yield Unreadable(dialog.id, error) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:
+        if isinstance(dialog, NamedReading):
+            try:
+                dialog.read(self.session, self.recipe.reveal)
+            except AuditLitError as err:
+                return str(err)
+            return None
         target, config = self.session.target, self.session.decoder.config
         try:
             rendered = render(dialog.messages, target.tokenizer)
@@ -166,9 +189,12 @@ def _measure(
 def find_heatmaps(measurement: Measurement, raised: Sequence[Finding], kept: Heatmaps) -> Heatmaps:
     """Return a heatmap of the best evidence of each raised finding.
 
-    Those of an earlier run in the same folder are kept where the best evidence is still the same.
+    Those of an earlier run in the same folder are kept where the best evidence is still the same. Without a target
+    there are none: nothing can be patched.
     """
     heatmaps: Heatmaps = {}
+    if measurement.session.given_target is None or measurement.baseline is None:
+        return heatmaps
     session, reveal = measurement.session, measurement.recipe.reveal
     patch = partial(patch_activations, session, reveal=reveal, baseline=measurement.baseline)
     for finding in raised:

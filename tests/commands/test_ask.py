@@ -220,9 +220,9 @@ def test_missing_controls_are_shown(tiny: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--user", "Hi"], "--user is about one to come"),
-        (["--target", "smollm2-135m"], "--target is about one to come"),
-        (["--save-activations", "b"], "--save-activations is about"),
+        (["--user", "Hi"], "user is about one to come"),
+        (["--target", "smollm2-135m"], "target is about one to come"),
+        (["--save-activations", "b"], "save-activations is about"),
         (["--layer", "1"], "layer 1 was asked for"),
     ],
 )
