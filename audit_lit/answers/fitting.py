@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from audit_lit.answers.reading import Reading
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import ActivationError, DecoderMismatch
@@ -28,9 +27,9 @@ def fitted(reading: Reading, decoder: Decoder, target: Target | None = None) -> 
     config, source = decoder.config, reading.activations.source
     _check_model(reading, config)
     if target is not None and target.name == source:
-        _check_tokens(reading, target.tokenizer)
+        _check_tokens(reading, config, target.tokenizer)
     elif source == config.target == config.base:
-        _check_tokens(reading, decoder.tokenizer)
+        _check_tokens(reading, config, decoder.tokenizer)
     chosen = reading.at_layers(config.read_layers).to(decoder.device)
     decoder.check_activations(chosen.activations)
     return chosen
@@ -48,11 +47,11 @@ def _check_model(reading: Reading, config: DecoderConfig) -> None:
         )
 
 
-def _check_tokens(reading: Reading, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_tokens(reading: Reading, config: DecoderConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise unless the dialog of a reading, rendered again, has its tokens at its positions, and shows them."""
     if reading.dialog is None:
         return
-    rendered, activations = render(reading.dialog, tokenizer), reading.activations
+    rendered, activations = config.render(reading.dialog, tokenizer), reading.activations
     read = (rows[activations.mask].tolist() for rows in (activations.positions, activations.token_ids))
     for position, token_id in zip(*read, strict=True):
         there = dict(enumerate(rendered.token_ids)).get(position)
@@ -62,7 +61,7 @@ def _check_tokens(reading: Reading, tokenizer: PreTrainedTokenizerBase) -> None:
                 f"{len(rendered.token_ids)} tokens; expected the dialog as the tokenizer and the chat template of "
                 f"{activations.source!r} render it. Run the model on those tokens, or name the right model."
             )
-        if not rendered.visible[position]:
+        if not rendered.visible[position] and position != config.first_position:
             raise ActivationError(
                 f"the reading holds position {position}, which is in a hidden turn of its dialog; expected visible "
                 "tokens alone, since the decoder must not see what is hidden. Read others."

@@ -16,7 +16,6 @@ from torch import Tensor
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.positions import aligned_positions, shared_positions
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.hooks import capture, resid_post
 from audit_lit.models.activations import Activations
@@ -70,7 +69,7 @@ def patch_activations(
     """
     decoder, read_layers = session.decoder, session.decoder.config.read_layers
     target, model = session.target, baseline or session.target
-    rendered, rendered_twin = render(dialog, target.tokenizer), render(twin, target.tokenizer)
+    rendered, rendered_twin = (decoder.config.render(messages, target.tokenizer) for messages in (dialog, twin))
     positions = shared_positions(decoder.config.select(rendered, reveal), rendered, [rendered_twin])
     twin_positions = aligned_positions(positions, rendered, rendered_twin)
     layers = tuple(sorted({round(max(read_layers) * step / (N_LAYERS - 1)) for step in range(N_LAYERS)}))
@@ -83,7 +82,7 @@ def patch_activations(
         _patched(model, rendered_twin, unpatched, layer, states.for_layer(layer).resid[0, 0]) for layer in layers
     ]
     gains = torch.tensor([_nats(decoder, rows, question, answer) for rows in patched]) - before
-    tokens = target.tokenizer.batch_decode([[rendered.token_ids[position]] for position in positions[-N_TOKENS:]])
+    tokens = target.tokenizer.batch_decode(states.token_ids[0, -N_TOKENS:, None])
     table = tuple(tuple(round(value, 3) for value in row) for row in gains.tolist())
     return Heatmap(tuple(tokens), layers, table, round(after - before, 3))
 

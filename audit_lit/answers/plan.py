@@ -11,7 +11,6 @@ from audit_lit.chat.decoys import decoy_dialogs, neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.files.writing import dump_json
 from audit_lit.models.activations import Activations
@@ -28,8 +27,9 @@ class Plan:
         messages: The dialog.
         reveal: Whose activations are read (see ``Auditor.ask``).
         rendered: The dialog as the model reads it, then its decoys, and then its neutral twins, if there are any.
-        positions: The positions that are kept of each of them: the same visible tokens.
-        tokens: The text of these tokens.
+        positions: The positions that are revealed of each of them: the same visible tokens. What is kept of them is
+            ``RenderedDialog.slot_positions``.
+        tokens: The text of each token that is kept of the dialog.
     """
 
     messages: tuple[Message, ...]
@@ -49,15 +49,16 @@ class Plan:
     ) -> Plan:
         """Return what must run for a decoder; raise ``DialogError`` if the dialog is malformed or shows nothing."""
         messages = read_dialog(one_dialog(dialog))
-        rendered = render(messages, tokenizer)
-        decoys = [render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
+        rendered = config.render(messages, tokenizer)
+        decoys = [config.render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
         positions = config.select(rendered, reveal)
         if isinstance(reveal, str):  # some templates put the system prompt into the user's header, and so hide both
             positions = shared_positions(positions, rendered, decoys)
-        drawn = neutral_twins(messages, n_twins, twins_seed(0, dump_json(messages)))
-        others = [*decoys, *(render(twin, tokenizer) for twin in drawn)]
+        drawn = neutral_twins(messages, n_twins, twins_seed(0, dump_json(messages))) if n_twins else []
+        others = [*decoys, *(config.render(twin, tokenizer) for twin in drawn)]
         aligned = [aligned_positions(positions, rendered, other) for other in others]
-        tokens = tokenizer.batch_decode([[rendered.token_ids[position]] for position in positions])
+        slots = rendered.slot_positions(positions)
+        tokens = tokenizer.batch_decode([[rendered.token_ids[position]] for position in slots])
         return cls(messages, reveal, (rendered, *others), (positions, *aligned), tuple(tokens))
 
     @property
@@ -79,6 +80,8 @@ class Plan:
             activations,
             decoys,
             tokens=self.tokens,
+            rendered=self.rendered[0],
+            positions=self.positions[0],
             visible_text=self.rendered[0].visible_text,
             dialog=self.messages,
             twins=twins,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audit_lit.chat.dialog import Reveal, is_hidden
+from audit_lit.chat.dialog import RenderedDialog, Reveal, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.errors import ActivationError
 from audit_lit.files.documents import decode_json
@@ -37,6 +37,9 @@ class Reading:
         decoys: The activations of its decoys, one row each: the same visible turns after other hidden prompts. None if
             they were not read: then the control ``shuffled`` is missing.
         tokens: The text of each token that was read.
+        rendered: The dialog as the target reads it; None if it is a file's.
+        positions: The visible positions that were revealed, of which slots receive ``rendered.slot_positions``; empty
+            if it is a file's.
         visible_text: The messages that are not hidden, as an observer reads them; None if they are unknown: then the
             controls that read text are missing.
         dialog: The messages, the hidden ones included; None if they are unknown.
@@ -49,6 +52,8 @@ class Reading:
     activations: Activations
     decoys: Activations | None = None
     tokens: tuple[str, ...] = ()
+    rendered: RenderedDialog | None = None
+    positions: tuple[int, ...] = ()
     visible_text: str | None = None
     dialog: tuple[Message, ...] | None = None
     twins: Activations | None = None
@@ -161,7 +166,7 @@ def _check_parts(reading: Reading, path: str | Path) -> None:
                 "expected activations of one model."
             )
         for row, mask in zip(part.token_ids, part.mask, strict=True):
-            if row[mask].tolist() != tokens:
+            if row[mask].tolist()[1:] != tokens[1:] or int(mask.sum()) != len(tokens):  # LatentQA's first is special
                 raise ActivationError(
                     f"{path}: the {name} were read at other tokens than the dialog; expected the same visible tokens "
                     "after other hidden prompts, in the same order. Read them again."

@@ -42,6 +42,8 @@ class RenderedDialog:
     turns: tuple[Turn, ...]
     visible: tuple[bool, ...]
     """For each token, whether the decoder may see its activation."""
+    first_position: int | None = None
+    """Position that a decoder's first slot receives where tokens before the visible ones are hidden; see WireFormat."""
 
     @property
     def visible_text(self) -> str:
@@ -56,7 +58,17 @@ class RenderedDialog:
     @property
     def n_hidden(self) -> int:
         """Number of tokens before the first visible one, BOS not counted."""
-        return max(0, self.visible.index(True) - 1) if any(self.visible) else 0
+        if not any(self.visible[1:]) or (self.visible[0] and self.turns[0].start == 0):  # a turn starts at the first
+            return 0
+        return self.visible.index(True, 1) - 1
+
+    def slot_positions(self, positions: Sequence[int]) -> Sequence[int]:
+        """Return the positions whose activations a decoder's slots receive, for the visible ones that are revealed.
+
+        They are the same, except that the first may be replaced by ``first_position``; a single one never is.
+        """
+        first = self.first_position
+        return positions if first is None or first > self.n_hidden or len(positions) < 2 else [first, *positions[1:]]
 
 
 def is_hidden(message: Mapping[str, Any]) -> bool:

@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Turn, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
@@ -38,12 +40,23 @@ class _Piece:
     is_call: bool = False
 
 
-def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
+def render(
+    dialog: Dialog, tokenizer: PreTrainedTokenizerBase, *, enable_thinking: bool | None = None, show_bos: bool = False
+) -> RenderedDialog:
     """Render a dialog with the tokenizer's chat template.
 
     It is ready for the next assistant turn if a user or a tool spoke last. A last turn that is marked as a prefill
     stays open: nothing follows its text.
+
+    Args:
+        dialog: The messages.
+        tokenizer: The target's tokenizer.
+        enable_thinking: The template's setting of this name; None leaves it to the template.
+        show_bos: Whether the decoder may see the first token, if it is BOS: no text stands before it, so its activation
+            is the same in every dialog.
     """
+    if enable_thinking is not None:
+        tokenizer = _with_settings(tokenizer, enable_thinking=enable_thinking)
     messages = read_dialog(dialog)
     _, pieces = _marked(messages)
     literals, text = _literals(messages, tokenizer), _template(messages, tokenizer)
@@ -51,7 +64,15 @@ def render(dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog
     if messages[-1].get("prefill"):
         text, literals[-1] = text.removesuffix(literals[-1]), ""
     spans = _char_spans(messages, pieces, kept, literals, tokenizer)
-    return _to_tokens(text, messages, spans, tokenizer)
+    rendered = _to_tokens(text, messages, spans, tokenizer)
+    return _with_bos(rendered, tokenizer) if show_bos else rendered
+
+
+def _with_settings(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> PreTrainedTokenizerBase:
+    """Return a copy of a tokenizer that gives these settings to its chat template."""
+    changed: Any = copy.copy(tokenizer)
+    changed.apply_chat_template = partial(tokenizer.apply_chat_template, **settings)
+    return changed  # type: ignore[no-any-return]
 
 
 def _template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, generate: bool | None = None) -> str:
@@ -217,3 +238,9 @@ def _to_tokens(
         for start, end in offsets
     )
     return RenderedDialog(text, tuple(encoded["input_ids"]), turns, visible)
+
+
+def _with_bos(rendered: RenderedDialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
+    """Return a dialog whose first token may be seen, if it is BOS and belongs to no turn."""
+    is_bos = rendered.token_ids[:1] == (tokenizer.bos_token_id,) and rendered.turns[0].start > 0
+    return replace(rendered, visible=(True, *rendered.visible[1:])) if is_bos else rendered

@@ -5,17 +5,33 @@ It is saved as ``protocol.json`` beside the adapter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_serializer,
+    model_validator,
+)
 
-from audit_lit.chat.dialog import RenderedDialog, Reveal
+from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
+from audit_lit.chat.rendering import render
 from audit_lit.errors import DecoderConfigError, DecoderMismatch
 from audit_lit.files.reading import read_json
 from audit_lit.files.writing import DECODER, dump_json, write_whole
 from audit_lit.settings import explain, template_fields
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CONFIG_FILE = DECODER
 FORMAT = 1
@@ -45,6 +61,13 @@ class WireFormat(BaseModel):
         placeholder_separator: Text between slots.
         shift_positions: Whether decoder positions start at the number of hidden target tokens, as LatentQA's do.
         answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
+        split_at_slots: Whether the text before, between and after the slots is tokenised piece by piece; otherwise as
+            a whole, where a placeholder may merge with what follows it.
+        enable_thinking: Setting of this name in the target's chat template; None leaves it to the template.
+        reads_bos: Whether the target's BOS token may be read: by its position, or among the ``last:K``.
+        first_position: Position in the target's input that the first slot receives where hidden tokens stand before the
+            visible ones, instead of the first revealed token; None means nothing is special. LatentQA was trained with
+            1, the first token after BOS: part of the first header, and so the same under every hidden prompt.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +86,10 @@ class WireFormat(BaseModel):
     placeholder_separator: StrictStr = ""
     shift_positions: StrictBool = False
     answer_end: Text | None = None
+    split_at_slots: StrictBool = False
+    enable_thinking: StrictBool | None = None
+    reads_bos: StrictBool = False
+    first_position: Index | None = None
 
     @model_validator(mode="after")
     def _has_every_mark(self) -> WireFormat:
@@ -71,7 +98,19 @@ class WireFormat(BaseModel):
                 raise ValueError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once")
         if template_fields(self.section) not in ({"slots"}, {"slots", "layer"}):
             raise ValueError(f"section={self.section!r} must contain {{slots}}, perhaps {{layer}}, and no other braces")
+        if self.split_at_slots and self.placeholder_separator:
+            raise ValueError(f"placeholder_separator={self.placeholder_separator!r} must be '' with split_at_slots")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out what the first version did not have, where it is the default: hashes of old files stay the same."""
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in serialise(self).items()
+            if name in FILE_ORDER or value != fields[name].default
+        }
 
 
 class Calibration(BaseModel):
@@ -105,7 +144,8 @@ class Provenance(BaseModel):
         target_fingerprint: ``Target.fingerprint()`` of that model.
         base: Name of the decoder's base model.
         base_fingerprint: ``weights_fingerprint`` of the base, to know whether a target is that very model.
-        lora_scaling: Factor of the LoRA update, to check against the adapter's own settings.
+        lora_scaling: Factor of the LoRA update, to check against the adapter's own settings; those may give some
+            modules another.
         training_data: SHA-256 of the training data.
         examples: Number of examples that it was trained on, in all runs that led to it.
         licence: Licence of the adapter.
@@ -151,6 +191,15 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         if max(self.read_layers) >= self.n_layers:
             raise ValueError(f"read_layers={list(self.read_layers)} must name layers from 0 to {self.n_layers - 1}")
         return self
+
+    def render(self, dialog: Dialog, tokenizer: PreTrainedTokenizerBase) -> RenderedDialog:
+        """Render a dialog as the target reads it for this decoder.
+
+        Raises:
+            DialogError: If the dialog is malformed, or the chat template does not take it.
+        """
+        rendered = render(dialog, tokenizer, enable_thinking=self.enable_thinking, show_bos=self.reads_bos)
+        return replace(rendered, first_position=self.first_position)
 
     def select(self, rendered: RenderedDialog, reveal: Reveal) -> tuple[int, ...]:
         """Return the token positions to read: those that ``reveal`` names, or their edges.
@@ -218,7 +267,8 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, in the order of ``protocol.json``, so that its hash stays the same."""
-        return {name: getattr(self, name) for name in FILE_ORDER}
+        content = self.model_dump()
+        return {name: content[name] for name in (*FILE_ORDER, *sorted({*content} - {*FILE_ORDER}))}
 
     def save(self, folder: Path) -> None:
         """Write ``protocol.json`` into ``folder``."""
@@ -251,3 +301,4 @@ FILE_ORDER = (
     *("choice_scale", "n_reference", "lift_threshold", "target_revision", "target_fingerprint", "lora_scaling"),
     *("training_data", "examples", "licence"),
 )
+"""The fields of the first version, in the order of its files; later ones follow by name, where they are not default."""

@@ -84,6 +84,11 @@ class Decoder(LanguageModel):
         self.write = write.to(self.device)
         self._block = blocks[config.write_layer]
 
+    @property
+    def protocol(self) -> DecoderConfig:
+        """The former name of ``config``."""
+        return self.config
+
     def __repr__(self) -> str:
         """Return name, target and read layers; the modules would fill pages."""
         layers = ", ".join(map(str, self.config.read_layers))
@@ -98,6 +103,7 @@ class Decoder(LanguageModel):
         target: Target | None = None,
         config: DecoderConfig | None = None,
         device: str = "cpu",
+        protocol: DecoderConfig | None = None,
     ) -> Decoder:
         """Load a decoder.
 
@@ -108,6 +114,7 @@ class Decoder(LanguageModel):
                 base, both share one copy of the weights.
             config: The configuration of an adapter without ``protocol.json`` that is not among the published ones.
             device: Device to run on where there is no target; else it is the target's.
+            protocol: The former name of ``config``.
 
         Raises:
             TargetError: If ``target`` is no target.
@@ -120,7 +127,7 @@ class Decoder(LanguageModel):
                 f"got a {type(target).__name__} for target; expected the result of audit_lit.load_target(name). Leave "
                 "it out for a model of your own: Auditor(model, decoder) checks that they fit."
             )
-        located = files.find(name, revision=revision, config=config)
+        located = files.find(name, revision=revision, config=config or protocol)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)

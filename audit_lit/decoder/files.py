@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from audit_lit import hub
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
@@ -69,8 +71,9 @@ def load_model(
 ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights."""
     settings = _read_settings(files.folder)
-    _check_tensors(files.folder / ADAPTER)
+    copies = _check_tensors(files.folder / ADAPTER)
     base, tokenizer = _load_base(files.config, target, str(target.device) if target else device)
+    _check_copies(copies, base, files)
     model = _load_adapter(base, files, settings)
     use_fast_lora(model.eval())
     use_fast_linear(model)
@@ -114,8 +117,11 @@ def _read_settings(folder: Path) -> PeftConfig:
     return settings
 
 
-def _check_tensors(path: Path) -> None:
-    """Refuse an adapter with tensors other than a LoRA's: PEFT would write them into the target's own weights."""
+def _check_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the weights of the base that an adapter repeats; PEFT saves those of embeddings and heads with a LoRA.
+
+    Any other tensor that is not a LoRA's is refused: PEFT would write it into the target's own weights.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -124,11 +130,25 @@ def _check_tensors(path: Path) -> None:
     except SafetensorError as err:
         raise HubError(f"{path} is broken or cut short ({err}); fetch the folder again.") from err
     check_tensors(tensors, path, HubError)
-    if foreign := sorted(name for name in tensors if ".lora_" not in name):
+    if foreign := sorted(name for name in tensors if ".lora_" not in name and ".base_layer." not in name):
         raise HubError(
             f"{path} holds {len(foreign)} tensors that are not a LoRA's, such as {foreign[0]!r}. It would change the "
             "base model; expected a plain LoRA. Ask the author for one without modules_to_save or embeddings."
         )
+    return {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
+
+
+def _check_copies(copies: Mapping[str, Tensor], base: PreTrainedModel, files: DecoderFiles) -> None:
+    """Raise unless the weights that an adapter repeats are the base's: loading them must change nothing."""
+    weights = base.state_dict()
+    for name, copied in copies.items():
+        weight = weights.get(name.removeprefix("base_model.model.").replace(".base_layer.", "."))
+        if weight is None or not torch.equal(copied.to(weight), weight):
+            raise DecoderMismatch(
+                f"the adapter in {files.folder} brings {name!r}, which is not the weight of the base "
+                f"{files.config.base!r}; expected the same values. Load the base that it was trained on, or save the "
+                "adapter again with PEFT's save_pretrained(save_embedding_layers=False), if that is the base's own."
+            )
 
 
 def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConfig) -> PeftModel:
@@ -149,9 +169,10 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
             f"the adapter's LoRA scaling is {sorted(scalings)}; expected one above 0, and of at most {MAX_SCALING:g}. "
             "Fetch the folder again."
         )
-    if config.lora_scaling is not None and scalings != {config.lora_scaling}:
+    expected = config.lora_scaling  # patterns of ranks and alphas give some modules another
+    if expected is not None and not any(math.isclose(scaling, expected) for scaling in scalings):
         raise DecoderMismatch(
-            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {config.lora_scaling}; the two "
+            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {expected}; the two "
             "files do not belong to the same decoder. Fetch both again."
         )
     return model

@@ -83,7 +83,7 @@ def build_prompt(
             "the chat template of the decoder's tokenizer drops or repeats the slots; expected each section once. Load "
             "the tokenizer of the base that the decoder was trained on, or set chat to false in its configuration."
         )
-    return _tokenise(pieces, config, tokenizer, n_slots)
+    return (_tokenise_pieces if config.split_at_slots else _tokenise)(pieces, config, tokenizer, n_slots)
 
 
 def as_user(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -108,11 +108,29 @@ def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTraine
     touching = tuple(not inside.isdisjoint(range(start, end)) for start, end in spans)
     short_enough = all(end - start <= step for (start, end), slot in zip(spans, slots, strict=True) if slot)
     if sum(slots) != len(ends) or touching != slots or not short_enough:
-        raise DecoderConfigError(
-            f"placeholder {config.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
-            "per slot. The configuration belongs to another base model: load that one, or correct the placeholder."
-        )
+        raise _no_token(config)
     return Prompt(tuple(encoded["input_ids"]), slots)
+
+
+def _tokenise_pieces(
+    pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTrainedTokenizerBase, n_slots: int
+) -> Prompt:
+    first, *others = (tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in pieces)
+    placeholder = tokenizer(config.placeholder, add_special_tokens=False)["input_ids"]
+    if len(placeholder) != 1:
+        raise _no_token(config)
+    token_ids, slots = list(first), [False] * len(first)
+    for piece in others:
+        token_ids += placeholder * n_slots + piece
+        slots += [True] * n_slots + [False] * len(piece)
+    return Prompt(tuple(token_ids), tuple(slots))
+
+
+def _no_token(config: DecoderConfig) -> DecoderConfigError:
+    return DecoderConfigError(
+        f"placeholder {config.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
+        "per slot. The configuration belongs to another base model: load that one, or correct the placeholder."
+    )
 
 
 def collate(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], pad: int) -> Batch:

@@ -11,7 +11,6 @@ from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import POOL
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.messages import read_dialog
-from audit_lit.chat.rendering import render
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.errors import EditError
 from audit_lit.files.documents import check_text
@@ -90,7 +89,7 @@ def _goal_of_control_prompt(control: list[Any], session: Session, dialogs: Seque
     target, decoder = session.target, session.decoder
     messages = read_dialog(control)
     hidden = [{**message, "hidden": True} for message in messages]
-    rendered = [render([*hidden, *dialog], target.tokenizer) for dialog in dialogs[:N_READ]]
+    rendered = [decoder.config.render([*hidden, *dialog], target.tokenizer) for dialog in dialogs[:N_READ]]
     positions = [decoder.config.select(dialog, "user") for dialog in rendered]
     activations = capture_batch(target, rendered, positions, decoder.config.read_layers)
     pairs = []

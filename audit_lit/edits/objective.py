@@ -12,7 +12,6 @@ from torch import Tensor
 
 from audit_lit.answers.session import Session
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.edits.goal import Goal
 from audit_lit.edits.recipe import EditSettings
@@ -45,8 +44,9 @@ class Objective:
         """Render dialogs, and select the positions to read."""
         if not dialogs:
             raise EditError("there are no dialogs; expected some that the edited model should behave in.")
-        rendered = tuple(render(dialog, session.target.tokenizer) for dialog in dialogs)
-        positions = tuple(session.decoder.config.select(dialog, reveal) for dialog in rendered)
+        config = session.decoder.config.changed(enable_thinking=None)  # the prompt that edited replies follow
+        rendered = tuple(config.render(dialog, session.target.tokenizer) for dialog in dialogs)
+        positions = tuple(config.select(dialog, reveal) for dialog in rendered)
         return cls(session, rendered, positions, goal, bf16)
 
     @property

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from audit_lit.chat.decoys import neutral_text
 from audit_lit.chat.dialog import Dialog
-from audit_lit.chat.rendering import render
 from audit_lit.data.rows import Messages, Row
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.models.activations import Activations
@@ -49,7 +48,7 @@ def read_dialogs(
     target: Target, config: DecoderConfig, dialogs: Sequence[Dialog], last_of_text: Sequence[bool] | None = None
 ) -> Activations:
     """Read each dialog's last visible turn where a decoder reads it, or, if flagged, the last token of its text."""
-    rendered = [render(dialog, target.tokenizer) for dialog in dialogs]
+    rendered = [config.render(dialog, target.tokenizer) for dialog in dialogs]
     positions = []
     for dialog, is_last_alone in zip(rendered, last_of_text or [False] * len(rendered), strict=True):
         turn = next(turn for turn in reversed(dialog.turns) if not turn.hidden)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,6 @@ from audit_lit.answers.plan import Plan
 from audit_lit.answers.reading import Reading
 from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import ActivationError, DecoderMismatch
 from audit_lit.models.activations import Activations
@@ -141,11 +140,12 @@ def reading_of(
 
 
 def _row(run: Run, rendered: RenderedDialog, positions: Sequence[int], source: str) -> Activations:
-    kept = torch.tensor(positions)
+    slots = rendered.slot_positions(positions)
+    kept = torch.tensor(slots)
     return Activations(
         resid=run.resid.detach().cpu()[None, :, kept],
-        mask=torch.ones(1, len(positions), dtype=torch.bool),
-        token_ids=torch.tensor([[rendered.token_ids[position] for position in positions]]),
+        mask=torch.ones(1, len(slots), dtype=torch.bool),
+        token_ids=torch.tensor([[rendered.token_ids[position] for position in slots]]),
         positions=kept[None],
         n_hidden=torch.tensor([rendered.n_hidden]),
         layers=run.layers,
@@ -153,18 +153,18 @@ def _row(run: Run, rendered: RenderedDialog, positions: Sequence[int], source: s
     )
 
 
-def check_layers(run: Run, target: Target, dialog: Dialog) -> None:
+def check_layers(run: Run, target: Target, plan: Plan) -> None:
     """Check by a model that runs here, such as a tiny one, that a tool's layers are what they are taken for.
 
     Args:
-        run: What the tool kept of the dialog.
+        run: What the tool kept of the plan's first prompt.
         target: The same model, loaded here.
-        dialog: The dialog that ran.
+        plan: What was to run.
 
     Raises:
         ActivationError: If the run is of other tokens, or a layer of it is nearer to another block's output.
     """
-    rendered = render(dialog, target.tokenizer)
+    rendered = replace(plan.rendered[0], first_position=None)
     run.check_prompt(rendered)
     every = range(target.n_layers)
     here = capture_batch(target, [rendered], [range(len(rendered.token_ids))], every).resid[0].float()

@@ -41,14 +41,18 @@ def capture_batch(
     *,
     grad: bool = False,
 ) -> Activations:
-    """Run the target once over dialogs and keep the ``positions`` of each; ``grad`` keeps the graph."""
+    """Run the target once over dialogs and keep the ``positions`` of each, or what their slots receive instead.
+
+    ``grad`` keeps the graph.
+    """
     layers = resolve_layers(layers, target.n_layers)
     tokens, attention_mask = pad_left([dialog.token_ids for dialog in dialogs], target)
     if (longest := tokens.shape[1]) > target.n_ctx:
         raise DialogError(
             f"the dialog has {longest} tokens; the target's context holds {target.n_ctx}. Drop or shorten turns."
         )
-    padded_positions, mask = (values.to(target.device) for values in pad_right(positions))
+    read = [dialog.slot_positions(row) for dialog, row in zip(dialogs, positions, strict=True)]
+    padded_positions, mask = (values.to(target.device) for values in pad_right(read))
     columns = padded_positions + (attention_mask == 0).sum(1, keepdim=True)
     cache = capture(target.model, tokens, attention_mask, layers, positions=columns, grad=grad)
     return Activations(

@@ -21,7 +21,6 @@ from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.chat.rendering import render
 from audit_lit.errors import AuditLitError, DialogError, ScanError
 from audit_lit.files.reading import is_folder as is_directory
 from audit_lit.models.target import Target
@@ -157,7 +156,7 @@ class _Readable:
             return None
         target, config = self.session.target, self.session.decoder.config
         try:
-            rendered = render(dialog.messages, target.tokenizer)
+            rendered = config.render(dialog.messages, target.tokenizer)
             config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
             return f"{dialog.where}: {err}"

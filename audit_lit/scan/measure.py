@@ -21,7 +21,6 @@ from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
-from audit_lit.chat.rendering import render
 from audit_lit.decoder.decoder import Candidate, text_baselines
 from audit_lit.errors import AuditLitError, DialogError
 from audit_lit.models.activations import Activations
@@ -134,11 +133,11 @@ class Measurement:
             return Activations.cat(stored)
         rendered, positions = [], []
         for dialog, reading in zip(dialogs, readings, strict=True):
-            revealed = reading.activations.positions[0].tolist()
-            shown = render(dialog.messages, self.session.target.tokenizer)
+            config = self.session.decoder.config
+            shown = reading.rendered or config.render(dialog.messages, self.session.target.tokenizer)
             for twin in neutral_twins(dialog.messages, self.n_twins, twins_seed(self.seed, dialog.id)):
-                rendered.append(render(twin, self.baseline.tokenizer))
-                positions.append(aligned_positions(revealed, shown, rendered[-1]))
+                rendered.append(config.render(twin, self.baseline.tokenizer))
+                positions.append(aligned_positions(reading.positions, shown, rendered[-1]))
         return capture_dialogs(self.baseline, rendered, positions, readings[0].activations.layers)
 
     def _expected(self, readings: Sequence[Reading]) -> list[dict[str, str]]:

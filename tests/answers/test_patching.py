@@ -30,3 +30,14 @@ def test_the_last_tokens_of_many_are_patched(target: Any, make_decoder: Any) -> 
     ids = reading.activations.token_ids[0, -N_TOKENS:].tolist()
     assert heatmap.tokens == tuple(target.tokenizer.batch_decode([[token] for token in ids]))
     assert {len(row) for row in heatmap.nats} == {N_TOKENS} and len(heatmap.nats) == len(heatmap.layers)
+
+
+def test_the_first_slot_is_patched_where_it_was_read(target: Any, make_decoder: Any) -> None:
+    session = Session.of(target, make_decoder(first_position=1))
+    heatmap = patch_activations(session, DIALOG, DIALOG[1:], "Who?", "A pirate.")
+    reading = session.read(DIALOG)
+    tokens = target.tokenizer.batch_decode(reading.activations.token_ids[0, -N_TOKENS:, None])
+    assert heatmap.tokens == tuple(tokens)
+    short = patch_activations(session, DIALOG, DIALOG[1:], "Who?", "A pirate.", reveal="last:3")
+    assert short.tokens[0] == target.tokenizer.decode(reading.rendered.token_ids[1])
+    assert max(abs(row[0]) for row in short.nats) < 2e-3 < abs(short.whole)  # the same state in every dialog

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.bpe import write_adapter, write_model
 from helpers.chat_templates import message
 from helpers.hooked_models import residuals
 from helpers.models import make_config
 
-from audit_lit import DecoderMismatch
+from audit_lit import Decoder, DecoderMismatch, load_target
 from audit_lit.answers.session import Session
 from audit_lit.chat.rendering import render
+from audit_lit.decoder.formats import activation_oracle
 from audit_lit.errors import DialogError
 from audit_lit.models.capture import capture_batch
 
@@ -45,6 +48,36 @@ def test_decoys_differ_in_the_hidden_part_only(session: Session, dialog: Any) ->
 def test_decoys_without_a_hidden_system_prompt(session: Session, messages: Any, reveal: str) -> None:
     reading = session.read(messages, reveal)
     ids = reading.activations.token_ids[0]
+    assert all(torch.equal(ids, row) for row in reading.decoys.token_ids)
+
+
+@pytest.mark.parametrize("hides", [True, False], ids=["hidden", "bare"])
+def test_the_first_slot_says_the_same_of_a_dialog_and_its_decoys(
+    target: Any, make_decoder: Any, dialog: Any, hides: bool
+) -> None:
+    messages = dialog if hides else dialog[1:]
+    special = Session.of(target, make_decoder(first_position=1)).read(messages)
+    plain = Session.of(target, make_decoder()).read(messages)
+    for got, usual in ((special.activations, plain.activations), (special.decoys, plain.decoys)):
+        assert set(got.positions[:, 0].tolist()) == {1} and torch.equal(got.positions[:, 1:], usual.positions[:, 1:])
+        torch.testing.assert_close(got.resid[:, :, 1:], usual.resid[:, :, 1:])
+        first = special.activations.resid[0, :, 0].expand_as(got.resid[:, :, 0])
+        torch.testing.assert_close(got.resid[:, :, 0], first)  # no hidden text stands before it
+    assert list(special.positions) == plain.activations.positions[0].tolist()
+
+
+def test_decoys_show_bos_where_the_dialog_does(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "llama3", "llama3")
+    write_adapter(tmp_path / "lora", base, target_modules=["q_proj"])
+    target = load_target(str(tmp_path / "llama3"))
+    decoder = Decoder.from_pretrained(
+        str(tmp_path / "lora"),
+        target=target,
+        config=activation_oracle("ao", target=target.name, d_model=32, n_layers=4),
+    )
+    reading = Session.of(target, decoder).read([message("system", "Secret."), message("user", "Hi?")], "last:999")
+    ids = reading.activations.token_ids[0]
+    assert int(reading.activations.positions[0, 0]) == 0 and int(ids[0]) == target.tokenizer.bos_token_id
     assert all(torch.equal(ids, row) for row in reading.decoys.token_ids)
 
 

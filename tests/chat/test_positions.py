@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers.bpe import merging_tokenizer
 from helpers.chat_templates import ASSISTANT, SYSTEM, USER, message, shown, tokenizer_of
 
 from audit_lit.chat.positions import reveal_positions
@@ -41,6 +43,29 @@ def test_reveal_names_these_tokens(dialog: list[dict[str, Any]], reveal: Any, ex
     positions = reveal_positions(rendered, reveal)
     assert shown(tokenizer, rendered, positions) == expected
     assert rendered.n_hidden == max(0, rendered.visible.index(True) - 1)
+
+
+def test_bos_is_read_where_it_is_shown_and_counts_as_no_hidden_token() -> None:
+    tokenizer = merging_tokenizer("llama3")
+    for dialog in ([SYSTEM, USER], [USER], [{**SYSTEM, "hidden": False}, USER], [SYSTEM, {**USER, "hidden": True}]):
+        without, rendered = render(dialog, tokenizer), render(dialog, tokenizer, show_bos=True)
+        assert rendered.visible == (True, *without.visible[1:]) and not without.visible[0]
+        assert rendered.n_hidden == without.n_hidden
+        assert reveal_positions(rendered, "last:999") == (0, *reveal_positions(without, "last:999"))
+        assert reveal_positions(rendered, [0, -1]) == (0, len(rendered.token_ids) - 1)
+        with pytest.raises(DialogError, match="position 0"):
+            reveal_positions(without, [0])
+    qwen = merging_tokenizer("qwen3")  # has no BOS
+    assert render([SYSTEM, USER], qwen, show_bos=True) == render([SYSTEM, USER], qwen)
+
+
+def test_the_first_slot_receives_its_position_where_something_is_hidden_before() -> None:
+    tokenizer = merging_tokenizer("llama3")
+    hidden, open_ = (replace(render(dialog, tokenizer), first_position=1) for dialog in ([SYSTEM, USER], [USER]))
+    seen = reveal_positions(hidden, "user")
+    assert list(hidden.slot_positions(seen)) == [1, *seen[1:]]
+    assert list(hidden.slot_positions(seen[-1:])) == [seen[-1]]
+    assert open_.slot_positions((4, 5)) == (4, 5) == replace(hidden, first_position=None).slot_positions((4, 5))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from helpers.bpe import merging_tokenizer
 from helpers.chat_templates import ASSISTANT, SYSTEM, TEMPLATES, THINKING, TOOLS, USER, shown, tokenizer_of
 from helpers.models import byte_tokenizer
 
@@ -126,3 +127,15 @@ def test_a_prefill_stays_open(template: str) -> None:
     assert shown(tokenizer, opened, reveal_positions(opened, "assistant")).endswith("Well, in")
     assert shown(tokenizer, opened, reveal_positions(opened, "last:2")) == "in"
     assert reveal_positions(opened, "user") == reveal_positions(closed, "user")
+
+
+def test_thinking_is_turned_off_by_a_setting_of_the_template() -> None:
+    tokenizer = merging_tokenizer("qwen3")
+    for dialog in ([USER], [SYSTEM, USER, ASSISTANT, USER], [USER, ASSISTANT]):
+        usual, off = render(dialog, tokenizer), render(dialog, tokenizer, enable_thinking=False)
+        added = "" if dialog[-1] is ASSISTANT else "<think>\n\n</think>\n\n"
+        assert off.text == usual.text + added and off.turns == usual.turns
+        assert off.visible == (*usual.visible, *[True] * (len(off.token_ids) - len(usual.token_ids)))
+        assert render(dialog, tokenizer, enable_thinking=True) == usual == render(dialog, tokenizer)  # as it was
+    plain = tokenizer_of("chatml")
+    assert render([USER], plain, enable_thinking=False) == render([USER], plain)

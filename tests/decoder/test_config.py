@@ -19,6 +19,7 @@ from audit_lit.decoder import formats
 from audit_lit.decoder.config import CONFIG_FILE, FILE_ORDER
 from audit_lit.decoder.files import SHIPPED
 from audit_lit.errors import DecoderConfigError
+from audit_lit.training.recipe import TrainingWire
 
 SIZE: dict[str, Any] = {"target": "t", "d_model": 8, "n_layers": 36}
 
@@ -33,6 +34,8 @@ AO = PUBLISHED[1]
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "{sections}"}, "must contain {question} exactly once"),
     ({"prompt": "{sections}{question}{question}"}, "must contain {question} exactly once"),
+    ({"split_at_slots": True, "placeholder_separator": " "}, "must be '' with split_at_slots"),
+    ({"first_position": -1}, "first_position: expected greater than or equal to 0, got -1"),
     ({"section": "Layer: {layer}"}, "must contain {slots} exactly once"),
     ({"write": "multiply"}, "write: expected 'replace', 'add' or 'project', got 'multiply'"),
     ({"positions": "middle"}, "positions: expected 'all' or 'edges', got 'middle'"),
@@ -178,7 +181,9 @@ def configs(draw: st.DrawFn) -> DecoderConfig:
         **{name: draw(TEXTS) for name in ("name", "target", "placeholder")},
         **{name: draw(st.integers(1, 9999)) for name in ("d_model", "n_edge")},
         **{name: draw(st.integers(0, 9999)) for name in ("write_layer", "n_reference", "examples")},
-        **{name: draw(st.booleans()) for name in ("chat", "shift_positions")},
+        **{name: draw(st.booleans()) for name in ("chat", "shift_positions", "reads_bos")},
+        enable_thinking=draw(st.none() | st.booleans()),
+        first_position=draw(st.none() | st.integers(0, 9)),
         **{name: draw(st.text(max_size=4)) for name in ("section_separator", "placeholder_separator")},
         **{name: draw(NUMBERS) for name in ("choice_scale", "lift_threshold", "lora_scaling")},
         **{name: draw(NAMES) for name in ("base", "base_fingerprint", "target_revision", "target_fingerprint")},
@@ -196,8 +201,15 @@ def test_any_configuration_survives_its_file(config: DecoderConfig) -> None:
         loaded.save(folder)
         assert loaded == config
         assert (folder / CONFIG_FILE).read_bytes() == first
-        assert list(json.loads(first)) == ["format", *FILE_ORDER]
+        later = {"reads_bos": False, "enable_thinking": None, "first_position": None}
+        added = [name for name in sorted(later) if getattr(config, name) != later[name]]
+        assert list(json.loads(first)) == ["format", *FILE_ORDER, *added]
 
 
-def test_the_file_holds_every_field_once() -> None:
-    assert sorted(FILE_ORDER) == sorted(DecoderConfig.model_fields)
+def test_the_file_of_a_first_format_holds_its_fields_once() -> None:
+    plain = AO.changed(enable_thinking=None, reads_bos=False)
+    assert tuple(plain.to_dict()) == tuple(plain.changed().to_dict()) == FILE_ORDER
+    assert len(set(FILE_ORDER)) == len(FILE_ORDER) and set(FILE_ORDER) < set(DecoderConfig.model_fields)
+    wire = TrainingWire(read_layers=(1,), prompt="{sections}{question}")
+    assert set(wire.model_dump()) < set(FILE_ORDER)  # a training run knows its folder by what this says
+    assert TrainingWire(**wire.model_dump(), first_position=1).model_dump()["first_position"] == 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.bpe import with_adapter, write_adapter
 from helpers.decoder_files import CONFIG, PROTOCOL, edit_json, edit_tensors, refuses, save_model
 from helpers.models import make_config
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from audit_lit import Auditor, Decoder, DecoderMismatch, HubError, load_target
@@ -38,6 +41,8 @@ def test_without_protocol(folder: Path, target: Any) -> None:
     )
     given = make_config(target, write="project")
     assert Decoder.from_pretrained(str(folder), target=target, config=given).config == given
+    by_former_name = Decoder.from_pretrained(str(folder), target=target, protocol=given)
+    assert by_former_name.protocol == given
 
 
 def test_other_target(folder: Path, target: Any, tmp_path: Path) -> None:
@@ -165,6 +170,60 @@ def test_adapter_must_not_overwrite_the_target(folder: Path, target: Any) -> Non
     norm = "base_model.model.model.norm.weight"
     edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({norm: torch.zeros(32)}))
     refuses(folder, target, HubError, norm, "would change the base model", "plain LoRA", "Ask the author")
+
+
+@pytest.fixture
+def lora_of(target: Any, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a decoder whose LoRA has these settings, as peft saves it."""
+
+    def write(*modules: str, lora_scaling: float | None = None, **settings: Any) -> Path:
+        write_adapter(tmp_path / "lora", target.base, target_modules=["q_proj", "up_proj", *modules], **settings)
+        make_config(target, lora_scaling=lora_scaling).save(tmp_path / "lora")
+        return tmp_path / "lora"
+
+    return write
+
+
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_weights_of_the_base_beside_a_lora_are_accepted_where_they_are_its_own(
+    lora_of: Callable[..., Path], target: Any, module: str
+) -> None:
+    folder = lora_of(module)
+    name = next(name for name in load_file(folder / ADAPTER) if name.endswith(f"{module}.base_layer.weight"))
+    ids = torch.arange(9)[None]
+    logits = Decoder.from_pretrained(str(folder), target=target).model(ids).logits
+    edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({name: tensors[name].double()}))
+    assert torch.equal(Decoder.from_pretrained(str(folder), target=target).model(ids).logits, logits)
+    edit_tensors(folder / ADAPTER, lambda tensors: tensors.pop(name))
+    assert torch.equal(Decoder.from_pretrained(str(folder), target=target).model(ids).logits, logits)
+    for other in (torch.zeros(32, 32), target.base.lm_head.weight * 1.01, torch.zeros(1)):
+        edit_tensors(folder / ADAPTER, lambda tensors, other=other: tensors.update({name: other.contiguous()}))
+        refuses(folder, target, DecoderMismatch, name, "is not the weight of the base", "Load the base that it was")
+
+
+def test_weights_of_the_base_that_no_lora_stands_beside_are_refused(lora_of: Callable[..., Path], target: Any) -> None:
+    folder, name = lora_of(), "base_model.model.lm_head.base_layer.weight"
+    edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({name: target.base.lm_head.weight.detach()}))
+    refuses(folder, target, DecoderMismatch, "have no place", "does not fit the base")
+    edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({name.replace("lm_head", "x"): tensors.pop(name)}))
+    refuses(folder, target, DecoderMismatch, "x.base_layer.weight", "is not the weight of the base")
+
+
+def test_scalings_of_patterns_and_of_rank_stabilised_loras(lora_of: Callable[..., Path], target: Any) -> None:
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 16}}
+    for settings, scaling, expected in (
+        ({}, 2.0, {2.0}),
+        ({"use_rslora": True}, 4.0, {4.0}),
+        (patterns, 2.0, {2.0, 8.0}),
+        ({**patterns, "use_rslora": True}, 4.0, {4.0, 16 / 2**0.5}),
+    ):
+        decoder = Decoder.from_pretrained(str(lora_of(lora_scaling=scaling, **settings)), target=target)
+        layers = [module for module in decoder.model.modules() if isinstance(module, LoraLayer)]
+        assert {layer.scaling["default"] for layer in layers} == expected
+        ids = torch.arange(9)[None]
+        by_hand = with_adapter(target.base, lora_of(**settings))(ids).logits
+        torch.testing.assert_close(decoder.model(ids).logits, by_hand, rtol=1e-4, atol=1e-4)
+    refuses(lora_of(lora_scaling=3.0, **patterns), target, DecoderMismatch, "LoRA scaling is [2.0, 8.0]", "says 3.0")
 
 
 def test_saving_asks_nobody_about_the_base_that_a_file_names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.bpe import merging_tokenizer
 from helpers.chat_templates import tokenizer_of
 
 from audit_lit.decoder import formats
@@ -28,6 +29,19 @@ def test_a_placeholder_that_merges_with_its_neighbour_is_refused() -> None:
     config = AO.model_copy(update={"placeholder": "<", "section": "Layer.{slots}"})
     with pytest.raises(DecoderConfigError, match="is not one token"):
         build_prompt(config, tokenizer_of("chatml", merges=True), "Why?", 1)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama3"])
+def test_a_placeholder_that_merges_with_a_newline_is_refused_unless_the_text_is_split(family: str) -> None:
+    tokenizer, merging = merging_tokenizer(family), AO.changed(section="L{layer}:{slots}\n")
+    assert len(tokenizer(" ?\n", add_special_tokens=False)["input_ids"]) == 1
+    with pytest.raises(DecoderConfigError, match="is not one token"):
+        build_prompt(merging, tokenizer, "Why?", 2)
+    prompt = build_prompt(merging.changed(split_at_slots=True), tokenizer, "Why?", 2)
+    shown = [tokenizer.decode([token]) for token, slot in zip(prompt.token_ids, prompt.slots, strict=True) if slot]
+    assert shown == [" ?", " ?"] and "L18: ? ?\nWhy?" in tokenizer.decode(prompt.token_ids)
+    with pytest.raises(DecoderConfigError, match="is not one token"):
+        build_prompt(merging.changed(split_at_slots=True, placeholder=" ab"), tokenizer, "Why?", 2)
 
 
 def test_a_template_that_drops_the_slots_is_refused() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.bpe import QWEN3
 from helpers.edits import SEVERAL_LAYERS
 from helpers.hooked_models import D_MODEL, full_logits, n_hooks, residuals
 from torch import Tensor
 
 from audit_lit import Decoder, load_target
 from audit_lit.answers.session import Session
+from audit_lit.chat.rendering import render
 from audit_lit.edits.goal import Goal
 from audit_lit.edits.objective import Objective, descend
 from audit_lit.edits.recipe import edit_settings
@@ -198,3 +200,11 @@ def test_a_loss_that_is_not_finite_stops_it(target: Any, make_decoder: Make, mon
     with pytest.raises(EditError, match=r"loss became nan at step 0; lower lr or strength"):
         descend([(objective, [direction])], lambda: steer(direction), edit_settings({"steps": 2}), lr=0.1)
     assert n_hooks(target.model) == 0 and not direction.detach().any()
+
+
+def test_the_edited_prompt_is_the_one_that_replies_follow(target: Any, make_decoder: Make, monkeypatch: Any) -> None:
+    monkeypatch.setattr(target.tokenizer, "chat_template", QWEN3)
+    decoder = make_decoder(enable_thinking=False, reads_bos=True)
+    objective = objective_of(target, decoder, dialogs("Hi"), "last:999")
+    assert objective.dialogs[0].token_ids == render(dialogs("Hi")[0], target.tokenizer).token_ids
+    assert Session.of(target, decoder).read(dialogs("Hi")[0]).rendered.text.endswith("</think>\n\n")

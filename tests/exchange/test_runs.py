@@ -84,14 +84,14 @@ def test_residuals_that_do_not_fit_their_layers_are_refused(
         Run(torch.randn(shape), layers, token_ids)
 
 
-def test_a_model_that_runs_here_shows_how_a_tool_counts_its_layers(target: Any, dialog: Any, runs: Any) -> None:
-    _, (first, *_) = runs
-    check_layers(first, target, dialog)
-    check_layers(Run(first.resid.bfloat16(), LAYERS), target, dialog)
+def test_a_model_that_runs_here_shows_how_a_tool_counts_its_layers(target: Any, runs: Any) -> None:
+    planned, (first, *_) = runs
+    check_layers(first, target, planned)
+    check_layers(Run(first.resid.bfloat16(), LAYERS), target, planned)
     with pytest.raises(ActivationError, match="calls layer 2 is nearest to the output of block 1"):
-        check_layers(Run(first.resid, (2, 3)), target, dialog)
+        check_layers(Run(first.resid, (2, 3)), target, planned)
     with pytest.raises(ActivationError, match="differs by"):
-        check_layers(Run(first.resid * 1.5, LAYERS), target, dialog)
+        check_layers(Run(first.resid * 1.5, LAYERS), target, planned)
 
 
 def test_the_tokenizer_of_another_target_must_be_given(make_decoder: Any, dialog: Any) -> None:
@@ -99,3 +99,23 @@ def test_the_tokenizer_of_another_target_must_be_given(make_decoder: Any, dialog
     with pytest.raises(DecoderMismatch, match="whose tokenizer it does not have"):
         plan(dialog, decoder)
     assert plan(dialog, decoder, tokenizer=byte_tokenizer()).prompts == plan(dialog, make_decoder()).prompts
+
+
+def test_the_first_slot_of_latentqa_is_kept_as_its_target_would(
+    target: Any, make_decoder: Any, dialog: Any, outputs: Any, tmp_path: Path
+) -> None:
+    decoder = make_decoder(first_position=1, shift_positions=True)
+    auditor, alone = Auditor(target, decoder), Auditor(None, decoder)
+    for messages in (dialog, dialog[1:]):
+        planned = plan(messages, decoder, n_twins=2)
+        runs = [run_of(outputs(prompt), (2,)) for prompt in planned.prompts]
+        check_layers(runs[0], target, planned)
+        reading_of(planned, runs, decoder.config.target).save(tmp_path / "a")
+        loaded, expected = Reading.load(tmp_path / "a"), auditor.read(messages)
+        for name in ("activations", "decoys"):
+            for kept, read in zip(
+                loaded.parts[name].tensors().values(), expected.parts[name].tensors().values(), strict=True
+            ):
+                torch.testing.assert_close(kept, read, rtol=1e-4, atol=1e-5)
+        assert loaded.tokens == expected.tokens and loaded.twins is not None and len(loaded.twins) == 2
+        assert alone.ask(loaded, "Who?", samples=0, max_new_tokens=3).missing == ()

@@ -15,23 +15,29 @@ from audit_lit.exchange import Run, check_layers, from_nnsight, from_vllm_connec
 
 
 @pytest.fixture
-def prompt(make_decoder: Any, dialog: Any) -> list[int]:
-    return plan(dialog, make_decoder()).prompts[0]
+def planned(make_decoder: Any, dialog: Any) -> Any:
+    return plan(dialog, make_decoder())
 
 
-def assert_fits(run: Run, target: Any, dialog: Any, layers: tuple[int, ...]) -> None:
+@pytest.fixture
+def prompt(planned: Any) -> list[int]:
+    token_ids: list[int] = planned.prompts[0]
+    return token_ids
+
+
+def assert_fits(run: Run, target: Any, planned: Any, layers: tuple[int, ...]) -> None:
     assert run.layers == layers
-    check_layers(run, target, dialog)
+    check_layers(run, target, planned)
 
 
 @pytest.mark.parametrize("kind", ["tensor", "array"])
 def test_vllm_lens_sorts_its_rows_by_layer(
-    target: Any, dialog: Any, outputs: Any, prompt: list[int], kind: str
+    target: Any, planned: Any, outputs: Any, prompt: list[int], kind: str
 ) -> None:
     blocks = outputs(prompt)
     stream = torch.cat([blocks[layer] for layer in (1, 3)])  # as _worker_ext.py stacks them, for [3, 1]
     run = from_vllm_lens({"residual_stream": stream if kind == "tensor" else stream.numpy()}, [3, 1])
-    assert_fits(run, target, dialog, (1, 3))
+    assert_fits(run, target, planned, (1, 3))
 
 
 def test_outputs_of_vllm_lens_without_their_layers_are_refused() -> None:
@@ -49,15 +55,15 @@ def write_connector(path: Path, blocks: Any, ids: list[int], token_ids: list[int
 
 
 def test_ids_of_the_connector_are_one_above_ours(
-    target: Any, dialog: Any, outputs: Any, prompt: list[int], tmp_path: Path
+    target: Any, planned: Any, outputs: Any, prompt: list[int], tmp_path: Path
 ) -> None:
     path = tmp_path / "states.safetensors"
     write_connector(path, outputs(prompt), [2, 4], prompt)
     run = from_vllm_connector(path, [2, 4])
     assert run.token_ids == tuple(prompt)
-    assert_fits(run, target, dialog, (1, 3))
+    assert_fits(run, target, planned, (1, 3))
     with pytest.raises(ActivationError, match="calls layer 2 is nearest to the output of block 1"):
-        check_layers(from_vllm_connector(path, [2, 3], offset=0), target, dialog)
+        check_layers(from_vllm_connector(path, [2, 3], offset=0), target, planned)
 
 
 def test_files_of_the_connector_are_read_strictly(outputs: Any, prompt: list[int], tmp_path: Path) -> None:
@@ -81,7 +87,7 @@ def test_files_of_the_connector_are_read_strictly(outputs: Any, prompt: list[int
 
 @pytest.mark.parametrize("shape", ["batch", "tuple", "flat", "proxy"])
 def test_nnsight_saves_tensors_tuples_and_proxies(
-    target: Any, dialog: Any, outputs: Any, prompt: list[int], shape: str
+    target: Any, planned: Any, outputs: Any, prompt: list[int], shape: str
 ) -> None:
     forms: dict[str, Any] = {
         "batch": lambda resid: resid,
@@ -91,7 +97,7 @@ def test_nnsight_saves_tensors_tuples_and_proxies(
     }
     blocks = outputs(prompt)
     run = from_nnsight({layer: forms[shape](blocks[layer]) for layer in (3, 0)})
-    assert_fits(run, target, dialog, (3, 0))
+    assert_fits(run, target, planned, (3, 0))
 
 
 def test_outputs_of_several_prompts_are_refused() -> None:

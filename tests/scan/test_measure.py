@@ -53,3 +53,17 @@ def test_twins_run_in_the_baseline(auditor: Any, tmp_path: Path, tiny_folder: Pa
         scores[name] = next(RunFolder(tmp_path / name).records()).scores["persona-name"]
     assert scores["own"][0] == scores["own"][1]  # the bare twin is the dialog itself
     assert scores["clean"][0] == scores["own"][0] and scores["clean"][1] != scores["own"][1]
+
+
+def test_twins_are_read_as_the_wire_format_says(target: Any, make_decoder: Any, tmp_path: Path) -> None:
+    from audit_lit import Auditor
+    from audit_lit.scan.folder import RunFolder
+
+    scores = {}
+    for first in (None, 1):
+        auditor = Auditor(target, make_decoder(first_position=first, lift_threshold=0.1))
+        report = auditor.scan(dialogs(2), "persona", out=tmp_path / str(first), **FAST)
+        record = next(RunFolder(tmp_path / str(first)).records())
+        assert report.complete and record.positions[0] == (first or record.positions[1] - 1)
+        scores[first] = record.scores["persona-name"]
+    assert all(abs(usual - special) > 1e-6 for usual, special in zip(*scores.values(), strict=True))

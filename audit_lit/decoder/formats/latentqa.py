@@ -32,5 +32,6 @@ def lit_llama3(
         write="replace",
         write_layer=0,
         shift_positions=True,
+        first_position=1,
         answer_end="<|eot_id|>",
     )

@@ -69,9 +69,9 @@ def prompt_by_hand(name: str, tokenizer: Any, n_slots: int) -> tuple[list[int], 
         return ids_of(tokenizer, *first, *user, QUESTION, "<|eot_id|>", *reflect)
     body = {
         "ao": ["Layer: 2\n", *slots, " \n"],
-        "ao-multilayer": ["Layer: 1\n", *slots, "\nLayer: 2\n", *slots, "\nLayer: 3\n", *slots, " \n"],
+        "ao-multilayer": ["Layer: 1\n", *slots, " \nLayer: 2\n", *slots, " \nLayer: 3\n", *slots, " \n"],
         "ao-v3": ["L1:", *slots, " L2:", *slots, " L3:", *slots, "\n"],
-        "project": ["Layer: 1\n", *slots, "\nLayer: 2\n", *slots, " \n"],
+        "project": ["Layer: 1\n", *slots, " \nLayer: 2\n", *slots, " \n"],
     }[name]
     start, end = ["<|im_start|>", "user\n"], ["<|im_end|>", "\n", "<|im_start|>", "assistant\n"]
     return ids_of(tokenizer, *start, *body, QUESTION, *end)

@@ -41,7 +41,7 @@ def tokenizer_for(config: DecoderConfig) -> Any:
             f"<|begin_of_text|>{U}? ? ?<|eot_id|>{R}Sure, I've analyzed the assistant.<|eot_id|>{U}Why?<|eot_id|>{R}",
         ),
         (AO, (18,), f"{USER}Layer: 18\n ? ? ? \nWhy?{ASSISTANT}"),
-        (MULTI, (9, 18, 27), f"{USER}Layer: 9\n ? ? ?\nLayer: 18\n ? ? ?\nLayer: 27\n ? ? ? \nWhy?{ASSISTANT}"),
+        (MULTI, (9, 18, 27), f"{USER}Layer: 9\n ? ? ? \nLayer: 18\n ? ? ? \nLayer: 27\n ? ? ? \nWhy?{ASSISTANT}"),
         (V3, (9, 18, 27), f"{USER}L9: ? ? ? L18: ? ? ? L27: ? ? ?\nWhy?{ASSISTANT}"),
     ],
     ids=["lit", "ao", "ao-multilayer", "ao-v3"],
@@ -55,6 +55,14 @@ def test_a_published_format_is_this_text_with_these_slots(config: DecoderConfig,
     slots = [tokenizer.decode([token]) for token, slot in zip(prompt.token_ids, prompt.slots, strict=True) if slot]
     assert slots == (["?", " ?", " ?"] if config is LIT else [" ?"] * 3 * len(layers))
     assert sum("?" in tokenizer.decode([token]) for token in prompt.token_ids) == len(slots) + 1  # the question's own
+
+
+def test_oracles_take_layers_by_number_all_at_once_or_one_of_several() -> None:
+    best = formats.activation_oracle_multilayer("ao-v3-best", **SIZE, layers=range(21, 26))
+    assert (best.read_layers, best.layer_choice) == ((21, 22, 23, 24, 25), "all")
+    one = formats.activation_oracle("ao", **SIZE, depths=(50, 25, 75), layer_choice="one")
+    assert one.for_layer(27).read_layers == (27,) and one.read_layers == (18, 9, 27)
+    assert formats.activation_oracle("ao", **SIZE, layers=[27]).read_layers == (27,)
 
 
 def test_the_registry_has_the_published_ids_and_how_they_write() -> None:
