@@ -148,9 +148,19 @@ def _documents(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
         if not all(isinstance(token, str) for token in values.get("tokens", [])):
             raise TypeError("tokens is not a list of texts")
         values["tokens"] = tuple(values.get("tokens", ()))
+        if "reveal" in values:
+            values["reveal"] = _reveal(values["reveal"])
     except (TypeError, ValueError) as err:
         raise broken(path, err) from err
     return values
+
+
+def _reveal(value: Any) -> Reveal:
+    if isinstance(value, list) and all(type(position) is int for position in value):
+        return tuple(value)
+    if not isinstance(value, str):
+        raise TypeError(f"reveal is {value!r:.80}, and neither a text nor a list of positions")
+    return value
 
 
 def _check_parts(reading: Reading, path: str | Path) -> None:

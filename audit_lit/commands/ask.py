@@ -31,8 +31,10 @@ DEMO = (
 )
 ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
-OF_A_RUN = ("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal")
-OF_A_RUN += ("save_activations",)
+OF_A_RUN = (
+    *("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal"),
+    "save_activations",
+)
 """Options that say what runs: a file of activations has run already."""
 
 

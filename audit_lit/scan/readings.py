@@ -12,6 +12,7 @@ from typing import Any
 from audit_lit.answers.controls import missing_controls
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
+from audit_lit.chat.dialog import Reveal
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.errors import AuditLitError, DialogError, OutputError, ScanError
 from audit_lit.files.reading import sha256_of
@@ -26,7 +27,7 @@ class NamedReading(NamedDialog):
 
     path: Path = Path()
 
-    def read(self, session: Session, reveal: str) -> Reading:
+    def read(self, session: Session, reveal: Reveal) -> Reading:
         """Return the reading, if a scan can use it.
 
         Raises:
@@ -41,7 +42,7 @@ class NamedReading(NamedDialog):
                 f"{self.path} lacks what {', '.join(lacks)} need; a scan takes files with the dialog, its decoys and "
                 "its neutral twins (see docs/activations.md)."
             )
-        if reading.reveal not in (None, reveal):
+        if reading.reveal not in (None, reveal if isinstance(reveal, str) else tuple(reveal)):
             raise DialogError(f"{self.path} reveals {reading.reveal!r}, and the recipe {reveal!r}; read it again.")
         return reading
 

@@ -62,6 +62,12 @@ def test_everything_comes_back(reading: Reading, tmp_path: Path, parts: tuple[st
     assert loaded.activations.source == reading.activations.source
 
 
+@pytest.mark.parametrize("reveal", ["last:2", [-2, -1], (40, 41)])
+def test_what_was_revealed_comes_back(auditor: Any, dialog: Any, tmp_path: Path, reveal: Any) -> None:
+    auditor.read(dialog, reveal=reveal).save(tmp_path / "a")
+    assert Reading.load(tmp_path / "a").reveal == (reveal if isinstance(reveal, str) else tuple(reveal))
+
+
 def test_a_reading_says_what_it_holds(reading: Reading, target: Any, dialog: Any) -> None:
     assert reading.decoys is not None and len(reading.decoys) == N_DECOYS
     assert reading.visible_text == render(dialog, target.tokenizer).visible_text == "user: Who are you?"
@@ -114,6 +120,7 @@ def test_the_visible_text_of_a_dialog_need_not_stand_in_the_file(file: Path) -> 
         ({"dialog": "{"}, "is not a complete file"),
         ({"tokens": '["a"]'}, "names 1 tokens, and holds"),
         ({"tokens": "[1]"}, "not a list of texts"),
+        ({"reveal": "3"}, "neither a text nor a list of positions"),
     ],
 )
 def test_metadata_is_read_strictly(file: Path, metadata: dict[str, str | None], words: str) -> None:
