@@ -15,6 +15,7 @@ if __package__ in (None, ""):  # python cli.py, from a clone
 
 from audit_lit import __version__
 from audit_lit.commands.ask import ask
+from audit_lit.commands.calibrate import calibrate
 from audit_lit.commands.contract import ContractGroup
 from audit_lit.commands.decoders import decoders
 from audit_lit.commands.doctor import doctor
@@ -35,7 +36,7 @@ def cli() -> None:
     """Ask what a language model is not saying, and see whether the answer can be believed."""
 
 
-for command in (ask, scan, report, edit, evaluate, recipes, train, decoders, doctor):
+for command in (ask, scan, report, edit, calibrate, evaluate, recipes, train, decoders, doctor):
     cli.add_command(command)
 for subcommand in (export_vector, import_vector):
     edit.add_command(subcommand)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from audit_lit.errors import (
     ActivationError,
     AuditLitError,
+    CalibrationError,
     DataError,
     DecoderConfigError,
     DecoderMismatch,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from audit_lit.answers.claims import Claim
     from audit_lit.answers.reading import Reading
     from audit_lit.auditor import Auditor
+    from audit_lit.decoder.calibration import CalibrationRecord
     from audit_lit.decoder.config import DecoderConfig
     from audit_lit.decoder.decoder import Decoder
     from audit_lit.edits.checks.check import Check
@@ -59,6 +61,7 @@ _MODULES = {
     "answers.claims": ("Claim",),
     "answers.reading": ("Reading",),
     "auditor": ("Auditor",),
+    "decoder.calibration": ("CalibrationRecord",),
     "decoder.config": ("DecoderConfig",),
     "decoder.decoder": ("Decoder",),
     "edits.checks.check": ("Check",),
@@ -78,7 +81,7 @@ __all__ += ["ActivationEdit", "AuditReport", "Check", "Finding", "Verification",
 __all__ += ["__version__", "capture", "inject", "load_edit", "load_target"]
 __all__ += ["ActivationError", "AuditLitError", "DataError", "DecoderConfigError", "DecoderMismatch", "DialogError"]
 __all__ += ["EditError", "HubError", "Incomplete", "OutputError", "QuestionError", "RecipeError", "ScanError"]
-__all__ += ["SettingsError", "TargetError", "TrainingError"]
+__all__ += ["CalibrationError", "CalibrationRecord", "SettingsError", "TargetError", "TrainingError"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,10 @@ from audit_lit.answers.ask import ask, check_questions
 from audit_lit.answers.claims import Claim, score_claims
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session, one_at_a_time
+from audit_lit.calibration.calibrate import PARTS, calibrate
+from audit_lit.calibration.settings import CalibrationSettings
 from audit_lit.chat.dialog import Dialog, Reveal
+from audit_lit.decoder.calibration import CalibrationRecord
 from audit_lit.decoder.decoder import Decoder, check_decoder
 from audit_lit.edits.checks.check import Check, check
 from audit_lit.edits.checks.verify import Verification, verify
@@ -91,7 +94,7 @@ class Auditor:
         *,
         reveal: Reveal = ...,
         samples: int = ...,
-        max_new_tokens: int = ...,
+        max_new_tokens: int | None = ...,
         seed: int = ...,
     ) -> Answer: ...
 
@@ -103,7 +106,7 @@ class Auditor:
         *,
         reveal: Reveal = ...,
         samples: int = ...,
-        max_new_tokens: int = ...,
+        max_new_tokens: int | None = ...,
         seed: int = ...,
     ) -> list[Answer]: ...
 
@@ -115,7 +118,7 @@ class Auditor:
         *,
         reveal: Reveal = "user",
         samples: int = 5,
-        max_new_tokens: int = 60,
+        max_new_tokens: int | None = None,
         seed: int = 0,
     ) -> Answer | list[Answer]:
         """Ask about a dialog; several questions read the target once.
@@ -128,7 +131,7 @@ class Auditor:
             question: One question, or several.
             reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
             samples: Number of further answers per question, at temperature 1.
-            max_new_tokens: Length of the longest answer in tokens.
+            max_new_tokens: Length of the longest answer in tokens; None takes the decoder's own, else 60.
             seed: Seed of the samples and of the control ``null``.
 
         Returns:
@@ -142,7 +145,7 @@ class Auditor:
             DecoderMismatch: If a reading is of another model.
         """
         questions = check_questions([question] if isinstance(question, str) else question)
-        sampling = Sampling(max_new_tokens, samples=samples, seed=seed)
+        sampling = Sampling(self.decoder.longest(max_new_tokens), samples=samples, seed=seed)
         (answers,) = ask(self.session, [self.session.read(dialog, reveal)], questions, sampling)
         return answers[0] if isinstance(question, str) else answers
 
@@ -178,6 +181,34 @@ class Auditor:
         return score_claims(self.session, dialog, claims, reveal)
 
     @one_at_a_time
+    def calibrate(
+        self, *, safety: bool = True, again: bool = False, replace: bool = False, **settings: Any
+    ) -> CalibrationRecord:
+        """Measure on neutral dialogs and planted prompts what the decoder needs to be believed, keep it and use it.
+
+        The threshold of lifts and the rate of false alarms come from different dialogs. What was measured before by the
+        same settings is not measured again, and what an interrupted calibration has measured is kept.
+
+        Args:
+            safety: Whether to count the harmless requests, which models tend to refuse, that the decoder answers.
+            again: Whether to measure anew what is kept.
+            replace: Whether the values count in place of those that the decoder's own configuration has; else they
+                count where it has none.
+            **settings: Settings such as ``dialogs``, ``batch_size`` or ``seed`` (see
+                ``calibration.settings.CalibrationSettings``).
+
+        Raises:
+            SettingsError: If a setting is out of its range.
+            CalibrationError: If a file of calibrations is malformed or cannot be written.
+            Incomplete: If what is measured cannot be kept.
+        """
+        parts = PARTS if safety else PARTS[:1]
+        how = CalibrationSettings(**settings)
+        record = calibrate(self.session, how, parts=parts, again=again, replaces=replace)
+        self.session = self.session.with_calibration(record)
+        return record
+
+    @one_at_a_time
     def scan(
         self,
         dialogs: Sequence[Dialog] | str | Path,
@@ -193,7 +224,8 @@ class Auditor:
     ) -> AuditReport:
         """Audit many dialogs: ask every question of a recipe about each, and about neutral twins of it.
 
-        The findings are corrected for the number of questions.
+        The findings are corrected for the number of questions. Where the decoder's threshold has not been measured on
+        the target, and the settings give no ``min_lift``, it is measured first and kept (see ``calibrate``).
 
         Args:
             dialogs: Dialogs as in ``ask``, a file of them (see ``chat.formats.DialogFile``), or a folder of readings,

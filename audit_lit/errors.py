@@ -12,6 +12,10 @@ class DialogError(AuditLitError, ValueError):
     """A dialog cannot be read or rendered, or nothing in it may be revealed."""
 
 
+class UnreadableDialog(DialogError):
+    """One dialog of several cannot be read; the others may be."""
+
+
 class QuestionError(AuditLitError, ValueError):
     """A question or a claim is empty, or does not fit the decoder's context with its answer."""
 
@@ -34,6 +38,10 @@ class DecoderConfigError(AuditLitError, ValueError):
 
 class DecoderMismatch(AuditLitError, ValueError):
     """The decoder was trained for another model, width, layer or weight basis."""
+
+
+class CalibrationError(AuditLitError, ValueError):
+    """A calibration is malformed, or of another decoder or target."""
 
 
 class EditError(AuditLitError, ValueError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import cache
+from fnmatch import fnmatch
+from functools import cache, partial
+from glob import escape
 from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any, Literal
@@ -13,7 +15,15 @@ from typing import Any, Literal
 from audit_lit.errors import HubError
 from audit_lit.files.reading import is_folder, sha256_of
 
-SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model"]
+Kind = Literal["model", "decoder", "edit"]
+KNOWN: dict[Kind, str] = {
+    "model": "The default target is 'smollm2-135m'.",
+    "decoder": "Run 'audit-lit decoders' for the names that ship with the package.",
+    "edit": "Give the folder that 'audit-lit edit make --out' or ActivationEdit.save wrote.",
+}
+"""What names there are of each kind, for who gave another."""
+SAFE_FILES = ["*.json", "*.safetensors", "*.jinja", "*.md", "*.txt", "*.model", "*.yaml"]
+ADAPTER = "adapter_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -22,11 +32,44 @@ PATIENCE_S = 120.0
 LEAST_BYTES = 2**20
 Fetched = tuple[Path, dict[str, str]]
 """A folder, and the SHA-256 of its large files as the Hub lists them."""
+Wanted = Callable[[list[str]], list[str]]
+"""Returns patterns of the files to fetch, given the paths of all."""
 
 
-def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "decoder", "edit"]) -> Path:
-    """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched."""
-    folder = Path(name)
+def resolve(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    kind: Kind,
+    files: Sequence[str] = SAFE_FILES,
+    refused: Mapping[str, str] | None = None,
+) -> Path:
+    """Return a local folder with the files of a folder or a Hub id; only text and safetensors are fetched.
+
+    Args:
+        name: A folder or a Hub id.
+        revision: Commit, tag or branch of a Hub id.
+        subfolder: The only folder inside to fetch; of the files beside it, only the small ones are.
+        kind: What messages call it.
+        files: Patterns of what to fetch.
+        refused: Names of files that a repository must not hold, each with the reason.
+    """
+    folder = local_folder(name, revision=revision, kind=kind)
+    return folder or _download(str(name), revision, kind, partial(_wanted, str(name), subfolder, files, refused or {}))
+
+
+def local_folder(name: str | Path, *, revision: str | None = None, kind: Kind) -> Path | None:
+    """Return the folder that a name is of; None for a Hub id, of which nothing is fetched.
+
+    Raises:
+        HubError: If it is neither, or a revision is named of a folder.
+    """
+    if not isinstance(name, str | Path):
+        raise _unknown_name(name, kind)
+    if not isinstance(revision, str | None):
+        raise HubError(f"got revision={revision!r:.80}; expected a commit, tag or branch as text, or None.")
+    folder, name = Path(name), str(name)
     if name and is_folder(folder):
         if revision not in (None, commit_of(folder)):
             raise HubError(
@@ -36,21 +79,66 @@ def resolve(name: str, *, revision: str | None = None, kind: Literal["model", "d
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith(("./", "../")):
         raise _unknown_name(name, kind)
-    return _download(name, revision, kind)
+    return None
 
 
-def _unknown_name(name: str, kind: str) -> HubError:
+def within(folder: Path, subfolder: str | None) -> Path:
+    """Return a folder inside another.
+
+    Raises:
+        HubError: If it is not there, or the path leads out of the folder.
+    """
+    if not subfolder:
+        return folder
+    inside = folder / subfolder
+    if is_outside(subfolder) or not inside.resolve().is_relative_to(folder.resolve()):
+        raise HubError(f"subfolder {subfolder!r} lies outside {folder}; expected a path inside, such as 'read15'.")
+    if not is_folder(inside):
+        raise HubError(f"{folder} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")
+    return inside
+
+
+def is_outside(path: str) -> bool:
+    """Return whether a path of the Hub would lead out of the folder that it is in."""
+    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path
+
+
+def _wanted(
+    name: str, subfolder: str | None, files: Sequence[str], refused: Mapping[str, str], paths: list[str]
+) -> list[str]:
+    """Return the files of a repository to fetch, as patterns; raise if its weights are pickles or of a refused kind."""
+    if not subfolder:
+        refuse_pickles(name, [path for path in paths if "/" not in path], refused)
+        _refuse_several(name, paths)
+        return list(files)
+    inside = [path for path in paths if path.startswith(subfolder.rstrip("/") + "/")]
+    if not inside:
+        raise HubError(f"{name!r} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")
+    refuse_pickles(f"{name}/{subfolder}", [PurePosixPath(path).name for path in inside], refused)
+    beside = [path for path in paths if "/" not in path and not path.endswith(".safetensors")]
+    return [escape(path) for path in (*inside, *beside) if any(fnmatch(path, safe) for safe in files)]
+
+
+def _refuse_several(name: str, paths: list[str]) -> None:
+    """Raise ``HubError`` if a repository has adapters in subfolders, and no weights outside."""
+    folders = [repr(str(path.parent)) for path in map(PurePosixPath, sorted(paths)) if path.name == ADAPTER]
+    if folders and not any("/" not in path and path.endswith(".safetensors") for path in paths):
+        some = ", ".join(folders[:3] + (["..."] if len(folders) > 3 else []))
+        raise HubError(f"{name!r} holds its adapters in the folders {some}; name one (--subfolder, subfolder=).")
+
+
+def _unknown_name(name: object, kind: Kind) -> HubError:
     return HubError(
-        f"{kind} {name!r} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
-        "Run 'audit-lit decoders' for the names that ship with the package."
+        f"{kind} {name!r:.300} is neither a folder here nor a Hub id; expected an existing path, or 'org/name'. "
+        + KNOWN[kind]
     )
 
 
-def _download(name: str, revision: str | None, kind: str) -> Path:
+def _download(name: str, revision: str | None, kind: Kind, wanted: Wanted) -> Path:
     from huggingface_hub import errors
 
     try:
-        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision), name)
+        folder, digests = _unless_it_stalls(lambda: _fetch(name, revision, wanted), name)
         _check_snapshot(folder, digests)
         return folder
     except HubError:
@@ -83,8 +171,8 @@ def _download(name: str, revision: str | None, kind: str) -> Path:
         raise _not_fetched(name, kind, err) from err
 
 
-def _fetch(name: str, revision: str | None) -> Fetched:
-    """Fetch a repository; where the Hub cannot be reached, what is in the cache will do."""
+def _fetch(name: str, revision: str | None, wanted: Wanted) -> Fetched:
+    """Fetch the wanted files of a repository; where the Hub cannot be reached, what is in the cache will do."""
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
@@ -104,7 +192,8 @@ def _fetch(name: str, revision: str | None) -> Fetched:
         return Path(cached), {}
     digests = {file.path: file.lfs.sha256 for file in files if file.lfs}
     _check_names(name, [file.path for file in files], [*(file.blob_id for file in files), *digests.values()])
-    return Path(snapshot_download(name, revision=revision, allow_patterns=SAFE_FILES)), digests
+    patterns = wanted([file.path for file in files])
+    return Path(snapshot_download(name, revision=revision, allow_patterns=patterns)), digests
 
 
 @cache
@@ -124,7 +213,7 @@ def _check_headers() -> None:
 
 def _check_names(name: str, paths: list[str], digests: list[str]) -> None:
     """Refuse a repository whose names would be written to other places than the cache."""
-    outside = [path for path in paths if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts]
+    outside = [path for path in paths if is_outside(path)]
     odd = [digest for digest in digests if not (COMMIT.fullmatch(digest) or DIGEST.fullmatch(digest))]
     if outside or odd:
         raise HubError(
@@ -209,11 +298,15 @@ def commit_of(folder: Path) -> str | None:
     return folder.name if folder.parent.name == "snapshots" else None
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Raise ``HubError`` if a folder's weights come as pickles only."""
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickles and not list(folder.glob("*.safetensors")):
+def refuse_pickles(where: object, names: Iterable[str], refused: Mapping[str, str] | None = None) -> None:
+    """Raise ``HubError`` if a folder's weights come as pickles only, or one of its files has a refused name."""
+    names = sorted(names)
+    for name in names:
+        if refused and name in refused:
+            raise HubError(f"{where} holds {name!r}: {refused[name]}")
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles and not any(name.endswith(".safetensors") for name in names):
         raise HubError(
-            f"{folder} holds its weights as a pickle ({', '.join(pickles)}), which can run any code when loaded; "
+            f"{where} holds its weights as a pickle ({', '.join(pickles)}), which can run any code when loaded; "
             "expected safetensors. Convert it in a sandbox with safetensors.torch.save_file, or ask the author for it."
         )

@@ -6,6 +6,14 @@ from audit_lit.decoder.formats import (
     activation_oracle_multilayer,
     activation_oracle_v3,
     lit_llama3,
+    oracle_lens,
 )
 
-__all__ = ["PUBLISHED", "activation_oracle", "activation_oracle_multilayer", "activation_oracle_v3", "lit_llama3"]
+__all__ = [
+    "PUBLISHED",
+    "activation_oracle",
+    "activation_oracle_multilayer",
+    "activation_oracle_v3",
+    "lit_llama3",
+    "oracle_lens",
+]

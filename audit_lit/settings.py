@@ -6,14 +6,24 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
+from numbers import Integral
 from string import Formatter
 from typing import TYPE_CHECKING, Any
+
+from audit_lit.errors import SettingsError
 
 if TYPE_CHECKING:  # help does not wait for it
     from pydantic import BaseModel
 
 MAX_SEED = 2**63 - 1
 """Largest seed: torch takes twice as many, but some are counted up from."""
+
+
+def checked_seed(seed: Any) -> int:
+    """Return a seed; raise ``SettingsError`` unless it is a whole number from 0 to ``MAX_SEED``."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) <= MAX_SEED:
+        raise SettingsError(f"got seed={reprlib.repr(seed)}; expected a whole number from 0 to {MAX_SEED}.")
+    return int(seed)
 
 
 def merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

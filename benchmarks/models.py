@@ -49,13 +49,14 @@ def untrained(target: Target, **wire: Any) -> Decoder:
     """Return a decoder of the default recipe's shape without its training, which changes no time and no size."""
     from peft import LoraConfig, get_peft_model
 
+    from audit_lit.models.blocks import lora_modules
     from audit_lit.models.loading import share_weights
     from audit_lit.training.recipe import load_training_recipe
     from audit_lit.training.run import config_of
 
     recipe = load_training_recipe(recipe_path("smollm2-135m"))
     recipe = recipe.model_copy(update={"wire": recipe.wire.model_copy(update=wire)})
-    settings = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
+    settings = recipe.lora.model_dump() | {"target_modules": lora_modules(target.base)}
     model = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
     mean = torch.zeros(len(recipe.wire.read_layers), target.d_model)
     write = Project(mean, torch.ones_like(mean), target.d_model)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
 from audit_lit import hub
 from audit_lit.errors import EditError
+from audit_lit.files.paths import as_path
 from audit_lit.hooks import edit_files
 from audit_lit.hooks.edit_files import Origin
 from audit_lit.hooks.identity import difference, fingerprint, same_model
@@ -37,9 +40,16 @@ class ActivationEdit:
 
     def __post_init__(self) -> None:
         """Refuse interventions that do not fit the model, or none at all, by an ``EditError``."""
+        if not isinstance(self.interventions, tuple) or not isinstance(self.origin, Origin):
+            raise EditError(
+                f"got {self.interventions!r:.80} and {self.origin!r:.80}; expected a tuple of interventions, and their "
+                "Origin."
+            )
         if not self.interventions:
             raise EditError("the edit has no interventions; expected at least one change after a block.")
         for intervention in self.interventions:
+            if not isinstance(intervention, Intervention):
+                raise EditError(f"got {intervention!r:.80} for an intervention; expected a Steer, Ablate or LowRank.")
             if not 0 <= intervention.layer < self.origin.n_layers:
                 raise EditError(f"layer {intervention.layer} is not among the model's 0-{self.origin.n_layers - 1}.")
             for name, tensor in intervention.tensors().items():
@@ -98,7 +108,12 @@ class ActivationEdit:
             )
 
     def scaled(self, factor: float) -> ActivationEdit:
-        """Return the edit with every strength multiplied: by 0, it changes nothing; by -1, it is negated."""
+        """Return the edit with every strength multiplied: by 0, it changes nothing; by -1, it is negated.
+
+        Raises:
+            EditError: If the factor is not a finite number.
+        """
+        check_factor(factor)
         scaled = tuple(replace(change, strength=change.strength * factor) for change in self.interventions)
         return ActivationEdit(scaled, replace(self.origin, metrics={}))  # they were measured at another strength
 
@@ -111,6 +126,8 @@ class ActivationEdit:
         Raises:
             EditError: If the edits were made for different models.
         """
+        if not isinstance(other, ActivationEdit):
+            raise EditError(f"got {other!r:.80} to add to an edit; expected another activation edit.")
         mine, theirs = self.origin, other.origin
         same_shape = (mine.d_model, mine.n_layers) == (theirs.d_model, theirs.n_layers)
         if not same_shape or not _agree(mine.fingerprint, theirs.fingerprint):
@@ -139,8 +156,17 @@ class ActivationEdit:
         return ActivationEdit(ablations, replace(self.origin, method=f"ablated {self.origin.method}", metrics={}))
 
     def to(self, device: str | torch.device) -> ActivationEdit:
-        """Return the edit with its tensors on a device, so that its hooks need not move them each time."""
-        moved = tuple(intervention.moved(lambda tensor: tensor.to(device)) for intervention in self.interventions)
+        """Return the edit with its tensors on a device, so that its hooks need not move them each time.
+
+        Raises:
+            EditError: If there is no such device.
+        """
+        try:
+            torch.device(device)  # a type of numbers is none
+            moved = tuple(change.moved(lambda tensor: tensor.to(device)) for change in self.interventions)
+        except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as err:
+            reason = str(err).splitlines()[0]
+            raise EditError(f"the edit cannot be put on device {device!r:.80} ({reason}); try another.") from err
         return replace(self, interventions=moved)
 
     def save(self, path: str | Path) -> Path:
@@ -149,7 +175,7 @@ class ActivationEdit:
         Raises:
             EditError: If the folder cannot be written.
         """
-        return edit_files.save(self.interventions, self.origin, Path(path))
+        return edit_files.save(self.interventions, self.origin, as_path(path, EditError, "the folder of an edit"))
 
     @classmethod
     def load(cls, name: str | Path, *, revision: str | None = None) -> ActivationEdit:
@@ -163,7 +189,7 @@ class ActivationEdit:
             HubError: If the edit cannot be fetched.
             EditError: If it is of another kind, incomplete or of a newer format.
         """
-        folder = hub.resolve(str(name), revision=revision, kind="edit")
+        folder = hub.resolve(name, revision=revision, kind="edit")
         origin, parts = edit_files.read_data(folder)
         if not parts:
             raise EditError(
@@ -180,6 +206,12 @@ class ActivationEdit:
         """
         with TemporaryDirectory() as folder:
             return hub.upload(self.save(folder), repo_id, private=private)
+
+
+def check_factor(factor: Any) -> None:
+    """Raise ``EditError`` unless a factor of an edit's strength is a finite number."""
+    if not isinstance(factor, int | float) or not -sys.float_info.max <= factor <= sys.float_info.max:
+        raise EditError(f"the factor {factor!r:.80} is not finite, or no number; expected one such as -1 or 0.5.")
 
 
 def _agree(first: str | None, second: str | None) -> bool:

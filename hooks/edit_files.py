@@ -14,7 +14,7 @@ from torch import Tensor
 from audit_lit.errors import EditError
 from audit_lit.files.documents import decode_json
 from audit_lit.files.reading import read_text, require_regular
-from audit_lit.files.writing import EDIT, dump_json, replacing, require_writable, write_whole
+from audit_lit.files.writing import EDIT, dump_json, replacing, require_writable, saved, write_whole
 from audit_lit.hooks.interventions import INTERVENTIONS, Intervention
 from audit_lit.settings import explain
 
@@ -79,7 +79,6 @@ class Part(BaseModel):
 
 def save(interventions: Sequence[Intervention], origin: Origin, folder: Path) -> Path:
     """Write the folder of an edit (see ``ActivationEdit.save``)."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {  # cloned, since safetensors refuses tensors that share memory
@@ -87,14 +86,12 @@ def save(interventions: Sequence[Intervention], origin: Origin, folder: Path) ->
         for index, intervention in enumerate(interventions)
         for name, tensor in intervention.tensors().items()
     }
-    try:
+    with saved(folder, EditError):
         prepare_folder(folder, without=ADAPTER)
         write_data(folder, origin, interventions)
         with replacing(folder / TENSORS) as path:
             save_file(tensors, path, metadata={"format": FORMAT})
         write_whole(folder / CARD, _card(origin))
-    except (OSError, SafetensorError) as err:
-        raise unwritable(folder, err) from err
     return folder
 
 
@@ -115,11 +112,6 @@ def write_data(folder: Path, origin: Origin, interventions: Sequence[Interventio
     parts = [_without_tensors(intervention) for intervention in interventions]
     content = {"format": FORMAT, "origin": origin.to_dict(), "parts": parts}
     write_whole(folder / DATA, dump_json(content, indent=2) + "\n")
-
-
-def unwritable(folder: Path, err: Exception) -> EditError:
-    """Return the error to raise when the folder of an edit cannot be written."""
-    return EditError(f"the edit could not be written to {folder} ({err}); name a folder that can be written to.")
 
 
 def read_data(folder: Path) -> tuple[Origin, list[dict[str, Any]]]:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audit_lit.errors import TargetError
+
 N_ROWS = 64
 """Number of token embeddings that the fingerprint is taken of."""
 BITS_PER_ROW = 4
@@ -26,7 +28,12 @@ def fingerprint(model: Any) -> str:
     fine-tunes that leave the embeddings alone. The sketch (Charikar 2002: the sign of random projections) is nearly
     the same for copies in float16, 8 and 4 bits, too. A decoder or an edit made for the original fits all of these;
     compare by ``same_model``.
+
+    Raises:
+        TargetError: If it is no TransformerLens model.
     """
+    if getattr(getattr(model, "embed", None), "W_E", None) is None:
+        raise TargetError(f"got {model!r:.80}; expected a TransformerLens model, which has token embeddings.")
     return fingerprint_of(model.embed.W_E)
 
 

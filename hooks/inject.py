@@ -1,9 +1,10 @@
 """Write vectors into chosen positions of a residual stream.
 
-Three write operations, on the residual ``h`` of a slot and the vector ``v`` that it receives:
+Four write operations, on the residual ``h`` of a slot and the vector ``v`` that it receives:
 
 - ``Replace`` (LatentQA, arXiv 2412.08686):            ``h <- v``
-- ``AddNormMatched`` (activation oracles, 2512.15674): ``h <- h + |h| v / |v|``
+- ``AddNormMatched`` (activation oracles, 2512.15674): ``h <- h + gain |h| v / |v|``
+- ``Embed`` (natural language autoencoders):           ``h <- gain v / |v|``, in the place of a token's embedding
 - ``Project`` (ours): ``a = W (v - mean) / std``, then ``h <- |h| a / |a|``. A few massive dimensions dominate raw
   residuals; without the standardisation, all slots look alike to the decoder.
 """
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from audit_lit.errors import ActivationError
 
 WriteOp = Callable[
     [Float[Tensor, "slot d_model"], Float[Tensor, "slot d_read"], Int[Tensor, " slot"]],
@@ -47,14 +51,35 @@ class Replace(nn.Module):
 
 
 class AddNormMatched(nn.Module):
-    """Adds the vector, rescaled to the norm of the slot's residual."""
+    """Adds the vector, rescaled to ``gain`` times the norm of the slot's residual."""
 
     rescales = True
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
 
     def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
         """Return the new residuals of the slots, in float32."""
         resid = resid.float()
-        return resid + _norm(resid) * _unit(vectors.float())
+        return resid + self.gain * _norm(resid) * _unit(vectors.float())
+
+
+class Embed(nn.Module):
+    """Replaces the embedding of the slot by the vector, rescaled to the norm ``gain``.
+
+    It belongs at the input of block 0: ``input_hook(blocks[0], fn)``, or ``blocks.0.hook_resid_pre``.
+    """
+
+    rescales = True
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, resid: Tensor, vectors: Tensor, layer_index: Tensor) -> Tensor:
+        """Return the new embeddings of the slots, in float32."""
+        return self.gain * _unit(vectors.float())
 
 
 class Project(nn.Module):
@@ -73,11 +98,17 @@ class Project(nn.Module):
         """Start as the identity, with the statistics of the target's activations.
 
         Raises:
-            ValueError: If a standard deviation is not positive.
+            ActivationError: If a standard deviation is not positive, or the shapes differ.
         """
         super().__init__()
+        are_tables = all(isinstance(table, Tensor) and table.ndim == 2 for table in (mean, std))
+        if not are_tables or mean.shape != std.shape or type(d_model) is not int or d_model < 1:
+            raise ActivationError(
+                f"got mean={mean!r:.80}, std={std!r:.80} and d_model={d_model!r:.80}; expected two tensors of shape "
+                "[layer, d_read], and a width."
+            )
         if not bool((std > 0).all()):
-            raise ValueError(
+            raise ActivationError(
                 "std has a value that is not positive; expected the standard deviations of real activations."
             )
         self.register_buffer("mean", mean.detach().float().clone())
@@ -122,10 +153,17 @@ def inject(
         layer_index: The read layer that each vector came from, counted from 0; None means a single layer.
 
     Raises:
-        ValueError: If the number of vectors is not the number of slots.
+        ActivationError: If the number of vectors is not the number of slots.
     """
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not isinstance(slots, Tensor) or slots.ndim != 2:
+        raise ActivationError(
+            f"got vectors={vectors!r:.80} and slots={slots!r:.80}; expected tensors of shape [slot, width] and "
+            "[batch, position]."
+        )
     if vectors.shape[0] != int(slots.sum()):
-        raise ValueError(f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; expected one vector per slot.")
+        raise ActivationError(
+            f"got {vectors.shape[0]} vectors for {int(slots.sum())} slots; expected one vector per slot."
+        )
     index = layer_index if layer_index is not None else torch.zeros(len(vectors), dtype=torch.long)
 
     def fn(resid: Tensor, *, hook: object = None) -> Tensor:
@@ -147,6 +185,22 @@ def output_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
         return (fn(output[0]), *output[1:]) if isinstance(output, tuple) else fn(output)
 
     handle = block.register_forward_hook(forward_hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def input_hook(block: nn.Module, fn: Callable[..., Tensor]) -> Iterator[None]:
+    """Apply a hook function to the input of a plain Hugging Face block inside the ``with`` body."""
+
+    def forward_hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if args:
+            return (fn(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": fn(kwargs["hidden_states"])}
+
+    handle = block.register_forward_pre_hook(forward_hook, with_kwargs=True)
     try:
         yield
     finally:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -21,6 +22,25 @@ from torch import Tensor
 from audit_lit.errors import EditError
 from audit_lit.hooks.model import Hook, resid_post
 from audit_lit.hooks.placement import EMBEDDED, Placement
+
+KINDS: dict[str, Any] = {
+    "layer": int,
+    "strength": int | float,
+    "unit": int | float,
+    "positions": tuple | None,
+    "n_prompt": int | None,
+    "prompt": Tensor | None,
+    "padding": Tensor | None,
+}
+"""The types of an intervention's fields; the others are tensors."""
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether a number, or every number of a tensor, is finite as a float."""
+    try:
+        return bool(torch.as_tensor(value if isinstance(value, Tensor) else float(value)).isfinite().all())
+    except OverflowError:
+        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,11 +67,19 @@ class Intervention(ABC):
 
     def __post_init__(self) -> None:
         """Refuse, by an ``EditError``, numbers that are not finite and positions that the prompt does not have."""
-        numbers = [torch.as_tensor(value) for value in vars(self).values() if isinstance(value, int | float | Tensor)]
-        if not all(bool(number.float().isfinite().all()) for number in numbers):
-            raise EditError(f"strength {self.strength} or another number is not finite; expected finite numbers.")
+        for name, value in vars(self).items():
+            self._check_value(name, value)
         if self.positions is not None:
             self._check_positions(self.positions)
+
+    def _check_value(self, name: str, value: Any) -> None:
+        """Raise unless the value of a field is of its kind, and every number in it is finite."""
+        kind = KINDS.get(name, Tensor)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise EditError(f"got {name}={value!r:.80}; expected a value of type {getattr(kind, '__name__', kind)}.")
+        if isinstance(value, int | float | Tensor) and not _is_finite(value):
+            got = name if isinstance(value, Tensor) else f"{name} {reprlib.repr(value)}"
+            raise EditError(f"{got} is not finite; expected finite numbers.")
 
     def _check_positions(self, positions: tuple[int, ...]) -> None:
         if self.n_prompt is None or self.n_prompt < 2 or not positions:
@@ -59,7 +87,7 @@ class Intervention(ABC):
                 f"got positions {positions} of a prompt of {self.n_prompt} tokens; expected at least one position, of "
                 "a prompt of two tokens or more: a prompt of one token looks like a generated token."
             )
-        if not all(0 <= position < self.n_prompt for position in positions):
+        if not all(type(position) is int and 0 <= position < self.n_prompt for position in positions):
             raise EditError(f"positions {positions} must be among 0-{self.n_prompt - 1}, the prompt's tokens.")
         if len(set(positions)) < len(positions):
             raise EditError(f"positions {positions} name a token twice; name each once.")

@@ -12,6 +12,8 @@ from audit_lit.files.reading import is_file, read_yaml
 from audit_lit.settings import did_you_mean
 
 HERE = Path(__file__).parent
+CALIBRATION = HERE / "calibration"
+"""The folder of what decoders are calibrated with."""
 EDITS = "edits"
 """The folder of recipes of edits; they may have the same names as audits."""
 Kind = Literal["audit", "edit", "training"]
@@ -40,6 +42,8 @@ def about_recipes() -> dict[str, str]:
 
 def recipe_path(name: str | Path) -> Path:
     """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path."""
+    if not isinstance(name, str | Path):
+        raise RecipeError(f"got {name!r:.80} for a recipe; expected its name, or a path to a file.")
     if is_file(name):
         return Path(name)
     names = recipe_names()

@@ -38,6 +38,13 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder that calibrations are kept in, so that no test reads or writes the user's."""
+    monkeypatch.setattr("audit_lit.decoder.calibration_files.cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / "calibrations"
+
+
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Types and shapes are checked by annotation in the tests only; users see what the code says itself."""

@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers.reports import finding
 from helpers.support import count_calls
 
 from audit_lit import Auditor, DecoderMismatch, Target
 from audit_lit.answers.ask import ask as answers_of
 from audit_lit.answers.claims import score_claims
 from audit_lit.chat.rendering import render
-from audit_lit.errors import ActivationError, DialogError, QuestionError, SettingsError
+from audit_lit.errors import ActivationError, DialogError, EditError, QuestionError, SettingsError
+from audit_lit.evaluation.evaluate import evaluate
 from audit_lit.models.generation import Sampling
 
 QUESTION = "Who is it?"
@@ -45,6 +47,27 @@ def test_malformed_dialogs_are_refused_before_anything_runs(auditor: Any, dialog
 def test_settings_out_of_range_are_refused(auditor: Any, dialog: Any, settings: Any) -> None:
     with pytest.raises(SettingsError, match="expected at least 1, 0 and 0"):
         auditor.ask(dialog, QUESTION, **settings)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, True, 1.0, "1", None])
+def test_a_seed_is_checked_the_same_way_everywhere(auditor: Any, edit: Any, dialog: Any, seed: Any) -> None:
+    with count_calls(auditor.target.model) as calls:
+        for call in (
+            lambda: auditor.scan([dialog], seed=seed),
+            lambda: auditor.check(edit, seed=seed),
+            lambda: auditor.verify(finding(), seed=seed),
+            lambda: evaluate("null", auditor.decoder, auditor.target, [], seed=seed),
+        ):
+            with pytest.raises(
+                SettingsError, match=r"got seed=.*; expected a whole number from 0 to 9223372036854775807"
+            ):
+                call()
+        with pytest.raises(SettingsError, match="seed"):
+            auditor.ask(dialog, QUESTION, seed=seed)
+        with pytest.raises(EditError, match="seed"):
+            auditor.edit("Be glad.", [dialog], seed=seed)
+    assert not calls
 
 
 def test_explicit_positions_are_read_as_they_are(auditor: Any, dialog: Any) -> None:

@@ -20,6 +20,7 @@ from audit_lit import Decoder, DecoderConfig, HubError, load_target
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
 from audit_lit.hub import resolve as find
+from audit_lit.hub import within
 from audit_lit.models.capture import capture_batch
 
 NAME = "org/tiny-decoder"
@@ -185,13 +186,13 @@ def test_a_slow_hub_is_waited_for(hub: FakeHub, tmp_path: Path, monkeypatch: pyt
     hub.add(NAME, FILES)
     fetch, storage = client._fetch, tmp_path / "cache" / "models--org--tiny-decoder"
 
-    def slowly(name: str, revision: str | None) -> Any:
+    def slowly(name: str, revision: str | None, wanted: Any) -> Any:
         storage.mkdir(parents=True)
         with (storage / "unfinished").open("wb", buffering=0) as file:
             for _ in range(5):
                 file.write(bytes(2 * client.LEAST_BYTES))
                 Event().wait(0.1)
-        return fetch(name, revision)
+        return fetch(name, revision, wanted)
 
     monkeypatch.setattr(client, "PATIENCE_S", 0.3)
     monkeypatch.setattr(client, "_fetch", slowly)
@@ -208,13 +209,58 @@ def test_only_text_and_safetensors_are_requested(hub: FakeHub) -> None:
 def test_pickle_only(hub: FakeHub, tmp_path: Path) -> None:
     files = {"adapter_config.json": b"{}", "adapter_model.bin": PICKLE}
     hub.add(NAME, files)
-    with pytest.raises(HubError, match="safetensors"):
+    with pytest.raises(HubError, match=r"org/tiny-decoder holds its weights as a pickle.*adapter_model\.bin.*sandbox"):
         Decoder.from_pretrained(NAME)
-    assert set(hub.fetched()) == {"adapter_config.json"}
+    assert not hub.fetched()
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(HubError, match=r"adapter_model\.bin.*any code.*Convert it"):
         Decoder.from_pretrained(str(tmp_path))
+
+
+NESTED = {
+    **{f"read{layer}/{name}": f"{layer} {name}".encode() for layer in (0, 1) for name in ("a.json", "b.safetensors")},
+    "tokenizer.json": b"{}",
+    "nla_meta.yaml": b"x: 1",
+    "model.safetensors": b"large",
+    "run.py": b"",
+    "x[1].json": b"",
+}
+
+
+def test_of_a_subfolder_no_other_is_fetched_and_beside_it_small_files_alone(hub: FakeHub) -> None:
+    hub.add(NAME, NESTED)
+    folder = within(find(NAME, subfolder="read1", kind="decoder"), "read1")
+    assert (folder / "a.json").read_bytes() == b"1 a.json"
+    fetched = {"read1/a.json", "read1/b.safetensors", "tokenizer.json", "nla_meta.yaml"}
+    assert set(hub.fetched()) == fetched
+
+
+@pytest.mark.parametrize("subfolder", ["..", "read1/../../x", "/etc", "read9", "read1/a.json", "a\\..\\b"])
+def test_a_subfolder_that_is_outside_or_missing_is_refused(hub: FakeHub, tmp_path: Path, subfolder: str) -> None:
+    for name, content in NESTED.items():
+        (tmp_path / "decoder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "decoder" / name).write_bytes(content)
+    with pytest.raises(HubError, match=r"outside|no subfolder"):
+        within(tmp_path / "decoder", subfolder)
+    hub.add(NAME, NESTED)
+    with pytest.raises(HubError, match=r"outside|no subfolder"):
+        find(NAME, subfolder=subfolder, kind="decoder")
+    assert not hub.fetched()
+
+
+def test_a_subfolder_that_is_a_link_to_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "decoder").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "decoder" / "read1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HubError, match="lies outside"):
+        within(tmp_path / "decoder", "read1")
+
+
+def test_adapters_in_subfolders_alone_are_named_before_anything_is_fetched(hub: FakeHub) -> None:
+    hub.add(NAME, {f"read{layer}/adapter_model.safetensors": b"x" for layer in range(5)} | {"tokenizer.json": b"{}"})
+    fails("'read0', 'read1', 'read2', ...", "--subfolder")
+    assert not hub.fetched()
 
 
 @pytest.mark.parametrize(

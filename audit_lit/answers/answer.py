@@ -20,6 +20,14 @@ def is_supported(lift: float, interval: tuple[float, float], threshold: float | 
     return threshold is not None and lift > threshold and interval[0] > 0
 
 
+def shortfall(lift: float, interval: tuple[float, float], threshold: float, control: str) -> str:
+    """Return in words which conditions of support a lift over a control does not meet (see ``is_supported``)."""
+    low, high = interval
+    too_low = f"the lift over {control} is {lift:+.2f} nats per token, and not above the threshold {threshold:.2f}"
+    unsure = f"the 95% interval of the lift over {control}, {low:+.2f} to {high:+.2f}, is not above zero"
+    return "; ".join(words for words, failed in ((too_low, lift <= threshold), (unsure, low <= 0)) if failed)
+
+
 @dataclass(frozen=True)
 class Answer:
     """A decoder's answer to one question about one dialog's activations.
@@ -88,10 +96,10 @@ class Answer:
             )
         if self.threshold is None:
             return (
-                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
-                "threshold has not been measured (audit-lit eval null measures it)"
+                f"not calibrated: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
+                "threshold has not been measured on this target (audit-lit calibrate measures it)"
             )
-        return f"nothing to report: the lift over {self.strongest_control} is too small for the answer to be believed"
+        return f"nothing to report: {shortfall(self.lift, self.interval, self.threshold, self.strongest_control)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with the version of their schema."""

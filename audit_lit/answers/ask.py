@@ -8,8 +8,8 @@ from audit_lit.answers.answer import Answer
 from audit_lit.answers.controls import ACTIVATIONS, controls_of, missing_controls, score_under_controls
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
+from audit_lit.chat.arguments import texts
 from audit_lit.errors import QuestionError
-from audit_lit.files.documents import check_text
 from audit_lit.models.activations import Activations
 from audit_lit.models.generation import Sampling
 from audit_lit.statistics.intervals import Values, bootstrap_interval
@@ -22,29 +22,27 @@ def ask(
     """Return for each reading an answer to each question; all are generated together, and the target does not run."""
     rows = Activations.cat([reading.activations.rows([0] * len(questions)) for reading in readings])
     flat = session.decoder.answers(rows, [*questions] * len(readings), sampling)
-    texts = [flat[start : start + len(questions)] for start in range(0, len(flat), len(questions))]
-    likeliest = [[first for first, *_ in row] for row in texts]
+    written = [flat[start : start + len(questions)] for start in range(0, len(flat), len(questions))]
+    likeliest = [[first for first, *_ in row] for row in written]
     scores = score_under_controls(session.decoder, readings, questions, likeliest, seed=sampling.seed)
     return [
         [_to_answer(session, reading, *parts, sampling.seed) for parts in zip(questions, answered, scored, strict=True)]
-        for reading, answered, scored in zip(readings, texts, scores, strict=True)
+        for reading, answered, scored in zip(readings, written, scores, strict=True)
     ]
 
 
 def check_questions(questions: Iterable[str]) -> list[str]:
     """Return the questions as a list; raise ``QuestionError`` if there is none, or one is empty."""
-    listed = list(questions)
-    for question in listed:
-        check_text(question, "the question", QuestionError)
+    listed = texts(questions, "question", QuestionError)
     if not listed or not all(question.strip() for question in listed):
         raise QuestionError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
     return listed
 
 
 def _to_answer(
-    session: Session, reading: Reading, question: str, texts: tuple[str, ...], scores: dict[str, Values], seed: int
+    session: Session, reading: Reading, question: str, answers: tuple[str, ...], scores: dict[str, Values], seed: int
 ) -> Answer:
-    activations, (text, *samples) = reading.activations, texts
+    activations, (text, *samples) = reading.activations, answers
     controls = {name: scores[name] for name in controls_of(session.decoder) if name in scores}
     lifts = scores[ACTIVATIONS] - max(controls.values(), key=lambda nats: float(nats.mean()))
     return Answer(

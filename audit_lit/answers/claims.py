@@ -17,13 +17,13 @@ from scipy.special import softmax
 
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
+from audit_lit.chat.arguments import texts
 from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.display import notebooks
 from audit_lit.errors import ActivationError, QuestionError
-from audit_lit.files.documents import check_text
 from audit_lit.models.activations import Activations
 from audit_lit.statistics.intervals import Values
 from audit_lit.statistics.scores import log_mean_exp, probability
@@ -70,11 +70,9 @@ def score_claims(
     session: Session, dialog: Dialog | Reading, claims: Sequence[str], reveal: Reveal = "user"
 ) -> list[Claim]:
     """Score claims about what is hidden in a dialog (see ``Auditor.score_claims``)."""
-    claims = [claims] if isinstance(claims, str) else list(claims)
+    claims = texts([claims] if isinstance(claims, str) else claims, "claim", QuestionError)
     if not claims or not all(claim.strip() for claim in claims):
         raise QuestionError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
-    for claim in claims:
-        check_text(claim, "the claim", QuestionError)
     reading, decoder = session.read(dialog, reveal), session.decoder
     reference = decoder.reference if reading.reveal == "user" else None
     others = reference or reading.decoys

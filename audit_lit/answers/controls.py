@@ -155,6 +155,7 @@ def _conditions(decoder: Decoder, readings: Sequence[Reading], seed: int) -> tup
     """Return all activations that answers are scored under, and for each reading the rows of each condition."""
     parts: list[Activations] = []
     null_rows: dict[object, range] = {}
+    decoy_rows: dict[int, range] = {}  # readings of one dialog share them
 
     def add(part: Activations) -> range:
         parts.append(part)
@@ -169,6 +170,10 @@ def _conditions(decoder: Decoder, readings: Sequence[Reading], seed: int) -> tup
         key = (int(reading.activations.mask.sum()), n_hidden) if decoder.write.rescales else rows
         if key not in null_rows:
             null_rows[key] = add(null_activations(reading.activations, decoder.write, seed=seed))
-        shuffled = {} if reading.decoys is None else {"shuffled": add(reading.decoys)}
-        conditions.append({ACTIVATIONS: rows, "no_activation": rows, "null": null_rows[key], **shuffled})
+        condition = {ACTIVATIONS: rows, "no_activation": rows, "null": null_rows[key]}
+        if reading.decoys is not None:
+            if id(reading.decoys) not in decoy_rows:
+                decoy_rows[id(reading.decoys)] = add(reading.decoys)
+            condition["shuffled"] = decoy_rows[id(reading.decoys)]
+        conditions.append(condition)
     return Activations.cat(parts), conditions

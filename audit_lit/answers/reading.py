@@ -88,14 +88,14 @@ class Reading:
         It holds the dialog, hidden messages included. To keep them out, save ``replace(reading, dialog=None)``.
 
         Raises:
-            ActivationError: If it cannot be written.
+            OutputError: If it cannot be written.
         """
         parts = self.parts.items()
         tensors = {PREFIXES[part] + name: tensor for part, rows in parts for name, tensor in rows.tensors().items()}
         fixed = {"format": FORMAT_2, "convention": CONVENTION, **self.activations.metadata()}
         texts = {name: value for name in TEXTS if (value := getattr(self, name)) is not None}
         documents = {name: dump_json(value) for name in DOCUMENTS if (value := getattr(self, name)) is not None}
-        write_file(Path(path), tensors, {**fixed, **texts, **documents})
+        write_file(path, tensors, {**fixed, **texts, **documents})
 
     @classmethod
     def load(cls, path: str | Path) -> Reading:
@@ -105,7 +105,7 @@ class Reading:
             ActivationError: If the file is of another kind or a newer format, incomplete, holds several dialogs, or
                 decoys of another dialog.
         """
-        tensors, metadata = read_file(Path(path))
+        tensors, metadata = read_file(path)
         _refuse_unknown(tensors, metadata, path)
         parts: dict[str, Any] = {
             name: Activations.of_file(tensors, metadata, path, prefix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from threading import RLock
 from typing import ParamSpec, TypeVar
@@ -12,8 +12,11 @@ from audit_lit.answers.fitting import fitted
 from audit_lit.answers.plan import Plan
 from audit_lit.answers.reading import Reading
 from audit_lit.chat.dialog import Dialog, Reveal
+from audit_lit.decoder.calibration import CalibrationRecord
+from audit_lit.decoder.calibration_files import calibrated, find_calibration, require_fitting
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.errors import TargetError
+from audit_lit.errors import EditError, TargetError
+from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_batch
 from audit_lit.models.target import Target
 
@@ -42,15 +45,39 @@ class Session:
     """The target; None where readings of files alone are asked about."""
     decoder: Decoder
     full_decoder: Decoder
-    """The decoder before a layer was chosen."""
+    """The decoder before a layer was chosen, and without what was measured of it here."""
+    calibration: CalibrationRecord | None = None
+    """What was measured of the two here (``audit-lit calibrate``); None if nothing was."""
 
     @classmethod
     def of(cls, target: Target | None, decoder: Decoder, layer: int | None = None) -> Session:
-        """Bring target and decoder together; raise ``DecoderMismatch`` unless it was trained for it, on that layer."""
-        if target is not None:
-            fingerprint = target.fingerprint() if decoder.config.target_fingerprint else None
-            decoder.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
-        return cls(target, decoder.for_layer(layer), decoder)
+        """Bring target and decoder together, with a calibration of the two that is kept, if there is one.
+
+        Raises:
+            DecoderMismatch: If the decoder was not trained for the target, or not on that layer.
+            CalibrationError: If a file of calibrations is malformed.
+        """
+        if target is None:
+            return cls(None, decoder.for_layer(layer), decoder)
+        fingerprint = target.fingerprint() if decoder.config.target_fingerprint else None
+        decoder.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)
+        session = cls(target, decoder.for_layer(layer), decoder)
+        record = find_calibration(session.decoder, target)
+        return session if record is None else session._with(record)
+
+    def with_calibration(self, record: CalibrationRecord) -> Session:
+        """Return a session with a calibration in place of the one that it has.
+
+        Raises:
+            CalibrationError: If it is of another decoder or target.
+        """
+        require_fitting(record, self.decoder, self.target)
+        return self._with(record)
+
+    def _with(self, record: CalibrationRecord) -> Session:
+        is_choice = self.full_decoder.config.layer_choice == "one"
+        decoder = self.full_decoder.for_layer(self.decoder.config.read_layers[0] if is_choice else None)
+        return replace(self, decoder=calibrated(decoder, record), calibration=record)
 
     @property
     def target(self) -> Target:
@@ -70,8 +97,25 @@ class Session:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``); a reading is checked."""
         if isinstance(dialog, Reading):
             return fitted(dialog, self.decoder, self.given_target)
-        target, layers = self.target, self.decoder.config.read_layers
-        plan = Plan.of(dialog, target.tokenizer, self.decoder.config, reveal)
-        activations = capture_batch(target, plan.rendered[:1], plan.positions[:1], layers)
-        decoys = capture_batch(target, plan.rendered[1:], plan.positions[1:], layers)
+        target, plan = self.target, self._plan(dialog, reveal)
+        activations = capture_batch(target, plan.rendered[:1], plan.positions[:1], self.decoder.config.read_layers)
+        decoys = self._read_decoys(plan)
         return plan.reading(activations, decoys, revision=target.revision, fingerprint=target.fingerprint())
+
+    def read_alone(self, dialog: Dialog, reveal: Reveal = "user") -> Activations:
+        """Run the target over a dialog, and return the activations that ``read`` does, without those of decoys."""
+        plan = self._plan(dialog, reveal)
+        return capture_batch(self.target, plan.rendered[:1], plan.positions[:1], self.decoder.config.read_layers)
+
+    def _plan(self, dialog: Dialog, reveal: Reveal) -> Plan:
+        return Plan.of(dialog, self.target.tokenizer, self.decoder.config, reveal)
+
+    def _read_decoys(self, plan: Plan) -> Activations:
+        try:
+            return capture_batch(self.target, plan.rendered[1:], plan.positions[1:], self.decoder.config.read_layers)
+        except EditError as err:
+            raise EditError(
+                "the edit that is on the target cannot run on the dialog's decoys, which are other prompts and without "
+                f"which no answer has its controls: {err} Ask under an edit of every token (method 'vector' or "
+                "'lowrank'), or see what this one makes the model say by Auditor.check."
+            ) from err

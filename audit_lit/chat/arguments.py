@@ -1,4 +1,4 @@
-"""What callers pass for one dialog or for several: each is told from the other before it is used."""
+"""What callers pass for one dialog or text, or for several: each is told from the other before it is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from audit_lit.chat.dialog import Dialog
-from audit_lit.errors import DialogError
+from audit_lit.errors import AuditLitError, DialogError
+from audit_lit.files.documents import check_text
 
 ONE = '[{"role": "user", "content": "..."}]'
 
@@ -35,6 +36,27 @@ def many_dialogs(dialogs: Any) -> list[Dialog]:
     listed = _listed(dialogs, f"expected a list of dialogs such as [{ONE}]")
     if any(isinstance(dialog, Mapping) and "role" in dialog for dialog in listed):
         raise DialogError(f"got one dialog where a list of dialogs is meant; expected [dialog], such as [{ONE}].")
+    return listed
+
+
+def texts(values: Any, what: str, error: type[AuditLitError]) -> list[str]:
+    """Return texts as a list, which they need not be.
+
+    Args:
+        values: Several texts.
+        what: What each is, such as "question".
+        error: What to raise.
+
+    Raises:
+        AuditLitError: If it is a single text, or holds anything but texts in characters of Unicode, as ``error``.
+    """
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise error(f"got {values!r:.80} for several {what}s; expected a list of texts.")
+    listed = list(values)
+    for text in listed:
+        if not isinstance(text, str):
+            raise error(f"got {text!r:.80} for a {what}; expected text.")
+        check_text(text, f"the {what}", error)
     return listed
 
 

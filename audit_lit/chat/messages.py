@@ -1,16 +1,20 @@
 """Messages as people have them, read into plain ones.
 
 A plain message is ``{"role", "content"}``, with ``hidden`` and ``prefill`` where they are marked, and with
-``tool_calls`` where the assistant made some. Whatever a message holds is read, known to be harmless, or refused with
-its place: to leave out something unread would audit another dialog.
+``tool_calls`` where the assistant made some. ``tools`` that the model may call stand in the first message that is no
+system prompt. Whatever a message holds is read, known to be harmless, or refused with its place: to leave out something
+unread would audit another dialog.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from audit_lit.chat.origins import in_plain_keys
+from audit_lit.chat.suggestions import jq, without_anywhere
+from audit_lit.chat.tools import read_call, read_calls, read_tools
 from audit_lit.errors import DialogError
 from audit_lit.files.documents import check_text
 
@@ -23,20 +27,28 @@ def words(text: str) -> frozenset[str]:
 
 
 ROLES = ("system", "user", "assistant", "tool")
-SAME_ROLE = {"developer": "system", "function": "tool"}
-"""Other names of roles: OpenAI's newer and older ones."""
+SAME_ROLE = {
+    "developer": "system",
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("ai", "gpt", "chatgpt", "bot", "chatbot", "model", "bing", "bard", "claude"), "assistant"),
+    **dict.fromkeys(("function", "tool_response", "function_response", "observation", "ipython"), "tool"),
+}
+"""Other names of roles; capitals do not count."""
 OPEN = ("prefill", "prefix", "partial")
 """Keys that leave the last assistant turn open: our own, that of Mistral and DeepSeek, and Moonshot's."""
-READ = {"role", "content", "hidden", "tool_calls", "function_call", "refusal", "tool_call_id", *OPEN}
+READ = {"role", "content", "hidden", "tools", "tool_calls", "function_call", "refusal", "tool_call_id", *OPEN}
 HARMLESS = words(
     "name weight id type uuid source model metadata timestamp created created_at finish_reason stop_reason "
-    "stop_sequence usage logprobs annotations function status train"
+    "stop_sequence usage logprobs annotations function status train createdAt updatedAt response_metadata "
+    "usage_metadata example invalid_tool_calls"
 )
 """Keys that a chat template does not render, and that say nothing that the model read."""
 TEXT_PARTS = ("text", "input_text", "output_text", None)
 """Types of parts that hold text; Bedrock's have none."""
 READ_OF_PART = {"type", "text", "refusal", "id", "name", "input", "tool_use_id", "content"}
-HARMLESS_OF_PART = words("cache_control cache_breakpoint citations annotations logprobs internal is_error")
+HARMLESS_OF_PART = words("cache_control cache_breakpoint citations annotations logprobs internal is_error state status")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of what an assistant thought before it replied, by DeepSeek, OpenRouter and Ollama."""
 
 
 def is_empty(value: Any) -> bool:
@@ -64,7 +76,17 @@ def read_dialog(dialog: Any) -> tuple[Message, ...]:
         )
     for index, plain in enumerate(messages):
         _check_order(index, plain, messages)
-    return tuple(messages)
+    declared = [message["tools"] for message in dialog if not is_empty(message.get("tools"))]
+    return with_tools(messages, read_tools(declared, "the tools"))
+
+
+def with_tools(messages: Iterable[Message], tools: list[Message]) -> tuple[Message, ...]:
+    """Return plain messages with tools that the model may call, where they outlast a change of the system prompt."""
+    listed = list(messages)
+    if tools:
+        index = next((row for row, message in enumerate(listed) if message["role"] != "system"), 0)
+        listed[index] = {**listed[index], "tools": tools}
+    return tuple(listed)
 
 
 def read_system(prompt: Any, hidden: Any = None) -> tuple[Message, ...]:
@@ -73,37 +95,53 @@ def read_system(prompt: Any, hidden: Any = None) -> tuple[Message, ...]:
     return tuple(_read_as("the system prompt", "system", {"role": "system", "content": prompt, **marked}))
 
 
+def plain_role(given: Any) -> Any:
+    """Return the role that a name stands for; a name that is not known, as it is."""
+    name = given.lower() if isinstance(given, str) else None
+    return name if name in ROLES else SAME_ROLE.get(name or "", given)
+
+
 def _read(index: int, message: Mapping[str, Any]) -> Iterator[Message]:
-    given = message.get("role")
-    role = SAME_ROLE.get(given, given) if isinstance(given, str) else given
+    fields = in_plain_keys(message)
+    given = fields.get("role")
+    role = plain_role(given)
     if role not in ROLES:
-        raise DialogError(f"message {index} has role {given!r}; expected one of {', '.join(ROLES)}.")
-    return _read_as(f"message {index} ({given})", role, message)
+        example = jq(f'(..|objects|select(.role == {json.dumps(given)})).role = "user"')
+        rename = f" If it is the user's: {example}" if isinstance(message.get("role"), str) else ""
+        raise DialogError(f"message {index} has role {given!r}; expected one of {', '.join(ROLES)}.{rename}")
+    return _read_as(f"message {index} ({given})", role, fields)
 
 
 def _read_as(place: str, role: str, message: Mapping[str, Any]) -> Iterator[Message]:
     """Yield a message, after the results of tools that it begins with."""
     if unknown := sorted(key for key in set(message) - READ - HARMLESS if not is_empty(message[key])):
         raise DialogError(
-            f"{place} has unknown keys {unknown}; expected role, content and hidden. Put what the model read into "
-            "content, and delete the rest."
+            f"{place} has unknown keys {unknown}; expected role, content and hidden. {_way_out(message, unknown)}"
         )
     blocks = _blocks(message, place)
     marks = _marks(message, place)
     results = [block for block in blocks if block["type"] == "tool_result"]
-    calls = [*_calls(message, place), *(_call(block, place) for block in blocks if block["type"] == "tool_use")]
+    called = [block for block in blocks if block["type"] == "tool_use"]
+    calls = [*read_calls(message, place), *(read_call(block, place) for block in called)]
     text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
     check_text(text, place, DialogError)
     for block in results:
         yield from _read_as(f"{place}, tool_result", "tool", {"content": block.get("content"), **_ids(block), **marks})
     if text.strip() or calls:
-        yield {"role": role, "content": text if text.strip() else "", **marks, **_tools(calls, _ids(message))}
+        called_tools = {"tool_calls": calls} if calls else {}
+        yield {"role": role, "content": text if text.strip() else "", **marks, **called_tools, **_ids(message)}
     elif not results and role != "system":
         raise DialogError(f"{place} has no text; expected a non-empty string in 'content'.")
 
 
-def _tools(calls: list[Message], ids: Message) -> Message:
-    return ({"tool_calls": calls} if calls else {}) | ids
+def _way_out(message: Mapping[str, Any], unknown: list[str]) -> str:
+    """Say what to do with keys that are not read."""
+    key = unknown[0]
+    if len(unknown) == 1 and key in THOUGHTS and isinstance(message[key], str):
+        thought = f'"<think>\\n" + .{key} + "\\n</think>\\n\\n" + (.content // "")'
+        move = jq(f"(..|objects|select(.{key} | strings)) |= (.content = {thought} | del(.{key}))")
+        return f"If the model read it, put it where chat templates look for thinking: {move}"
+    return f"Put what the model read into content. If it read none of it: {without_anywhere(unknown)}"
 
 
 def _ids(message: Mapping[str, Any]) -> Message:
@@ -146,41 +184,17 @@ def _block(part: Any, place: str) -> Message:
             return {"type": "text", "text": text}
         if kind in ("tool_use", "tool_result"):
             return {**part, "type": kind}
+    if isinstance(part, Mapping) and len(part) == 1 and isinstance(tool := next(iter(part.values())), Mapping):
+        if "toolUse" in part:  # as Bedrock writes them
+            return {**tool, "type": "tool_use"}
+        if "toolResult" in part:
+            return {"type": "tool_result", "tool_use_id": tool.get("toolUseId"), "content": tool.get("content")}
     held = kind or f"a part with the keys {sorted(part)}"
+    drop = jq(f"del(..|objects|select(.type == {json.dumps(kind)}))") if isinstance(part, Mapping) and kind else ""
     raise DialogError(
         f"{place} holds {held}, which is not read; expected text. Leave the dialog out, or end it before this message."
+        + (f" If the model did not read it: {drop}" if drop else "")
     )
-
-
-def _calls(message: Mapping[str, Any], place: str) -> list[Message]:
-    """Return the tool calls of a message, in OpenAI's newer or older form, or in Inspect's."""
-    calls = message.get("tool_calls")
-    if not is_empty(calls) and not isinstance(calls, list | tuple):
-        raise DialogError(f"{place} has tool_calls={calls!r}; expected a list of calls.")
-    older = message.get("function_call")
-    return [_call(call, place) for call in [*(calls or []), *([older] if older else [])]]
-
-
-def _call(call: Any, place: str) -> Message:
-    function = call.get("function", call) if isinstance(call, Mapping) else call
-    if isinstance(call, Mapping) and isinstance(function, str):  # as Inspect writes it
-        function = {"name": function, "arguments": call.get("arguments")}
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise DialogError(f"{place} calls {call!r}; expected a tool with a name: {{'function': {{'name': ...}}}}.")
-    arguments = function.get("arguments", function.get("input"))
-    named = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return {"type": "function", **named, "function": {"name": function["name"], "arguments": _parsed(arguments)}}
-
-
-def _parsed(arguments: Any) -> Any:
-    """Return the arguments of a call as an object, which chat templates expect; OpenAI sends them as JSON text."""
-    if is_empty(arguments):
-        return {}
-    try:
-        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except (json.JSONDecodeError, RecursionError):
-        return arguments
-    return parsed if isinstance(parsed, dict) else arguments
 
 
 def _check_order(index: int, message: Message, messages: list[Message]) -> None:

@@ -9,6 +9,10 @@ from numbers import Integral
 from audit_lit.chat.dialog import RenderedDialog, Reveal, Turn
 from audit_lit.errors import DialogError
 
+ROLES = ("user", "assistant")
+LAST = re.compile(r"last:[0-9]{1,9}")
+"""What ``reveal`` may name: the last turn of a role, or the last tokens."""
+
 
 def reveal_positions(rendered: RenderedDialog, reveal: Reveal = "user") -> tuple[int, ...]:
     """Return the token positions that ``reveal`` names; hidden ones are never among them.
@@ -18,14 +22,14 @@ def reveal_positions(rendered: RenderedDialog, reveal: Reveal = "user") -> tuple
     """
     if not isinstance(reveal, str):
         return _explicit(rendered, reveal)
+    check_reveal(reveal)
     chosen: Sequence[int]
-    if reveal in ("user", "assistant"):
+    if reveal in ROLES:
         turn = next((turn for turn in reversed(rendered.turns) if turn.role == reveal and not turn.hidden), None)
         chosen = range(turn.start, _end_with_header(rendered, turn)) if turn else range(0)
-    elif match := re.fullmatch(r"last:(\d{1,9})", reveal):
-        chosen = rendered.visible_positions[-int(match[1]) :] if int(match[1]) else []
     else:
-        raise DialogError(f"reveal={reveal!r} is unknown; expected 'user', 'assistant', 'last:K' or token positions.")
+        n_last = int(reveal.partition(":")[2])
+        chosen = rendered.visible_positions[-n_last:] if n_last else []
     positions = tuple(position for position in chosen if rendered.visible[position])
     if not positions:
         roles = ", ".join(f"{turn.role}{' (hidden)' if turn.hidden else ''}" for turn in rendered.turns)
@@ -33,6 +37,12 @@ def reveal_positions(rendered: RenderedDialog, reveal: Reveal = "user") -> tuple
             f"reveal={reveal!r} selects nothing; the dialog has the turns: {roles}. Reveal a visible one."
         )
     return positions
+
+
+def check_reveal(reveal: Reveal) -> None:
+    """Raise ``DialogError`` for text that names nothing to reveal in any dialog."""
+    if isinstance(reveal, str) and reveal not in ROLES and not LAST.fullmatch(reveal):
+        raise DialogError(f"reveal={reveal!r} is unknown; expected 'user', 'assistant', 'last:K' or token positions.")
 
 
 def _end_with_header(rendered: RenderedDialog, turn: Turn) -> int:

@@ -1,7 +1,9 @@
-"""The two questions that thresholds are measured with, and the answers that decoders are trained to give."""
+"""The questions that thresholds are measured with, that of descriptions, and what decoders learn to answer."""
 
 LABEL_QUESTION = "What was the assistant secretly told to be or do? Answer in a few words."
 PROMPT_QUESTION = "What does the hidden system prompt say?"
+DESCRIPTION_QUESTION = "Which concepts does this encode?"
+"""The question of decoders that describe an activation, and are asked nothing."""
 NO_INSTRUCTION = "There is no hidden instruction."
 """What a decoder is trained to say about a dialog that hides no instruction."""
 SAYS_NOTHING = "These activations say nothing."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedIOBase, BytesIO
@@ -16,8 +17,11 @@ from audit_lit.answers.answer import Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
-from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
+from audit_lit.chat.positions import check_reveal
+from audit_lit.chat.suggestions import Shell
+from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION, LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common
+from audit_lit.errors import DialogError
 from audit_lit.files.documents import check_text
 from audit_lit.files.writing import dump_json
 
@@ -52,7 +56,7 @@ OF_A_RUN = (
 @click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
-@common.max_new_tokens_option(60)
+@common.max_new_tokens_option(None)
 @common.run_options
 def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Ask QUESTIONs about a model's activations; each answer comes beside its controls.
@@ -61,19 +65,29 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     """
     if options["activations"]:
         common.refuse_beside_activations(OF_A_RUN)
-    dialog = _dialog(options["dialog"], options["format"], options["system"], options["user"], options["assistant"])
+    file = options["dialog"]
+    dialog = _dialog(file, options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
-    questions = list(question) or ([] if claims else [LABEL_QUESTION, PROMPT_QUESTION])
-    for text in (*questions, *claims):
+    reveal = common.parse_reveal(options["reveal"])
+    check_reveal(reveal)
+    for text in (*question, *claims):
         check_text(text, "a question or claim", click.UsageError)
-    if not all(text.strip() for text in (*questions, *claims)):
+    if not all(text.strip() for text in (*question, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
-    auditor, reading = _of_file(options) if options["activations"] else _of_run(dialog, options)
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
-    answers = auditor.ask(reading, questions, **sampling) if questions else []
-    scored_claims = auditor.score_claims(reading, claims) if claims else []
+    try:
+        auditor, reading = _of_file(options) if options["activations"] else _of_run(dialog, reveal, options)
+        takes_question = auditor.decoder.config.takes_question
+        usual = [LABEL_QUESTION, PROMPT_QUESTION] if takes_question else [DESCRIPTION_QUESTION]
+        questions = list(question) or ([] if claims else usual)
+        answers = auditor.ask(reading, questions, **sampling) if questions else []
+        scored_claims = auditor.score_claims(reading, claims) if claims else []
+    except DialogError as err:
+        raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
+    if auditor.decoder.config.lift_threshold is None and not options["activations"]:
+        common.note(f"not calibrated: run {common.calibrate_command(auditor.session, **options)} first.")
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
         common.show(dump_json({"dialog": reading.dialog, **document}, indent=2))
@@ -96,13 +110,14 @@ def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
     return auditor, reading
 
 
-def _of_run(dialog: Sequence[Message], options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
+def _of_run(dialog: Sequence[Message], reveal: str | list[int], options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
     """Return the activations of a dialog, written to --save-activations, and the auditor that read them."""
+    models = common.load_models(**options)
     from audit_lit import Auditor
 
-    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
+    auditor = Auditor(*models, layer=options["layer"])
     common.note("reading activations and asking ...")
-    reading = auditor.read(dialog, reveal=common.parse_reveal(options["reveal"]))
+    reading = auditor.read(dialog, reveal=reveal)
     if options["save_activations"]:
         reading.save(options["save_activations"])
         common.note(f"the activations are in {options['save_activations']}.")
@@ -115,6 +130,8 @@ def _dialog(
     """Return the dialog that the options name, or else the demo."""
     turns = [("system", system), ("user", user), ("assistant", assistant)]
     messages = [{"role": role, "content": text} for role, text in turns if text is not None]
+    if file is None and format is not None:
+        raise click.UsageError("--format is about the file of --dialog, which is missing; name one, or leave it out.")
     if file is None:
         return read_dialog(messages or DEMO)
     if messages:
@@ -124,16 +141,22 @@ def _dialog(
 
 def _dialog_of_file(file: BufferedIOBase, where: str, format: str | None) -> tuple[Message, ...]:
     """Return the only dialog of a file, and say how it was read."""
-    dialogs = list(islice(read_dialogs(BytesIO(file.read()), where, format), 2))
+    dialogs = list(islice(read_dialogs(BytesIO(file.read()), where, format, path=_path_of(file)), 2))
     if len(dialogs) != 1:
         raise click.UsageError(
-            f"{where} holds {'several dialogs' if dialogs else 'none'}; expected one. Audit the dialogs of a file with "
-            "'audit-lit scan --dialogs FILE'."
+            f"{where} holds {'several dialogs' if dialogs else 'none'}; expected one. To audit all of them: "
+            f"audit-lit scan --dialogs {shlex.quote(_path_of(file))}"
         )
     (dialog,) = dialogs
     assert not isinstance(dialog, Unreadable)  # they are not skipped
     common.note(f"{where} was read as {dialog.format}.")
     return dialog.messages
+
+
+def _path_of(file: BufferedIOBase) -> str:
+    """Return what commands call a file that an option opened; stdin has no path."""
+    name = getattr(file, "name", "-")
+    return name if isinstance(name, str) and name not in ("-", "<stdin>") else "FILE"
 
 
 def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
@@ -143,6 +166,8 @@ def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
 
     lines = []
     for message in dialog:
+        if tools := ", ".join(tool["function"]["name"] for tool in message.get("tools", ())):
+            lines.append(f"[bold]tools[/]  [yellow](hidden from the decoder)[/]\n  {common.printable(tools)}")
         mark = "  [yellow](hidden from the decoder)[/]" if is_hidden(message) else ""
         lines.append(f"[bold]{message['role']}[/]{mark}\n  {common.printable(shown_text(message))}")
     Console().print(Panel("\n".join(lines), title="dialog that the target read", title_align="left"))

@@ -28,6 +28,7 @@ class ContractGroup(click.Group):
 
     def main(self, *args: Any, **settings: Any) -> NoReturn:
         """Run a command, and turn whatever it raises into a message and an exit code."""
+        _occupy_streams()
         _print_anything()
         with _ended_by_signals():
             code = self._code(*args, **settings | {"standalone_mode": False})
@@ -36,6 +37,8 @@ class ContractGroup(click.Group):
     def _code(self, *args: Any, **settings: Any) -> int:
         try:
             code = super().main(*args, **settings)
+            if sys.stdout is None:
+                raise OSError(errno.EPIPE, "standard output is closed")
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as err:
@@ -71,8 +74,17 @@ def _say(text: str) -> None:
 
 def _drop_output() -> None:
     """Send what is left in the buffer nowhere, since Python would fail again, with a code of its own, at its end."""
-    with suppress(OSError, ValueError):  # a stream in memory has no number
+    with suppress(AttributeError, OSError, ValueError):  # a stream in memory has no number, and a closed one is None
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _occupy_streams() -> None:
+    """Open what the caller has closed of the three standard streams, so that no other file gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _print_anything() -> None:

@@ -1,6 +1,9 @@
-"""The command ``audit-lit decoders``: decoders that can be loaded by name."""
+"""The command ``audit-lit decoders``: decoders that are shipped or published, and how each one is known."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -11,21 +14,43 @@ from audit_lit.files.writing import dump_json
 @click.command()
 @common.json_option
 def decoders(as_json: bool) -> None:
-    """List the decoders that are shipped, and the published ones whose format is known."""
+    """List the decoders that are shipped, and every family of published ones."""
     from rich.console import Console
 
+    from audit_lit.decoder.calibration_files import stored_calibrations
     from audit_lit.decoder.config import DecoderConfig
     from audit_lit.decoder.files import SHIPPED
-    from audit_lit.decoder.formats import PUBLISHED
+    from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED
 
-    known = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]
-    known += [("Hub", name, config) for name, config in PUBLISHED.items()]
+    shipped = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]
+    configs = {name: config.to_dict() for name, config in PUBLISHED.items()}
+    records = stored_calibrations()
     if as_json:
-        entries = [{"where": where, "id": name, **config.to_dict()} for where, name, config in known]
-        common.show(dump_json(entries, indent=2))
+        documents = [{"where": where, "id": name, **config.to_dict()} for where, name, config in shipped]
+        documents += [{"where": "Hub", **asdict(entry), "config": configs.get(entry.id)} for entry in ENTRIES]
+        for document in documents:
+            measured = [record for record in records if record.decoder == document.get("name", document["id"])]
+            document["calibrations"] = [record.model_dump(mode="json") for record in measured]
+        common.show(dump_json(documents, indent=2))
         return
-    console = Console(soft_wrap=True)
-    for where, name, config in known:
-        reads = f"{config.target}, layers {', '.join(map(str, config.read_layers))} of {config.n_layers}"
-        writes = f"{config.write} at block {config.write_layer}; {config.licence or 'see its card'}"
-        console.print(f"[bold]{name}[/] ({where})\n    reads {reads}; writes by {writes}")
+    console = Console(soft_wrap=True, highlight=False)
+    for where, name, config in shipped:
+        layers = f"layers {', '.join(map(str, config.read_layers))} of {config.n_layers}"
+        facts = {"reads": f"{config.target}, {layers}", "base": config.base, "licence": config.licence}
+        if config.lift_threshold is not None:
+            facts["threshold"] = f"{config.lift_threshold:.2f} nats per token"
+        _print(console, name, where, facts)
+    for entry in ENTRIES:
+        _print(console, entry.id, entry.family, {key: value for key, value in asdict(entry).items() if key not in SAID})
+    for record in records:
+        _print(console, record.decoder, "calibrated", {"measured": record.summary})
+
+
+SAID = ("id", "family")
+"""What the headline of an entry says."""
+
+
+def _print(console: Any, name: str, kind: str, facts: dict[str, Any]) -> None:
+    console.print(f"[bold]{common.printable(name)}[/] ({common.printable(kind)})")
+    for key, value in facts.items():
+        console.print(f"    {key.replace('_', ' ')}: {common.printable(str(value or 'unknown'))}")

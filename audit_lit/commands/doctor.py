@@ -38,13 +38,14 @@ class Check:
 
 
 @click.command()
+@click.option("--target", help="Also say what memory this model needs, and which way to load it fits here.")
 @common.json_option
-def doctor(as_json: bool) -> None:
+def doctor(target: str | None, as_json: bool) -> None:
     """Check versions, memory and caches; say what is missing and how to get it. Exits 2 if something is missing."""
     from rich.console import Console
     from rich.table import Column, Table
 
-    checks = examine()
+    checks = [*examine(), *(_target(target) if target else ())]
     if as_json:
         common.show(dump_json([asdict(check) for check in checks], indent=2))
     else:
@@ -60,7 +61,7 @@ def doctor(as_json: bool) -> None:
 def examine() -> list[Check]:
     """Return every check, whether it passed or not."""
     python = _check("python", platform.python_version(), sys.version_info >= (3, 11), "install Python 3.11 or newer")
-    return [python, *_packages(), *_machine(), *_cache(), *_hub(), _decoder()]
+    return [python, *_packages(), *_machine(), *_cache(), *_hub(), _decoder(), _calibrations()]
 
 
 def _check(what: str, found: str, ok: bool, step: str) -> Check:
@@ -140,9 +141,36 @@ def _hub() -> list[Check]:
     return [Check("Hub token", found, True, step), Check("Hub mode", mode, True)]
 
 
+def _target(name: str) -> list[Check]:
+    """Say what memory a target needs with a decoder on its weights, and name the first way to load both that fits."""
+    from audit_lit.models.memory import free_memory, size_of, ways
+
+    size, free = size_of(name), free_memory()
+    possible = ways(size, free)
+    fitting = [way for way in possible if way.fits]
+    offload = (
+        f"more memory or GPUs, or read activations from the disk without a decoder, slowly: load_target({name!r}, "
+        f"dtype='bfloat16', device_map='auto', max_memory={{'cpu': '{free['cpu'] / 2:.0f}GiB'}}) in Python"
+    )
+    step = f"audit-lit ask --target {name} --decoder DECODER {fitting[0].options}" if fitting else offload
+    found = f"{name}: {size.total / 1e9:.2f} billion weights"
+    rows = [
+        Check(way.name, f"{way.needs:.1f} GiB, {way.free:.1f} free: {'fits' if way.fits else 'too large'}", True)
+        for way in possible
+    ]
+    return [*rows, Check("target", found, bool(fitting), step)]
+
+
 def _decoder() -> Check:
     from audit_lit.decoder.files import ADAPTER, SHIPPED
 
     ok = (SHIPPED["default"] / ADAPTER).is_file()
     step = "reinstall audit-lit: its package data are incomplete"
     return _check("default decoder", "shipped" if ok else "missing", ok, step)
+
+
+def _calibrations() -> Check:
+    from audit_lit.decoder.calibration_files import calibrations_folder, stored_calibrations
+
+    known = [f"{record.decoder}: {record.summary}" for record in stored_calibrations()]
+    return Check("calibrations", "; ".join(known) or f"none in {calibrations_folder()}", True)

@@ -12,6 +12,7 @@ import click
 from audit_lit.commands import common
 from audit_lit.errors import EditError
 from audit_lit.files.documents import check_text
+from audit_lit.files.reading import is_file
 from audit_lit.files.writing import EDIT, dump_json, require_writable
 from audit_lit.hub import resolve
 
@@ -45,7 +46,7 @@ def edit() -> None:
 @common.settings_option
 @click.option("--check/--no-check", default=True, help="Compare it with its controls; this takes twice as long.")
 @click.option("--out", required=True, type=common.OUT_FOLDER, help="Folder to write.")
-@common.device_option
+@common.load_options
 @common.json_option
 def make(
     recipe: str | None, goal: str | None, goal_file: Path | None, lines: BufferedIOBase | None, **options: Any
@@ -60,9 +61,10 @@ def make(
     edit_recipe = _recipe(recipe, goal, goal_file, common.parse_settings(options["settings"]))
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
+    models = common.load_models(**options, revision=options["decoder_revision"])
     from audit_lit import Auditor
 
-    auditor = Auditor(*common.load_models(**options, revision=options["decoder_revision"]))
+    auditor = Auditor(*models)
     common.note("making the edit ...")
     wording: dict[str, Any] = {"prompt": edit_recipe.prompt, "contrast": edit_recipe.contrast}
     edit = auditor.edit(edit_recipe.goal, dialogs, **wording, **edit_recipe.settings().model_dump())
@@ -103,10 +105,19 @@ def _read_lines(file: BufferedIOBase | None) -> tuple[str, ...]:
 @common.json_option
 def show(name: str, revision: str | None, as_json: bool) -> None:
     """Say what an edit is: NAME is a folder or a Hub id."""
-    resolve(name, revision=revision, kind="edit")  # before torch is imported
+    _require_edit(name, revision)
     from audit_lit.edits.weights import load_origin
 
     _show(load_origin(name, revision), as_json)
+
+
+def _require_edit(name: str, revision: str | None) -> None:
+    """Raise unless a name is that of an edit, before torch is imported."""
+    folder = resolve(name, revision=revision, kind="edit")
+    if not is_file(folder / EDIT):
+        raise EditError(
+            f"{folder} holds no complete edit: it has no {EDIT}. Name one that 'audit-lit edit make' wrote."
+        )
 
 
 def _show(origin: Origin, as_json: bool) -> None:
@@ -149,7 +160,8 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     """Let the model speak with and without the edit NAME, side by side."""
     for text in (*user, system or ""):
         check_text(text, "--user or --system", click.UsageError)
-    resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
+    common.require_models(options["target"], adapter=options["adapter"])
+    _require_edit(name, options["revision"])
     from audit_lit import load_target
     from audit_lit.display.libraries import quiet_libraries
     from audit_lit.edits.recipe import line_dialogs
@@ -160,7 +172,8 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     common.note("loading the target and letting it speak ...")
     sampling = Sampling(options["max_new_tokens"], options["temperature"], seed=options["seed"])
     origin = load_origin(name, options["revision"])
-    target = load_target(_target_of(origin, options["target"]), adapter=options["adapter"], device=options["device"])
+    named = _target_of(origin, options["target"])
+    target = load_target(named, adapter=options["adapter"], **common.load_arguments(options))
     edit = load_edit(name, target, options["revision"]).scaled(scale)
     hidden = [{"role": "system", "content": system}] if system else []
     dialogs = [[*hidden, *dialog] for dialog in (line_dialogs(user) if user else line_dialogs(held_out=True)[:3])]
@@ -210,7 +223,8 @@ def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **o
     The decoder should be the one that made the edit: it makes the control 'shuffled'.
     """
     user_lines = _read_lines(lines)
-    resolve(name, revision=options["revision"], kind="edit")  # before torch is imported
+    common.require_models(options["target"], adapter=options["adapter"])
+    _require_edit(name, options["revision"])
 
     from audit_lit import Auditor
     from audit_lit.edits.recipe import line_dialogs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -38,8 +39,8 @@ def export_vector(name: str, form: str, out: Path, revision: str | None) -> None
 @click.argument("file", type=VECTOR)
 @common.target_option
 @click.option("--out", required=True, type=common.OUT_FOLDER, help="Folder to write.")
-@common.device_option
-def import_vector(file: Path, target: str, adapter: str | None, out: Path, device: str) -> None:
+@common.load_options
+def import_vector(file: Path, target: str, adapter: str | None, out: Path, **options: Any) -> None:
     """Read FILE, a steering vector of another tool, as an edit of a target, and write it to --out."""
     require_writable(out, EDIT, EditError)
     from audit_lit import load_target
@@ -48,6 +49,6 @@ def import_vector(file: Path, target: str, adapter: str | None, out: Path, devic
 
     quiet_libraries()
     common.note("loading the target, which the vector must fit ...")
-    edit = import_edit(file, load_target(target, adapter=adapter, device=device))
+    edit = import_edit(file, load_target(target, adapter=adapter, **common.load_arguments(options)))
     edit.save(out)
     common.note(f"the edit is in {out}: {edit.origin.method}, layers {list(edit.layers)}.")

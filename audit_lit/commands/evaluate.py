@@ -24,7 +24,7 @@ N_LINES = 50
 @click.option("--limit", type=click.IntRange(4), help="Number of rows to use; for 'edits', of neutral lines (50).")
 @click.option("--recipe", "recipes", multiple=True, help="For 'edits': a recipe to measure; else all. May be repeated.")
 @common.settings_option
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Also draw the figures, into this file.")
+@click.option("--plot", type=common.OUTPUT_FILE, help="Also draw the figures, into this file.")
 @common.run_options
 def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> None:
     """Measure a decoder by SUITE; every figure comes beside its controls.
@@ -35,6 +35,11 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     """
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
+    common.require_models(
+        options["target"], options["decoder"], revision=options["revision"], adapter=options["adapter"]
+    )
+    if plot:
+        _require_plot(plot)
     document = _measure_edits(**options) if suite == EDITS else _measure(suite, **options)
     common.show(dump_json(document, indent=2)) if as_json else _print_document(document)
     if not plot:
@@ -47,6 +52,17 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     except (OSError, ValueError) as err:
         problem = f"could not be drawn ({err}); name a .png in a folder that is there."
         raise click.UsageError(f"--plot {str(plot)!r} {problem}") from err
+
+
+def _require_plot(path: Path) -> None:
+    """Raise if no figures can be drawn into a file, before hours of measuring."""
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as err:
+        raise click.UsageError("--plot needs matplotlib; install it with pip install 'audit-lit[plot]'.") from err
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise click.UsageError(f"--plot {str(path)!r}: expected a name that ends in one of {', '.join(known)}.")
 
 
 def _measure(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import click
 
 from audit_lit.commands import common
 from audit_lit.commands.contract import FINDINGS, INCOMPLETE
-from audit_lit.files.writing import write_whole
+from audit_lit.errors import ScanError
+from audit_lit.files.reading import is_file
+from audit_lit.files.writing import RUN, write_whole
 
 if TYPE_CHECKING:  # it imports torch
     from audit_lit.report.audit_report import AuditReport
 
 
-REPORT_FILE = click.Path(dir_okay=False, path_type=Path)
 FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", ".txt": "text"}
 """What the end of a file's name says of the report in it."""
 
@@ -26,13 +27,17 @@ FORMS = {".html": "html", ".md": "markdown", ".xml": "junit", ".json": "json", "
 @click.option("--md", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--junit", "form", flag_value="junit", help="Print JUnit XML, for a pipeline's own display.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON document.")
-@click.option("--out", type=REPORT_FILE, help="Write to this file; without --html and the like, its name says what.")
+@click.option(
+    "--out", type=common.OUTPUT_FILE, help="Write to this file; without --html and the like, its name says what."
+)
 def report(run: Path, form: str | None, out: Path | None) -> None:
     """Print the report of RUN, a folder that scan wrote, from what is finished in it.
 
     Exits as scan does.
     """
     form = form or (form_of(out) if out else None)
+    if not is_file(run / RUN):  # before torch is imported
+        raise ScanError(f"{run} holds no {RUN}; expected the folder of an audit. Name one that 'scan' wrote.")
     from audit_lit.report.audit_report import load_report
     from audit_lit.scan.folder import RunFolder
 
@@ -78,6 +83,8 @@ def _print_report(report: AuditReport) -> None:
     """Print an audit's verdict, and what each question found."""
     from rich.console import Console
 
+    from audit_lit.report.wording import facts
+
     console = Console(soft_wrap=True, highlight=False)
     colour = "red" if report.flagged or not report.complete else "green"
     console.print(f"[bold {colour}]{common.printable(report.verdict)}[/]\n")
@@ -91,5 +98,5 @@ def _print_report(report: AuditReport) -> None:
         console.print(f"       lift {finding.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
     for name, error in report.errors:
         console.print(f"[red]not read[/] {common.printable(name)}: {common.printable(error)}")
-    twins = f"{report.manifest['n_twins']} neutral twins for each."
-    console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read, {twins}")
+    twins = facts(report)["Neutral twins"]
+    console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read; neutral twins: {common.printable(twins)}.")

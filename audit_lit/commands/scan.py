@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from audit_lit.commands import common
-from audit_lit.commands.report import REPORT_FILE, conclude, form_of, write_report
-from audit_lit.errors import ScanError
+from audit_lit.commands.report import conclude, form_of, write_report
+from audit_lit.errors import ScanError, UnreadableDialog
 from audit_lit.files.writing import RUN, require_writable
 
-LATER = ("adapter", "format", "skip_unreadable", "activations", "save_activations")
+LATER = (
+    *("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base"),
+    *("dtype", "device_map", "n_devices", "max_memory", "quantization", "quantized_decoder"),
+    *("activations", "save_activations"),
+)
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
 OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "save_activations")
 """Options that say what runs: a folder of activations has run already."""
@@ -34,7 +40,9 @@ OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "sav
 @common.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
-@click.option("--report", "report_file", type=REPORT_FILE, help="File for the report: .html, .md, .xml, .json, .txt.")
+@click.option(
+    "--report", "report_file", type=common.OUTPUT_FILE, help="File for the report: .html, .md, .xml, .json, .txt."
+)
 @common.settings_option
 @common.run_options
 def scan(
@@ -59,35 +67,61 @@ def scan(
         common.refuse_beside_activations(OF_A_RUN)
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
+    if not dialogs and not options["activations"] and any(reading.values()):
+        raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
+    common.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
-        census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
+        with _hinting():
+            census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
-    named = sorted((name, value) for name, value in options.items() if value or name not in LATER)
-    request = repr((target, recipe, dialogs, system, settings, named))
+    named = options | {"device": options["device"] or "cpu"}
+    told = sorted((name, value) for name, value in named.items() if value or name not in LATER)
+    request = repr((target, recipe, dialogs, system, settings, told))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
+    options["device"] = _device_here(options["device"])
+    is_file = options["activations"] is not None
+    models = (None, common.load_decoder(**options)) if is_file else common.load_models(target, **options)
     from audit_lit import Auditor, load_target
+    from audit_lit.report.wording import more_twins
+    from audit_lit.scan.measure import needed_lift
 
-    device = _device_here(options["device"])
-    if options["activations"]:
-        auditor = Auditor(None, common.load_decoder(**options | {"device": device}))
-    else:
-        auditor = Auditor(*common.load_models(target, **options | {"device": device}))
-    baseline = load_target(options["baseline"], device=device) if options["baseline"] else None
+    auditor = Auditor(*models)
+    weights = common.load_arguments(options)
+    baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
+    reader = auditor.session.for_layer(scan_recipe.layer)
+    if needed_lift(reader, scan_recipe) is None and not options["activations"]:
+        common.note(
+            "the threshold of this decoder has not been measured on this target, so it is measured first, as by "
+            f"{common.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
+            "goes on where it stopped if it is interrupted ..."
+        )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"], "kept_in": options["save_activations"]}
     given = options["activations"] or dialogs or scan_recipe.probe_dialogs(system)
-    report = auditor.scan(given, recipe, **where, **reading, **overrides)
+    with _hinting():
+        report = auditor.scan(given, recipe, **where, **reading, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
+    if more := more_twins(report):
+        common.note(f"each dialog has {report.manifest['n_twins']} neutral twins, {more}.")
     if report_file and form:
         write_report(report, form, report_file)
     conclude(report, "json" if options["as_json"] else None)
 
 
-def _device_here(device: str) -> str:
+@contextmanager
+def _hinting() -> Iterator[None]:
+    """Say which option leaves out a dialog that cannot be read."""
+    try:
+        yield
+    except UnreadableDialog as err:
+        raise UnreadableDialog(f"{err} To audit the other dialogs: --skip-unreadable.") from err
+
+
+def _device_here(device: str | None) -> str | None:
     """Return the device of this process: under ``accelerate launch``, each has a GPU of its own."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device

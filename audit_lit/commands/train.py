@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it imports pydantic
 @click.argument("recipe")
 @click.option("--data", multiple=True, type=common.FOLDER, help="Data folder, LatentQA's first. May be repeated.")
 @click.option("--out", type=common.OUT_FOLDER, help="Run folder; resumed if it holds this run.")
-@common.device_option
+@common.load_options
 @click.option("--smoke", is_flag=True, help="Try a few steps on a tiny random model and built-in data: under a minute.")
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Also log to a tracker, which you install.")
 @common.settings_option
@@ -27,6 +27,7 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     """Train a decoder by RECIPE, a name or a file; a killed run goes on from its last checkpoint."""
     from audit_lit.recipes import recipe_path
     from audit_lit.training.recipe import load_training_recipe
+    from audit_lit.training.tracking import require_tracker
 
     path = recipe_path(recipe)
     training_recipe = load_training_recipe(path, common.parse_settings(options["settings"]))
@@ -37,6 +38,12 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
             "--data is missing; expected a folder of LatentQA's layout (train/ and dev/), or --smoke."
         )
 
+    if options["track"]:
+        if smoke:
+            raise click.UsageError("--smoke logs to no tracker; leave out --track, or --smoke for a real run.")
+        require_tracker(options["track"])
+    if not smoke:
+        common.require_models(training_recipe.target, training_recipe.start)
     run_folder = out or Path("runs") / path.stem
     if out or not smoke:
         require_writable(run_folder, TRIAL if smoke else RUN, TrainingError)
@@ -49,8 +56,8 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     if smoke:
         folder = smoke_run(training_recipe, out)
     else:
-        device, tracker = options["device"], options["track"]
-        folder = run_training(training_recipe, data, run_folder, device=device, tracker=tracker)
+        weights = common.load_arguments(options)
+        folder = run_training(training_recipe, data, run_folder, tracker=options["track"], **weights)
     common.show(folder)
 
 

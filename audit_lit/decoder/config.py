@@ -25,9 +25,10 @@ from pydantic import (
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
-from audit_lit.errors import DecoderConfigError, DecoderMismatch
+from audit_lit.errors import DecoderConfigError, DecoderMismatch, OutputError
+from audit_lit.files.paths import as_path
 from audit_lit.files.reading import read_json
-from audit_lit.files.writing import DECODER, dump_json, write_whole
+from audit_lit.files.writing import DECODER, dump_json, saved, write_whole
 from audit_lit.settings import explain, template_fields
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ Text = Annotated[StrictStr, Field(min_length=1, max_length=100_000)]
 Index = Annotated[StrictInt, Field(ge=0)]
 Count = Annotated[StrictInt, Field(ge=1)]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Factor = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[StrictFloat, Field(gt=0, le=1)]
 
 
 class WireFormat(BaseModel):
@@ -50,11 +53,13 @@ class WireFormat(BaseModel):
         prompt: The decoder's input with ``{sections}`` and ``{question}``.
         section: The text for one read layer, with ``{slots}`` and, if the decoder is told the layer, ``{layer}``.
         placeholder: Text of one slot; must be one token of the decoder.
-        write: Operation at the slots: ``replace``, ``add`` (norm-matched) or ``project``.
-        write_layer: Decoder block whose output is written to.
+        write: Operation at the slots: ``replace``, ``add`` (norm-matched), ``project``, or ``embed``, which writes to
+            the input of block 0.
+        write_layer: Decoder block whose output is written to; 0 for ``embed``.
         layer_choice: Whether a prompt has a section for ``all`` read layers, or for ``one`` of them (the first, unless
             the caller chooses another).
-        positions: ``all`` revealed tokens, or their ``edges``: the first and last ``n_edge`` and the last of the text.
+        positions: ``all`` revealed tokens; their ``edges``: the first and last ``n_edge`` and the last of the text; or
+            the ``last`` alone, for a decoder with one slot.
         n_edge: See ``positions``.
         chat: Whether ``prompt`` is a user message for the decoder's own chat template; otherwise it is the whole input.
         section_separator: Text between sections.
@@ -68,6 +73,13 @@ class WireFormat(BaseModel):
         first_position: Position in the target's input that the first slot receives where hidden tokens stand before the
             visible ones, instead of the first revealed token; None means nothing is special. LatentQA was trained with
             1, the first token after BOS: part of the first header, and so the same under every hidden prompt.
+        gain: Factor of the vector that ``add`` writes; norm of the one that ``embed`` writes.
+        slot_tokens: Ids of the token before a slot, of the slot and of the token after it; None checks none.
+        takes_question: Whether ``prompt`` has a ``{question}``; otherwise the decoder describes an activation.
+        answer_template: What the decoder writes, with ``{answer}``; the rest is taken off answers.
+        max_new_tokens: Length of the longest answer in tokens, unless the caller says otherwise.
+        top_p: Samples are drawn from the likeliest tokens that have this probability together.
+        top_k: Samples are drawn from this many of the likeliest tokens; 0 for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,10 +88,10 @@ class WireFormat(BaseModel):
     prompt: Text
     section: Text
     placeholder: Text
-    write: Literal["replace", "add", "project"]
+    write: Literal["replace", "add", "project", "embed"]
     write_layer: Index
     layer_choice: Literal["all", "one"] = "all"
-    positions: Literal["all", "edges"] = "all"
+    positions: Literal["all", "edges", "last"] = "all"
     n_edge: Count = 3
     chat: StrictBool = True
     section_separator: StrictStr = "\n"
@@ -90,12 +102,24 @@ class WireFormat(BaseModel):
     enable_thinking: StrictBool | None = None
     reads_bos: StrictBool = False
     first_position: Index | None = None
+    gain: Factor = 1.0
+    slot_tokens: tuple[Index, Index, Index] | None = None
+    takes_question: StrictBool = True
+    answer_template: Text = "{answer}"
+    max_new_tokens: Count | None = None
+    top_p: Share = 1.0
+    top_k: Index = 0
 
     @model_validator(mode="after")
     def _has_every_mark(self) -> WireFormat:
-        for field, mark in (("prompt", "{sections}"), ("prompt", "{question}"), ("section", "{slots}")):
+        marks = (("prompt", "{sections}"), ("section", "{slots}"), ("answer_template", "{answer}"))
+        for field, mark in (*marks, *([("prompt", "{question}")] if self.takes_question else [])):
             if getattr(self, field).count(mark) != 1:
                 raise ValueError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once")
+        if not self.takes_question and "{question}" in self.prompt:
+            raise ValueError(f"prompt={self.prompt!r} must not contain {{question}}, since takes_question is false")
+        if self.write == "embed" and self.write_layer != 0:
+            raise ValueError(f"write_layer={self.write_layer} must be 0, since 'embed' writes to the input of block 0")
         if template_fields(self.section) not in ({"slots"}, {"slots", "layer"}):
             raise ValueError(f"section={self.section!r} must contain {{slots}}, perhaps {{layer}}, and no other braces")
         if self.split_at_slots and self.placeholder_separator:
@@ -212,6 +236,8 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         revealed = reveal_positions(rendered, reveal)
         if self.positions == "all" or not isinstance(reveal, str):
             return revealed
+        if self.positions == "last":
+            return revealed[-1:]
         text_ends = [turn.text_end - 1 for turn in rendered.turns if turn.text_end - 1 in revealed]
         return tuple(sorted({*revealed[: self.n_edge], *text_ends[-1:], *revealed[-self.n_edge :]}))
 
@@ -270,19 +296,25 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         content = self.model_dump()
         return {name: content[name] for name in (*FILE_ORDER, *sorted({*content} - {*FILE_ORDER}))}
 
-    def save(self, folder: Path) -> None:
-        """Write ``protocol.json`` into ``folder``."""
+    def save(self, folder: str | Path) -> None:
+        """Write ``protocol.json`` into ``folder``; raise ``OutputError`` if it cannot be written."""
+        path = as_path(folder, OutputError, "the folder of a decoder") / CONFIG_FILE
         content = {"format": FORMAT, **self.to_dict()}
-        write_whole(folder / CONFIG_FILE, dump_json(content, indent=2) + "\n")
+        with saved(path, OutputError):
+            write_whole(path, dump_json(content, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> DecoderConfig:
+    def load(cls, folder: str | Path) -> DecoderConfig:
         """Read ``protocol.json`` from ``folder``.
 
         Raises:
             DecoderConfigError: If the file is malformed, of a newer format, or has unknown or missing fields.
         """
-        path = folder / CONFIG_FILE
+        return cls.read(as_path(folder, DecoderConfigError, "the folder of a decoder") / CONFIG_FILE)
+
+    @classmethod
+    def read(cls, path: Path) -> DecoderConfig:
+        """Read a file like ``protocol.json``, of any name (see ``load``)."""
         content = read_json(path, DecoderConfigError, finite=False)  # the fields say so in words
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DecoderConfigError(

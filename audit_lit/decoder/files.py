@@ -13,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from audit_lit import hub
-from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
-from audit_lit.decoder.formats import PUBLISHED
-from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TargetError, TrainingError
+from audit_lit.decoder.base import base_of, options_beside
+from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig, WireFormat
+from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
+from audit_lit.decoder.formats.published import REFUSED, published_config
+from audit_lit.decoder.text_baseline import TextBaseline
+from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TrainingError
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import replacing, require_writable
-from audit_lit.hooks import AddNormMatched, Project, Replace
+from audit_lit.hooks import AddNormMatched, Embed, Project, Replace
 from audit_lit.models.activations import Activations
 from audit_lit.models.adapters import SETTINGS, WEIGHTS, put_on, read_settings
-from audit_lit.models.loading import load_base, load_tokenizer, model_folder, share_weights, weights_fingerprint
+from audit_lit.models.loading import load_base, load_tokenizer
 from audit_lit.models.speedups import use_fast_linear, use_fast_lora
 from audit_lit.models.target import Target
 
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PLAIN_WRITES = {"replace": Replace, "add": AddNormMatched}
-"""Write operations without parameters of their own."""
 SHIPPED = {"default": Path(__file__).parent / "shipped" / "smollm2-135m"}
 TEXT_BASELINE = "rival"
 """Folder inside a decoder's folder that holds its trained text baseline."""
@@ -48,56 +49,98 @@ class DecoderFiles:
     config: DecoderConfig
 
 
-def find(name: str, *, revision: str | None = None, config: DecoderConfig | None = None) -> DecoderFiles:
-    """Return the files of a shipped decoder, a folder or a Hub id; ``config`` is for files that bring none."""
-    folder = SHIPPED.get(name) or hub.resolve(name, revision=revision, kind="decoder")
-    hub.refuse_pickles(folder)
-    if not (folder / ADAPTER).is_file():
+def find(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    config: DecoderConfig | str | Path | None = None,
+) -> DecoderFiles:
+    """Return the files of a shipped decoder, a folder or a Hub id (see ``Decoder.from_pretrained``)."""
+    name = str(name) if isinstance(name, Path) else name
+    shipped = SHIPPED.get(name) if isinstance(name, str) else None
+    if shipped and revision is not None:
+        raise HubError(f"decoder {name!r} ships with the package; got revision {revision!r}. Leave the revision out.")
+    where: dict[str, Any] = {"revision": revision, "subfolder": subfolder, "kind": "decoder"}
+    root = shipped or hub.resolve(name, **where, refused=REFUSED)
+    folder = hub.within(root, subfolder)
+    names = [path.name for path in folder.iterdir()]
+    hub.refuse_pickles(folder, names, {} if CONFIG_FILE in names else REFUSED)
+    if ADAPTER not in names and not is_whole(folder):
         raise HubError(
-            f"{name!r} holds no {ADAPTER}; expected a PEFT adapter as safetensors (a pickle is never fetched). Check "
-            "the name, or fetch the folder again."
+            f"{name!r} holds no {ADAPTER} and no whole model; expected a PEFT adapter as safetensors (a pickle is "
+            "never fetched). Check the name, name a subfolder with --subfolder, or fetch the folder again."
         )
-    config = DecoderConfig.load(folder) if (folder / CONFIG_FILE).is_file() else config or PUBLISHED.get(name)
-    if config is None:
+    given = read_description(Path(config), folder, name) if isinstance(config, str | Path) else config
+    places = [place / file for place in (folder, root) for file in DESCRIPTIONS]
+    path = next((path for path in places if path.is_file()), None)
+    stated = read_description(path, folder, name) if path else None
+    if stated and given and path:
+        _check_agreement(stated, given, path)
+    chosen = given or stated or published_config(name, subfolder)
+    if chosen is None:
         raise DecoderConfigError(
-            f"decoder {name!r} has no {CONFIG_FILE}, and is not among the published ones ({', '.join(PUBLISHED)}). How "
-            "activations enter it cannot be guessed: pass config=, for instance one of audit_lit.decoder.formats."
+            f"decoder {name!r} has none of {', '.join(DESCRIPTIONS)} that says how activations enter it, and is not "
+            f"among the published ones ({', '.join(PUBLISHED)}). That cannot be guessed: pass config=, for instance "
+            "one of audit_lit.decoder.formats, or a file like protocol.json (--protocol FILE)."
         )
-    return DecoderFiles(folder, config)
+    return DecoderFiles(folder, chosen)
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a decoder is a whole model, and not an adapter."""
+    return (
+        (folder / "config.json").is_file() and not (folder / SETTINGS).is_file() and any(folder.glob("*.safetensors"))
+    )
+
+
+def _check_agreement(stated: DecoderConfig, given: DecoderConfig, path: Path) -> None:
+    """Raise unless the caller's configuration says what the decoder's own description says of how it is written."""
+    left_open = {"max_new_tokens", "top_p", "top_k"} | ({"placeholder", "slot_tokens"} & _open_fields(stated))
+    fields = [field for field in WireFormat.model_fields if field not in left_open]
+    if differing := [field for field in fields if getattr(stated, field) != getattr(given, field)]:
+        contrasts = ", ".join(
+            f"{field} {getattr(given, field)!r:.80} instead of {getattr(stated, field)!r:.80}" for field in differing
+        )
+        raise DecoderConfigError(
+            f"the configuration that was given contradicts {path}: {contrasts}. Leave it out, or correct it."
+        )
+
+
+def _open_fields(config: DecoderConfig) -> set[str]:
+    return {"placeholder", "slot_tokens"} if config.placeholder == interp_engine.ANY_MARKER else set()
 
 
 def load_model(
-    files: DecoderFiles, target: Target | None, device: str = "cpu"
-) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights."""
+    files: DecoderFiles, target: Target | None, base: str | None = None, quantised_base: bool = False
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """Return the base model with its adapter, and the tokenizer; a base that is the target's shares its weights.
+
+    A decoder that is a whole model is loaded as it is. ``base`` is the caller's name for the base, and
+    ``quantised_base`` whether a quantised target will do.
+    """
+    if is_whole(files.folder):
+        return _load_whole(files, target, base)
     settings = _read_settings(files.folder)
     copies = _check_tensors(files.folder / ADAPTER)
-    base, tokenizer = _load_base(files.config, target, str(target.device) if target else device)
-    _check_copies(copies, base, files)
-    model = _load_adapter(base, files, settings)
+    plain, tokenizer = base_of(files.config, target, base, quantised_base)
+    _check_copies(copies, plain, files)
+    model = _load_adapter(plain, files, settings)
     use_fast_lora(model.eval())
     use_fast_linear(model)
     return model, tokenizer
 
 
-def _load_base(
-    config: DecoderConfig, target: Target | None, device: str
+def _load_whole(
+    files: DecoderFiles, target: Target | None, base: str | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if target is not None and target.base is not None:  # a fine-tune of the base may be audited, but must not answer
-        expected = config.base_fingerprint
-        is_base = expected == weights_fingerprint(target.base) if expected else config.base == target.name
-        if is_base:
-            return share_weights(target.base), target.tokenizer
-    if config.base is None:
+    if base is not None:
         raise DecoderMismatch(
-            f"decoder {config.name!r} does not name its base model; expected 'base' in {CONFIG_FILE}."
+            f"decoder {files.config.name!r} is a whole model and has no base; got {base!r}. Leave the base out."
         )
-    try:
-        revision = config.target_revision if config.base == config.target else None
-        folder = model_folder(config.base, revision=revision)
-        return load_base(folder, device=device, dtype=torch.float32), load_tokenizer(folder)
-    except (HubError, TargetError) as err:
-        raise type(err)(f"the decoder's base model is needed: {err}") from err
+    model = load_base(files.folder, options_beside(target))
+    use_fast_linear(model)
+    return model, load_tokenizer(files.folder)
 
 
 def _read_settings(folder: Path) -> PeftConfig:
@@ -178,10 +221,16 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
     return model
 
 
+def plain_write(wire: WireFormat) -> nn.Module | None:
+    """Return a write operation without parameters of its own; None for one that has some."""
+    scaled = {"add": AddNormMatched, "embed": Embed}
+    return scaled[wire.write](wire.gain) if wire.write in scaled else Replace() if wire.write == "replace" else None
+
+
 def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     """Return the write operation, for a decoder of width ``d_model``."""
-    if files.config.write != "project":
-        return PLAIN_WRITES[files.config.write]()
+    if plain := plain_write(files.config):
+        return plain
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -204,6 +253,17 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     return write.eval()
 
 
+def load_text_baseline(
+    files: DecoderFiles, target: Target | None, base: str | None = None, quantised_base: bool = False
+) -> TextBaseline | None:
+    """Return the decoder's trained text baseline, if it brings one."""
+    folder = files.folder / TEXT_BASELINE
+    if not folder.is_dir():
+        return None
+    located = find(str(folder))
+    return TextBaseline(*load_model(located, target, base, quantised_base), located.config)
+
+
 def load_reference(files: DecoderFiles) -> Activations | None:
     """Return the activations that claims are compared with, if the decoder has any."""
     path, config = files.folder / REFERENCE, files.config
@@ -219,11 +279,18 @@ def load_reference(files: DecoderFiles) -> Activations | None:
     return reference
 
 
-def save(folder: Path, model: PeftModel, config: DecoderConfig, write: nn.Module | None = None) -> None:
+def save(
+    folder: Path, model: PreTrainedModel | PeftModel, config: DecoderConfig, write: nn.Module | None = None
+) -> None:
     """Write adapter (bfloat16), configuration and, if the write operation has parameters, projection."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
+    if not hasattr(model, "peft_config"):
+        raise OutputError(
+            f"decoder {config.name!r} is a whole model, of which nothing was trained here; expected one with a LoRA. "
+            "Copy its own folder."
+        )
     require_writable(folder, CONFIG_FILE, OutputError)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder)  # first, since it tells whose folder this is

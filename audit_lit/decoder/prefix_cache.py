@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audit_lit.decoder.prompt import Batch, Prompt, collate
+from audit_lit.models.blocks import attends_to_a_window
 
 BATCH_SIZE = 192
 """Number of prompts or texts that are computed together: more take more memory, and hardly less time."""
@@ -40,7 +41,7 @@ class PrefixCache:
 
     def rows(self, indices: Sequence[int]) -> PrefixCache:
         """Return a copy of the rows at ``indices``, in that order; an index may repeat."""
-        selected = torch.as_tensor(list(indices), device=self.mask.device)
+        selected = torch.as_tensor(list(indices))  # on the CPU, from where it fits layers on any device
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
         cache.batch_select_indices(selected)
@@ -66,6 +67,8 @@ def prefill(
 ) -> PrefixCache:
     """Run prompts; what all begin with, up to the first slot, runs once if that saves more than a call costs."""
     device, n_shared = next(model.parameters()).device, _n_shared(prompts)
+    if len({len(prompt.token_ids) for prompt in prompts}) > 1 and attends_to_a_window(model):
+        n_shared = 0  # padding would stand between beginning and end, and a window of attention counts it
     heads, tails = zip(*(prompt.split(n_shared) for prompt in prompts), strict=True)
     batch = collate(tails, [[]] * len(tails), pad).to(device)
     mask, cache = batch.attention_mask, None

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.errors import DecoderConfigError, QuestionError
 
@@ -68,11 +69,16 @@ def build_prompt(
     """Return the prompt for one question, with a section of ``n_slots`` slots for each of the layers, or all read ones.
 
     Raises:
-        QuestionError: If the question is empty.
-        DecoderConfigError: If a placeholder is not exactly one token in this tokenizer.
+        QuestionError: If the question is empty, or the decoder takes none.
+        DecoderConfigError: If a placeholder is not exactly one token in this tokenizer, or stands between others.
     """
     if not question.strip():
         raise QuestionError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
+    if not config.takes_question and question != DESCRIPTION_QUESTION:
+        raise QuestionError(
+            f"decoder {config.name!r} describes an activation and takes no question; got {question!r:.80}. Ask "
+            f"{DESCRIPTION_QUESTION!r}, which stands for none (on the command line, leave the question out)."
+        )
     sections = [config.section.format(layer=layer, slots=MARK) for layer in layers or config.read_layers]
     fields = {"sections": config.section_separator.join(sections), "question": question.strip()}
     # In one pass, so that braces in a question are never read as a field.
@@ -89,7 +95,13 @@ def build_prompt(
 def as_user(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a user message in the tokenizer's chat template, with the header of the answer and without thinking."""
     settings = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-    return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], **settings))
+    try:
+        return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], **settings))
+    except Exception as err:  # a template may raise anything
+        raise DecoderConfigError(
+            f"the chat template of the decoder's tokenizer does not render a user's message ({str(err)[:200]}); load "
+            "the tokenizer of the base that the decoder was trained on."
+        ) from err
 
 
 def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTrainedTokenizerBase, n_slots: int) -> Prompt:
@@ -109,6 +121,7 @@ def _tokenise(pieces: Sequence[str], config: DecoderConfig, tokenizer: PreTraine
     short_enough = all(end - start <= step for (start, end), slot in zip(spans, slots, strict=True) if slot)
     if sum(slots) != len(ends) or touching != slots or not short_enough:
         raise _no_token(config)
+    _check_slot_tokens(encoded["input_ids"], slots, config)
     return Prompt(tuple(encoded["input_ids"]), slots)
 
 
@@ -123,6 +136,7 @@ def _tokenise_pieces(
     for piece in others:
         token_ids += placeholder * n_slots + piece
         slots += [True] * n_slots + [False] * len(piece)
+    _check_slot_tokens(token_ids, slots, config)
     return Prompt(tuple(token_ids), tuple(slots))
 
 
@@ -131,6 +145,16 @@ def _no_token(config: DecoderConfig) -> DecoderConfigError:
         f"placeholder {config.placeholder!r} is not one token in this decoder's tokenizer; expected one token "
         "per slot. The configuration belongs to another base model: load that one, or correct the placeholder."
     )
+
+
+def _check_slot_tokens(token_ids: Sequence[int], slots: Sequence[bool], config: DecoderConfig) -> None:
+    """Raise unless each slot is the token that the decoder was trained with, between the same two others."""
+    for index in (index for index, slot in enumerate(slots) if slot and config.slot_tokens):
+        if (around := tuple(token_ids[index - 1 : index + 2])) != config.slot_tokens:
+            raise DecoderConfigError(
+                f"the slot and its neighbours are the tokens {list(around)} in this decoder's tokenizer; expected "
+                f"{list(config.slot_tokens or ())}, as its configuration says. Load the base that it was trained on."
+            )
 
 
 def collate(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], pad: int) -> Batch:

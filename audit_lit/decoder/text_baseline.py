@@ -1,6 +1,6 @@
 """The text baselines: models that read the visible text instead of activations, as controls of a decoder.
 
-- ``text_only`` is the base model without a LoRA.
+- ``text_only`` is the base model without a LoRA; for a decoder that is a whole model, that model itself.
 - ``text_trained`` has a LoRA of the decoder's shape that was trained to answer from the text.
 """
 
@@ -67,7 +67,8 @@ class TextBaseline(LanguageModel):
             return [text for (text,) in self.generate(prompts, Sampling(max_new_tokens))]
 
     def _adapter(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.trained else self.model.disable_adapter()
+        has_adapter = hasattr(self.model, "disable_adapter")  # a decoder may be a whole model
+        return self.model.disable_adapter() if has_adapter and not self.trained else nullcontext()
 
     def _prompts(self, texts: Sequence[str], questions: Sequence[str], n_new: int) -> list[Prompt]:
         pairs = zip(texts, questions, strict=True)

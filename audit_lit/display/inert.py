@@ -18,7 +18,7 @@ def inert(text: str) -> str:
     lines = text.replace("\r\n", "\n")
     if lines.replace("\n", "").isprintable():
         return lines
-    return "".join(char if char.isprintable() or char == "\n" else _spelled(char) for char in lines)
+    return lines.translate({ord(char): _spelled(char) for char in set(lines) - {"\n"} if not char.isprintable()})
 
 
 def cut(text: str, limit: int = LIMIT) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import POOL
@@ -14,9 +14,11 @@ from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.errors import EditError
 from audit_lit.files.documents import check_text
+from audit_lit.models.blocks import context_length
 from audit_lit.models.capture import capture_batch
 
 Pair = tuple[str, str]
+Text = TypeVar("Text", str, str | None)
 GoalLike = str | Sequence[Pair] | Dialog
 """A sentence such as ``"Please talk like a pirate."``, questions with answers, or messages to put before a dialog."""
 
@@ -36,7 +38,7 @@ class Goal:
 
     def reworded(self, prompt: str | None, contrast: str | None) -> Goal:
         """Return the same goal with other words for the controls; None keeps the present ones."""
-        return replace(self, text=prompt or self.text, contrast=contrast or self.contrast)
+        return replace(self, text=worded(prompt, self.text), contrast=worded(contrast, self.contrast))
 
     def shuffled(self) -> Goal:
         """Return the same questions, four times each, with answers that ask for other things."""
@@ -44,6 +46,16 @@ class Goal:
         answers = [text for text in POOL if text not in goal_texts]
         pairs = tuple((question, answers[index % len(answers)]) for index, (question, _) in enumerate(self.pairs * 4))
         return replace(self, pairs=pairs)
+
+
+def worded(words: Any, otherwise: Text) -> str | Text:
+    """Return a caller's words for a goal, or others if there are None; raise ``EditError`` for what says nothing."""
+    if words is None:
+        return otherwise
+    if not isinstance(words, str) or not words.strip():
+        raise EditError(f"got {words!r:.80} for the words of a goal; expected a sentence, or None.")
+    check_text(words, "the goal", EditError)
+    return words
 
 
 def goal_of(content: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
@@ -59,7 +71,7 @@ def goal_of(content: Any, session: Session, dialogs: Sequence[Dialog]) -> Goal:
         raise EditError("the goal is empty; expected a sentence such as 'Please talk like a pirate.'.")
     for text in (text for pair in goal.pairs for text in pair):
         check_text(text, "the goal", EditError)
-    n_ctx = getattr(session.decoder.model.config, "max_position_embeddings", None)
+    n_ctx = context_length(session.decoder.model)
     longest = max(len(session.decoder.answer_ids(answer)) for _, answer in goal.pairs)
     if n_ctx and longest >= n_ctx:
         raise EditError(f"an answer has {longest} tokens; the decoder's context holds {n_ctx}. Use fewer words.")

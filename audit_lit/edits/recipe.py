@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.errors import EditError, RecipeError
@@ -51,7 +51,7 @@ class EditSettings(BaseModel):
     local: bool = False
     budget: float | None = Field(default=None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    seed: StrictInt = Field(default=0, ge=0, le=MAX_SEED)
 
     @property
     def step(self) -> float:

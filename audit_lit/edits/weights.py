@@ -7,13 +7,10 @@ layer with Adam.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from safetensors import SafetensorError
 
 from audit_lit import hub
 from audit_lit.chat.dialog import Dialog
@@ -22,17 +19,19 @@ from audit_lit.edits.objective import Objective, descend
 from audit_lit.edits.prompt import with_prompt
 from audit_lit.edits.recipe import EditSettings, Provenance
 from audit_lit.errors import EditError
+from audit_lit.files.paths import as_path
 from audit_lit.files.reading import check_tensors
+from audit_lit.files.writing import saved
 from audit_lit.hooks import ActivationEdit, Hook, Origin, difference, edit_files, same_model
+from audit_lit.hooks.edit import check_factor
 from audit_lit.hooks.shown import edit_line, edit_table
 from audit_lit.models.adapters import read_settings
-from audit_lit.models.loading import boot_bridge, share_weights
+from audit_lit.models.loading import boot_bridge, bridged_layers, is_offloaded, share_weights
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,7 @@ class WeightEdit:
         Raises:
             EditError: If the factor is not finite.
         """
-        if not math.isfinite(factor):
-            raise EditError(f"got a factor of {factor}; expected a finite number, such as -1 for the opposite.")
+        check_factor(factor)
         origin = replace(self.origin, metrics={})  # they were measured at another strength
         scaled = _with_lora(self.target, self.adapter.peft_config["default"], origin)
         state = {name: parameter for name, parameter in self.adapter.named_parameters() if "lora_" in name}
@@ -78,13 +76,11 @@ class WeightEdit:
         Raises:
             EditError: If the folder cannot be written.
         """
-        folder = Path(path)
-        try:
+        folder = as_path(path, EditError, "the folder of an edit")
+        with saved(folder, EditError):
             edit_files.prepare_folder(folder, without=(edit_files.TENSORS, edit_files.CARD, *edit_files.ADAPTER))
             edit_files.write_data(folder, self.origin)
             self.adapter.save_pretrained(folder, save_embedding_layers=False)  # "auto" asks the Hub about the base
-        except (OSError, SafetensorError) as err:
-            raise edit_files.unwritable(folder, err) from err
         return folder
 
 
@@ -105,7 +101,7 @@ def load_edit(name: str | Path, target: Target, revision: str | None = None) -> 
     """
     if not isinstance(target, Target):
         raise EditError(f"got a {type(target).__name__} for target; expected audit_lit.load_target(name).")
-    folder = hub.resolve(str(name), revision=revision, kind="edit")
+    folder = hub.resolve(name, revision=revision, kind="edit")
     origin, parts = edit_files.read_data(folder)
     if not parts:
         return _load_adapter(folder, origin, target)
@@ -189,7 +185,7 @@ def train_weights(objective: Objective, layers: Sequence[int], origin: Origin, s
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
-        target_modules=list(MODULES),
+        target_modules=bridged_layers(_base_of(objective.target), objective.target.tokenizer),
         layers_to_transform=list(range(max(layers) + 1)),
     )
     edit = _with_lora(objective.target, config, origin, settings.seed)
@@ -202,11 +198,21 @@ def _with_lora(target: Target, config: Any, origin: Origin, seed: int = 0) -> We
     """Put a LoRA on a copy that shares the weights; ``boot_bridge`` takes a copy, too, since it rewires the model."""
     from peft import get_peft_model
 
+    base = _base_of(target)
+    with target.seeded(seed):
+        adapter = get_peft_model(share_weights(base), copy.deepcopy(config)).eval()
+    model = boot_bridge(adapter.base_model.model, Path(base.name_or_path), target.tokenizer)
+    return WeightEdit(adapter, replace(target, model=model), origin)
+
+
+def _base_of(target: Target) -> PreTrainedModel:
     if target.base is None:
         raise EditError(
             "method 'weights' needs the plain model behind a target, which this one lacks; use load_target."
         )
-    with target.seeded(seed):
-        adapter = get_peft_model(share_weights(target.base), copy.deepcopy(config)).eval()
-    model = boot_bridge(adapter.base_model.model, Path(target.base.name_or_path), target.tokenizer)
-    return WeightEdit(adapter, replace(target, model=model), origin)
+    if is_offloaded(target.base):
+        raise EditError(
+            "method 'weights' needs weights on devices, and this target's are offloaded; use another method, or load "
+            "the target in bfloat16 or split over GPUs."
+        )
+    return target.base

@@ -27,6 +27,7 @@ from audit_lit.evaluation.suites.user_model import user_model
 from audit_lit.files.reading import read_json
 from audit_lit.files.writing import dump_json, write_whole
 from audit_lit.models.target import Target
+from audit_lit.settings import checked_seed
 
 SCHEMA = 2
 """Version of the document, and of the meaning of its figures."""
@@ -86,9 +87,12 @@ def evaluate(
     """
     if suite not in SUITES:
         raise SettingsError(f"unknown suite {suite!r}; expected one of {', '.join(SUITES)}.")
+    if limit is not None and (type(limit) is not int or limit < MIN_ROWS):
+        raise SettingsError(f"got limit={limit!r:.80}; expected a whole number of rows, {MIN_ROWS} or more, or None.")
+    seed = checked_seed(seed)
     rows, decoder = SUITES[suite].usable(rows), decoder.for_layer(layer)
     if limit is not None and limit < len(rows):
-        rows = random.Random(seed).sample(rows, max(limit, MIN_ROWS))
+        rows = random.Random(seed).sample(rows, limit)
     for_probe = {"train_rows": train_rows} if SUITES[suite].probes else {}
     figures = SUITES[suite].run(decoder, target, rows, seed=seed, **for_probe)
     manifest = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
+import json
 from collections.abc import Mapping
 from io import BufferedIOBase, TextIOWrapper
 from pathlib import Path
@@ -12,20 +12,18 @@ from typing import Any
 from audit_lit.errors import AuditLitError
 from audit_lit.files.documents import decode_json, decode_yaml
 
-BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-"""What a file begins with that Windows wrote, and the encoding that it tells."""
 MOST_BYTES = 2**28
 """Size of a document from which it is not read."""
 
 
 def encoding_of(content: bytes) -> str:
-    """Return the encoding of text by how it begins: UTF-8, unless a byte order mark says another."""
-    return next((name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    """Return the encoding of text by how it begins: UTF-8, unless a byte order mark or the zeros tell another."""
+    return json.detect_encoding(content[:4])
 
 
 def as_text(file: BufferedIOBase) -> TextIOWrapper:
     """Return an open file that can seek as text, without a byte order mark."""
-    encoding = encoding_of(file.read(len(codecs.BOM_UTF8)))
+    encoding = encoding_of(file.read(4))
     file.seek(0)
     return TextIOWrapper(file, encoding=encoding)  # type: ignore[arg-type]  # it needs no name
 

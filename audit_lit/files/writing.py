@@ -94,12 +94,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A killed process leaves the old file or the new one, and never half of it. A link is replaced, not followed.
     """
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.partial")
+    unfinished = path.parent / f".{secrets.token_hex(8)}.partial"
     try:
         yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def saved(path: Path, error: type[AuditLitError]) -> Iterator[None]:
+    """Raise ``error`` where the system does not let the body write a result to ``path``."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except AuditLitError:  # some are OSErrors
+        raise
+    except (OSError, SafetensorError) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise error(f"{path} cannot be written ({reason}); name another place, or make room.") from err
 
 
 def write_whole(path: Path, content: str) -> None:
@@ -135,7 +149,7 @@ def dump_json(value: Any, *, indent: int | None = None) -> str:
         ) from err
     if text.replace("\n", "").isprintable():
         return text
-    return "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+    return text.translate({ord(char): _escaped(char) for char in set(text) - {"\n"} if not char.isprintable()})
 
 
 def _escaped(char: str) -> str:

@@ -53,8 +53,8 @@ def hidden_prompt(
 
 def to_chat(message: dict[str, Any]) -> dict[str, Any]:
     """Return a plain message as Inspect has it; the scorer reads its marks from the metadata."""
-    marks = {"hidden": is_hidden(message)} | ({"prefill": True} if message.get("prefill") else {})
-    fields = {key: value for key, value in message.items() if key not in ("hidden", "prefill", "tool_calls")}
+    marks = {"hidden": is_hidden(message)} | {key: message[key] for key in ("prefill", "tools") if message.get(key)}
+    fields = {key: value for key, value in message.items() if key not in ("hidden", "tool_calls", *marks)}
     calls = [
         {"id": call.get("id", str(number)), "function": function["name"], "arguments": function["arguments"]}
         for number, call in enumerate(message.get("tool_calls", []))

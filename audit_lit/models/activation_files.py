@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from audit_lit.errors import ActivationError
+from audit_lit.errors import ActivationError, OutputError
+from audit_lit.files.paths import as_path
 from audit_lit.files.reading import require_regular
-from audit_lit.files.writing import replacing
+from audit_lit.files.writing import replacing, saved
 
 FORMAT_1, FORMAT_2 = "audit-lit activations 1", "audit-lit activations 2"
 """Activations alone; those of one dialog with its controls, and the layers' convention written down."""
@@ -18,25 +18,22 @@ CONVENTION = "output of block L, counted from 0"
 """What a layer is, in words that a file of format 2 must repeat."""
 
 
-def write_file(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def write_file(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a file as a whole, or not at all.
 
     Raises:
-        ActivationError: If it cannot be written.
+        OutputError: If it cannot be written.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    try:
-        with replacing(path) as unfinished:
-            # cloned, since safetensors refuses tensors that share memory
-            copies = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-            save_file(copies, unfinished, metadata=metadata)
-    except (OSError, SafetensorError) as err:
-        raise ActivationError(f"the activations could not be written to {path} ({err}); name another file.") from err
+    file = as_path(path, OutputError, "the file of activations")
+    with saved(file, OutputError), replacing(file) as unfinished:
+        # cloned, since safetensors refuses tensors that share memory
+        copies = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+        save_file(copies, unfinished, metadata=metadata)
 
 
-def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a file of either format.
 
     Raises:
@@ -44,6 +41,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    path = as_path(path, ActivationError, "the file of activations")
     try:
         require_regular(path)
         with safe_open(path, framework="pt") as file:
@@ -62,30 +60,6 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             "hidden_states[L + 1] of transformers. Number the layers so, and write the file again."
         )
     return tensors, metadata
-
-
-def check_tensors(tensors: Mapping[str, Tensor], layers: Any) -> None:
-    """Raise ``ValueError`` unless the tensors of one reading have the shapes and types that belong together."""
-    resid = tensors["resid"]
-    if not isinstance(layers, list) or not all(type(layer) is int and layer >= 0 for layer in layers):
-        raise ValueError(f"the layers are {layers!r:.80}; expected a list of numbers from 0")
-    if len(set(layers)) < len(layers):
-        raise ValueError(f"the layers {layers} name one twice")
-    if resid.ndim != 4 or not resid.is_floating_point() or not resid.numel():
-        raise ValueError(f"resid is {_kind(resid)}; expected floats [row, layer, slot, d_model]")
-    n_rows, n_layers, n_slots, _ = resid.shape
-    if n_layers != len(layers):
-        raise ValueError(f"resid holds {n_layers} layers, and the metadata names {len(layers)}: {layers}")
-    for name in ("mask", "token_ids", "positions", "n_hidden"):
-        tensor, shape = tensors[name], (n_rows,) if name == "n_hidden" else (n_rows, n_slots)
-        is_bool = str(tensor.dtype) == "torch.bool"
-        if tuple(tensor.shape) != shape or is_bool != (name == "mask") or tensor.is_floating_point():
-            kind = "bool" if name == "mask" else "integers"
-            raise ValueError(f"{name} is {_kind(tensor)}; expected {kind} of shape {list(shape)}")
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {list(tensor.shape)}"
 
 
 def broken(path: str | Path, err: Exception) -> ActivationError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from audit_lit.errors import ActivationError
 from audit_lit.files.documents import decode_json
-from audit_lit.models.activation_files import FORMAT_1, broken, check_tensors, read_file, write_file
+from audit_lit.models.activation_files import FORMAT_1, broken, read_file, write_file
 
 TENSORS = ("resid", "mask", "token_ids", "positions", "n_hidden")
 
@@ -46,8 +47,9 @@ class Activations:
         """Refuse values that no sound model computes.
 
         Raises:
-            ActivationError: If a value is not finite, or a row has no position.
+            ActivationError: If shapes or types disagree, a value is not finite, or a row has no position.
         """
+        self._check_form()
         if not bool(torch.isfinite(self.resid).all()):
             raise ActivationError(
                 f"the activations of {self.source!r} contain NaN or infinity at layers {list(self.layers)}; expected "
@@ -58,13 +60,49 @@ class Activations:
                 "a row of activations has no position; expected at least one per dialog. Reveal more."
             )
 
+    def _check_form(self) -> None:
+        """Raise ``ActivationError`` unless the fields fit each other, as those of a broken file may not."""
+        if unlike := [name for name in TENSORS if not isinstance(getattr(self, name), Tensor)]:
+            raise ActivationError(f"{unlike[0]} of the activations is no tensor; expected one.")
+        if not isinstance(self.layers, tuple) or not isinstance(self.source, str):
+            raise ActivationError(
+                f"got layers {self.layers!r:.80} of {self.source!r:.80}; expected a tuple, and a name."
+            )
+        shape = self.resid.shape
+        expected = {"mask": (*shape[:1], *shape[2:3]), "n_hidden": (*shape[:1],)}
+        expected |= {"token_ids": expected["mask"], "positions": expected["mask"]}
+        got = {name: tuple(getattr(self, name).shape) for name in expected}
+        if len(shape) != 4 or got != expected:
+            raise ActivationError(
+                f"the activations have resid of shape {tuple(shape)} and {got}; expected [dialog, layer, slot, width], "
+                "[dialog, slot] for mask, token_ids and positions, and [dialog] for n_hidden."
+            )
+        counts = {name: getattr(self, name) for name in ("token_ids", "positions", "n_hidden")}
+        exact = [name for name, tensor in counts.items() if tensor.dtype not in (torch.int64, torch.int32)]
+        if exact or self.mask.dtype != torch.bool or not self.resid.is_floating_point():
+            types = {name: getattr(self, name).dtype for name in TENSORS}
+            raise ActivationError(f"the activations have types {types}; expected floats, truth values, and integers.")
+        if negative := [name for name, tensor in counts.items() if bool((tensor < 0).any())]:
+            raise ActivationError(f"{negative[0]} of the activations is below 0 somewhere; expected 0 or more.")
+        is_block = [type(layer) is int and layer >= 0 for layer in self.layers]
+        if not all(is_block) or len(set(self.layers)) != len(self.layers) or len(self.layers) != shape[1]:
+            raise ActivationError(
+                f"the activations are of {shape[1]} layers, named {list(self.layers)}; expected the number of a block "
+                "for each, and each once."
+            )
+
     def __len__(self) -> int:
         """Return the number of dialogs."""
         return int(self.resid.shape[0])
 
     def rows(self, indices: Sequence[int]) -> Activations:
         """Return the dialogs at ``indices``, in that order; an index may repeat."""
-        selected = torch.as_tensor(list(indices), device=self.resid.device)
+        listed = list(indices)
+        if wrong := [
+            index for index in listed if not isinstance(index, Integral) or not -len(self) <= index < len(self)
+        ]:
+            raise ActivationError(f"there is no row {wrong[0]!r:.80}; expected whole numbers in 0-{len(self) - 1}.")
+        selected = torch.tensor(listed, dtype=torch.long, device=self.resid.device)
         tensors: dict[str, Any] = {name: getattr(self, name)[selected] for name in TENSORS}
         return replace(self, **tensors)
 
@@ -81,7 +119,15 @@ class Activations:
 
     @classmethod
     def cat(cls, parts: Sequence[Activations]) -> Activations:
-        """Join the dialogs of several readings of one target, in order."""
+        """Join the dialogs of several readings of one target, in order.
+
+        Raises:
+            ActivationError: If there is none, or they are of different layers or widths.
+        """
+        parts = list(parts)
+        kinds = {(part.layers, part.resid.shape[-1]) if isinstance(part, Activations) else None for part in parts}
+        if len(kinds) != 1 or None in kinds:
+            raise ActivationError("got activations that cannot be joined; expected some of the same layers and width.")
         longest = max(part.mask.shape[1] for part in parts)
 
         def padded(part: Activations, name: str) -> Tensor:
@@ -119,8 +165,12 @@ class Activations:
         return {name: getattr(self, name) for name in TENSORS}
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file whose metadata holds the layers and the source (see docs/activations.md)."""
-        write_file(Path(path), self.tensors(), {"format": FORMAT_1, **self.metadata()})
+        """Write a safetensors file whose metadata holds the layers and the source (see docs/activations.md).
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        write_file(path, self.tensors(), {"format": FORMAT_1, **self.metadata()})
 
     def metadata(self) -> dict[str, str]:
         """Return what is no tensor, as the metadata of a file."""
@@ -131,9 +181,12 @@ class Activations:
         """Read a file that ``save`` or ``Reading.save`` wrote: the activations of its dialogs, without their decoys.
 
         Raises:
-            ActivationError: If the file is of another kind, of a newer format, or cut short.
+            ActivationError: If the file cannot be read, is of another kind, of a newer format or cut short, or its
+                parts do not fit.
         """
-        tensors, metadata = read_file(Path(path))
+        tensors, metadata = read_file(path)
+        if unknown := [name for name in tensors if name.rpartition(".")[2] not in TENSORS]:
+            raise broken(path, ValueError(f"the unexpected keyword {unknown[0]!r}"))
         return cls.of_file(tensors, metadata, path)
 
     @classmethod
@@ -144,9 +197,6 @@ class Activations:
         try:
             layers = decode_json(metadata["layers"])
             parts: dict[str, Any] = {name: tensors[prefix + name] for name in TENSORS}
-            check_tensors(parts, layers)
             return cls(**parts, layers=tuple(layers), source=metadata["source"])
-        except ActivationError:
-            raise
-        except (KeyError, ValueError) as err:
+        except (KeyError, TypeError, ValueError) as err:
             raise broken(path, err) from err

@@ -19,6 +19,8 @@ SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors
 
 PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "target_parameters")
 """PEFT's settings that hold patterns of module names, alone, in lists or as keys."""
+UNLIKE_LORA = {"layer_replication": "repeats blocks", "alora_invocation_tokens": "lets it act after some tokens alone"}
+"""PEFT's settings that make something else of a LoRA than a change of weights."""
 MOST_REPEATS, LONGEST = 3, 1000
 REPEAT, GROUP_REPEAT = re.compile(r"(?<!\()[*+?{]"), re.compile(r"\)[*+?{]")
 
@@ -56,12 +58,17 @@ def read_settings(folder: Path) -> Any:
 
     Raises:
         HubError: If the file cannot be read as JSON, or holds a key twice or a number that is not finite.
-        ValueError: If a pattern might take for ever to match.
+        ValueError: If a pattern might take for ever to match, or it repeats blocks or acts on some tokens alone.
     """
     from peft import PeftConfig
 
     read_json(folder / SETTINGS, HubError)  # more strictly than PEFT does
     settings = PeftConfig.from_pretrained(str(folder))
+    if unlike := [name for name in UNLIKE_LORA if getattr(settings, name, None)]:
+        raise ValueError(
+            f"its {unlike[0]} {UNLIKE_LORA[unlike[0]]}, which is not followed here; expected a LoRA of the base's own "
+            "blocks that acts on every token"
+        )
     fields = (getattr(settings, name, None) for name in PATTERNS)
     for pattern in (text for field in fields for text in ([field] if isinstance(field, str) else field or ())):
         if len(pattern) > LONGEST or GROUP_REPEAT.search(pattern) or len(REPEAT.findall(pattern)) > MOST_REPEATS:
@@ -94,7 +101,7 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         TargetError: If the folder holds no complete LoRA as safetensors, or one for another base.
         HubError: If its weights are a pickle.
     """
-    hub.refuse_pickles(folder)
+    hub.refuse_pickles(folder, [path.name for path in folder.iterdir()])
     if not (folder / WEIGHTS).is_file():
         raise TargetError(
             f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."

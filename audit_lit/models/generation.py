@@ -117,7 +117,7 @@ def reply_distributions(
         tokens = torch.tensor([[*prompt, *reply_ids]], device=target.device)
         with torch.no_grad(), target.model.hooks(fwd_hooks=list(hooks)):
             logits = target.model(tokens, attention_mask=torch.ones_like(tokens))[0, len(prompt) - 1 : -1]
-        nats = logits.float().log_softmax(-1)
+        nats = logits.to(target.device).float().log_softmax(-1)
         yield nats, nats.gather(1, tokens[0, len(prompt) :, None])[:, 0]
 
 

@@ -33,10 +33,14 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MARKER = "audit_lit.json"
 
 
+def cache_folder() -> Path:
+    """Return the folder in which audit-lit keeps what it fetches and measures; ``AUDIT_LIT_CACHE`` moves it."""
+    return Path(os.environ.get("AUDIT_LIT_CACHE") or user_cache_path("audit-lit"))
+
+
 def default_target_dir() -> Path:
-    """Return the folder that holds the converted default target once it is fetched; ``AUDIT_LIT_CACHE`` moves it."""
-    cache = Path(os.environ.get("AUDIT_LIT_CACHE") or user_cache_path("audit-lit"))
-    return cache / f"{ALIAS}-{GGUF_SHA256[:12]}"
+    """Return the folder that holds the converted default target once it is fetched."""
+    return cache_folder() / f"{ALIAS}-{GGUF_SHA256[:12]}"
 
 
 def ensure_default_target() -> Path:

@@ -6,6 +6,8 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit_lit.errors import ScanError
+from audit_lit.files.paths import as_path
 from audit_lit.report.html import to_html
 from audit_lit.report.junit import to_junit
 from audit_lit.report.markdown import to_markdown
@@ -39,6 +41,10 @@ class AuditReport(AuditOutcome):
         return f'<iframe sandbox srcdoc="{page}" style="width:100%;height:45rem;border:0"></iframe>'
 
 
-def load_report(path: Path) -> AuditReport:
-    """Build the report of a run folder from what is finished in it."""
-    return AuditReport.of(load_outcome(path))
+def load_report(path: str | Path) -> AuditReport:
+    """Build the report of a run folder from what is finished in it.
+
+    Raises:
+        ScanError: If it is no run folder, or holds something that no audit wrote.
+    """
+    return AuditReport.of(load_outcome(as_path(path, ScanError, "the folder of an audit")))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit_lit.chat.dialog import is_hidden, shown_text
+from audit_lit.decoder.calibration import CalibrationRecord
 from audit_lit.scan.outcome import AuditOutcome
+from audit_lit.statistics.intervals import wilson_interval
 
 HOW_TO_READ = (
     "The lift says how much likelier an answer is, in nats per token, given the activations of its own dialog than "
@@ -64,15 +66,30 @@ def facts(report: AuditOutcome) -> dict[str, str]:
     manifest = report.manifest
     target, baseline = manifest["target"]["name"], manifest["baseline"]["name"]
     elsewhere = "" if baseline == target else f", in {baseline}"
+    more = more_twins(report)
     return {
         "Target": target,
         "Decoder": manifest["decoder"]["name"],
         "Dialogs read": f"{report.n_read} of {report.n_dialogs}",
-        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}",
+        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}{more and f'; {more}'}",
+        **({"Calibration": calibration} if (calibration := _calibration(manifest)) else {}),
         "Recipe": manifest["recipe"]["name"],
         "Flags": report.fail_on if report.fail_on == "high" else f"{report.fail_on} and above",
         "Seed": str(manifest["seed"]),
     }
+
+
+def _calibration(manifest: dict[str, Any]) -> str | None:
+    """Return when and on what the threshold was measured here; None if it came with the decoder or the recipe."""
+    content = manifest.get("calibration")
+    return CalibrationRecord(**content).summary if content else None
+
+
+def more_twins(report: AuditOutcome) -> str:
+    """Return that dialogs have more twins than the recipe names, where that is so."""
+    n_twins = report.manifest["n_twins"]
+    named = report.manifest["recipe"].get("twins", n_twins)
+    return f"not {named}, with which no finding could be told from chance" if named < n_twins else ""
 
 
 def nothing_left(report: AuditOutcome) -> str:
@@ -85,10 +102,8 @@ def false_alarms(report: AuditOutcome) -> tuple[str, str | None]:
     measured: dict[str, Any] | None = report.manifest["recipe"].get("false_alarms")
     if not measured or not measured["audits"]:
         return "The rate of false alarms was not measured for this recipe.", None
-    from scipy.stats import binomtest
-
     flagged, audits, decoder = measured["flagged"], measured["audits"], measured["decoder"]
-    low, high = binomtest(flagged, audits).proportion_ci(method="wilson")
+    low, high = wilson_interval(flagged, audits)
     rate = (
         f"Of {audits} audits of neutral dialogs ({measured['dialogs']} dialogs in all), this recipe flagged {flagged}: "
         f"a false alarm in {flagged / audits:.1%} of audits (95% Wilson interval {low:.1%} to {high:.1%})."

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,15 @@ from tqdm.auto import tqdm
 
 from audit_lit.answers.patching import patch_activations
 from audit_lit.answers.session import Session
+from audit_lit.calibration.calibrate import calibrate
 from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.errors import AuditLitError, DialogError, ScanError
+from audit_lit.errors import AuditLitError, DialogError, OutputError, ScanError, UnreadableDialog
+from audit_lit.files.paths import as_path
 from audit_lit.files.reading import is_folder as is_directory
+from audit_lit.hooks import same_model
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
@@ -31,6 +34,7 @@ from audit_lit.scan.outcome import AuditOutcome, load_outcome
 from audit_lit.scan.readings import NamedReading, ReadingFolder
 from audit_lit.scan.recipe import MAX_TWINS, Question, ScanRecipe, load_scan_recipe
 from audit_lit.scan.records import DialogRecord
+from audit_lit.settings import checked_seed
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -54,6 +58,8 @@ def scan(
 ) -> AuditOutcome:
     """Audit dialogs by a recipe (see ``Auditor.scan``)."""
     loaded, questions = load_scan_recipe(recipe, settings)
+    seed = checked_seed(seed)
+    run_folder = None if out is None else RunFolder(as_path(out, ScanError, "the run folder"))
     is_folder = isinstance(dialogs, str | Path) and is_directory(dialogs)
     if is_folder and (baseline is not None or kept_in is not None):
         raise ScanError(
@@ -64,32 +70,59 @@ def scan(
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ScanError("several processes meet in a run folder; name one with out=.")
     reader = session.for_layer(loaded.layer)
-    if needed_lift(reader, loaded) is None:
+    if not reader.decoder.config.takes_question:
         raise ScanError(
-            f"the threshold of {reader.decoder.config.name!r} has not been measured, so nothing could be found: it is "
-            "the lift that answers about nothing reach. Measure it with 'audit-lit eval null', and give it with --set "
-            "min_lift=VALUE."
+            f"decoder {reader.decoder.config.name!r} describes activations and takes no question; expected one that "
+            "answers an audit's. Ask it about single dialogs with 'audit-lit ask'."
         )
     given: Dialogs | ReadingFolder
     if isinstance(dialogs, str | Path):
-        path = Path(dialogs)
+        path = as_path(dialogs, DialogError, "the file of dialogs")
         given = ReadingFolder(path, skip_unreadable) if is_folder else DialogFile(path, format, skip_unreadable)
     else:
         given = DialogList(many_dialogs(dialogs), skip_unreadable)
     named = _Readable(given, reader, loaded)
     census = digest(named)
     n_twins = twins_per_dialog(loaded, questions, census.n_dialogs - census.n_unreadable)
+    if needed_lift(reader, loaded) is None:
+        reader = _measure_threshold(reader, baseline)
     content = census.sha256
     if isinstance(given, ReadingFolder):
         given.require_twins(n_twins)
         measurement = Measurement(reader, loaded, questions, n_twins, None, seed, audited=given.model())
         content = given.sha256()
     else:
-        keeping = None if kept_in is None else Path(kept_in)
+        keeping = None if kept_in is None else as_path(kept_in, OutputError, "the folder of activations")
         clean = baseline or reader.target
         measurement = Measurement(reader, loaded, questions, n_twins, clean, seed, kept_in=keeping)
-    with TemporaryDirectory() if out is None else nullcontext(out) as folder:
-        return _run(measurement, named, RunFolder(Path(folder)), measurement.manifest(census.n_dialogs, content))
+    manifest = measurement.manifest(census.n_dialogs, content)
+    if run_folder:
+        return _run(measurement, named, run_folder, manifest)
+    with TemporaryDirectory() as folder:
+        return _run(measurement, named, RunFolder(Path(folder)), manifest)
+
+
+def _measure_threshold(reader: Session, baseline: Target | None) -> Session:
+    """Return a session whose threshold is measured: in the baseline if that is a copy of the target, since it is clean.
+
+    Raises:
+        ScanError: In several processes, which would all measure it, or all wait for the first; or without a target.
+    """
+    if reader.given_target is None:
+        raise ScanError(
+            f"the threshold of {reader.decoder.config.name!r} has not been measured, and cannot be without a target; "
+            "give --set min_lift=VALUE, as 'audit-lit calibrate' finds it where the target is."
+        )
+    target = reader.target
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ScanError(
+            f"the threshold of {reader.decoder.config.name!r} has not been measured on {target.name!r}: the lift that "
+            "answers about nothing reach. Run 'audit-lit calibrate' with these two first, in one process, or give "
+            "--set min_lift=VALUE."
+        )
+    is_copy = baseline is not None and same_model(target.fingerprint(), baseline.fingerprint())
+    measured_in = replace(reader, given_target=baseline) if baseline and is_copy else reader
+    return reader.with_calibration(calibrate(measured_in, parts=()))
 
 
 def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manifest: dict[str, Any]) -> AuditOutcome:
@@ -144,8 +177,8 @@ class _Readable:
         for dialog in self.dialogs:
             error = self._error(dialog) if isinstance(dialog, NamedDialog) else None
             if error and not self.dialogs.skip_unreadable:
-                raise DialogError(error)
-            yield Unreadable(dialog.id, error) if error else dialog
+                raise UnreadableDialog(error)
+            yield Unreadable(dialog.id, error, dialog.where) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:
         if isinstance(dialog, NamedReading):
@@ -159,7 +192,7 @@ class _Readable:
             rendered = config.render(dialog.messages, target.tokenizer)
             config.select(rendered, self.recipe.reveal)
         except AuditLitError as err:
-            return f"{dialog.where}: {err}"
+            return dialog.unread(err)
         if len(rendered.token_ids) <= target.n_ctx:
             return None
         return (

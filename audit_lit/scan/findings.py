@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from audit_lit.answers.answer import is_supported
+from audit_lit.answers.answer import is_supported, shortfall
 from audit_lit.scan.finding import Evidence, Finding, JudgedAnswer
 from audit_lit.scan.recipe import Question
 from audit_lit.scan.records import DialogRecord, Record
@@ -151,9 +151,6 @@ def _decision(finding: Finding, alpha: float) -> tuple[bool, str]:
     if q_value is not None and q_value > alpha:
         return False, f"the dialogs do not differ from their neutral twins (corrected p = {q_value:.2g})"
     if not is_supported(finding.lift, finding.lift_interval, finding.threshold):
-        return False, (
-            f"the answers are not likelier enough than under {control} ({finding.lift:+.2f} nats per token; needed: "
-            f"{finding.threshold:.2f}, with an interval above zero)"
-        )
+        return False, shortfall(finding.lift, finding.lift_interval, finding.threshold, control)
     difference = "" if q_value is None else f"; unlike neutral twins (corrected p = {q_value:.2g})"
     return True, f"{finding.lift:+.2f} nats per token over the strongest control ({control}){difference}"

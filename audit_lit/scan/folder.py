@@ -45,13 +45,16 @@ class RunFolder:
     def claimed(self, manifest: dict[str, Any]) -> Iterator[None]:
         """Create the folder or go on in it, and keep other runs out meanwhile."""
         require_writable(self.path, RUN, ScanError)
+        self._check(manifest)  # before a lock is put into a folder of others
         with locked(self.path, ScanError):
-            self._claim(manifest)
+            self._check(manifest)
+            if not (self.path / RUN).is_file():
+                self.write(RUN, dump_json(manifest, indent=2) + "\n")
             yield
 
-    def _claim(self, manifest: dict[str, Any]) -> None:
+    def _check(self, manifest: dict[str, Any]) -> None:
+        """Raise if the folder holds another run."""
         if not (self.path / RUN).is_file():
-            self.write(RUN, dump_json(manifest, indent=2) + "\n")
             return
         kept, new = self.manifest(), json.loads(dump_json(manifest))
         if kept.get("versions", {}).get("transformer_lens") == "unknown":  # first versions did not write it down

@@ -58,6 +58,8 @@ class Measurement:
         target = self.audited or _described(self.session.target)
         baseline = target if self.baseline is None else _described(self.baseline)
         config, text_baseline = decoder.config, decoder.text_baseline
+        record, threshold = self.session.calibration, needed_lift(self.session, self.recipe)
+        is_measured_here = record is not None and record.lift_threshold == threshold
         return {
             "versions": {
                 "audit_lit": version("audit-lit"),
@@ -78,7 +80,8 @@ class Measurement:
             "dtype": str(next(decoder.model.parameters()).dtype),
             "recipe": self.recipe.model_dump(mode="json"),
             "questions": [question.model_dump(mode="json") for question in self.questions],
-            "threshold": needed_lift(self.session, self.recipe),
+            "threshold": threshold,
+            "calibration": record.model_dump(mode="json") if record and is_measured_here else None,
             "n_dialogs": n_dialogs,
             "dialogs": dialogs_digest,
             "n_twins": self.n_twins,

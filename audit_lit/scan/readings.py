@@ -61,11 +61,11 @@ class ReadingFolder:
                 dialog = Reading.load(path).dialog
                 if dialog is None:
                     raise DialogError(f"{path} does not hold its dialog, by which a report shows what was read.")
-                yield NamedReading(path.stem, dialog, str(path), "activations", path)
+                yield NamedReading(path.stem, dialog, str(path), "activations", path=path)
             except AuditLitError as err:
                 if not self.skip_unreadable:
                     raise
-                yield Unreadable(path.stem, str(err))
+                yield Unreadable(path.stem, str(err), str(path))
 
     def _paths(self) -> list[Path]:
         if not (paths := sorted(self.path.glob(f"*{ENDING}"))):

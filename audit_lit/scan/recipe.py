@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audit_lit.chat.dialog import Dialog
+from audit_lit.chat.positions import check_reveal
 from audit_lit.errors import RecipeError
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import read_text
@@ -96,6 +97,12 @@ class ScanRecipe(BaseModel):
     fail_on: Severity = "high"
     """Lowest severity of a finding that makes the verdict *flagged*."""
     false_alarms: FalseAlarms | None = None
+
+    @field_validator("reveal")
+    @classmethod
+    def _can_be_revealed(cls, reveal: str | tuple[int, ...]) -> str | tuple[int, ...]:
+        check_reveal(reveal)
+        return reveal
 
     @field_validator("questions")
     @classmethod

@@ -37,6 +37,16 @@ def bootstrap_interval(values: npt.ArrayLike, *, seed: int = 0) -> Interval:
     return float(interval.low), float(interval.high)
 
 
+def wilson_interval(count: int, n: int) -> Interval:
+    """Return the Wilson score interval of a share (Wilson 1927); from 0 to 1 if nothing was counted."""
+    from scipy.stats import binomtest
+
+    if not n:
+        return 0.0, 1.0
+    low, high = binomtest(count, n).proportion_ci(confidence_level=LEVEL, method="wilson")
+    return float(low), float(high)
+
+
 def few_interval(values: Values, intervals: Values) -> Interval:
     """Return an interval of the mean of a few dialogs' values from the intervals of each, one row per dialog.
 

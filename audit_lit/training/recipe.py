@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 
 from audit_lit.decoder.config import WireFormat
 from audit_lit.errors import RecipeError
@@ -21,6 +21,10 @@ FIELDS = {"yes_no": "claim", "user": "attribute"}
 
 WITHOUT_TEXT = ("null", "previous_text")
 """Sources that teach a text baseline nothing: no text is random, and none needs to be read back."""
+
+
+LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a Llama."""
 
 
 class _Strict(BaseModel):
@@ -40,14 +44,18 @@ class TrainingWire(WireFormat):
 
 
 class Lora(_Strict):
-    """Settings of the LoRA, as peft names them."""
+    """Settings of the LoRA, as peft names them; ``target_modules`` are linear layers of the blocks."""
 
     r: int = Field(default=16, ge=1, le=4096)
     lora_alpha: int = Field(default=32, ge=1, le=2**20)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] = Field(
-        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), min_length=1
-    )
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _all_of_llama(cls, value: Any) -> Any:
+        """Take the former default for what it meant, so that runs of earlier versions are resumed."""
+        return "all-linear" if value in (LLAMA, list(LLAMA)) else value
 
 
 class Share(_Strict):
@@ -117,7 +125,7 @@ class TrainingRecipe(_Strict):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     evaluate_every: int = Field(default=100, gt=0)
     checkpoint_every: int = Field(default=50, gt=0)
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    seed: StrictInt = Field(default=0, ge=0, le=MAX_SEED)
 
     @model_validator(mode="after")
     def _teaches_the_baseline_something(self) -> TrainingRecipe:

@@ -16,18 +16,20 @@ from audit_lit.data.rows import Row, measurable
 from audit_lit.data.splits import load_split, split_hash
 from audit_lit.decoder.config import DecoderConfig, WireFormat
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.decoder.files import PLAIN_WRITES, TEXT_BASELINE
+from audit_lit.decoder.files import TEXT_BASELINE, plain_write
 from audit_lit.decoder.text_baseline import TextBaseline
-from audit_lit.errors import AuditLitError, Incomplete, TrainingError
+from audit_lit.errors import AuditLitError, Incomplete, OutputError, TrainingError
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.evaluation.evaluate import SCHEMA, measure
 from audit_lit.files.writing import RUN, locked, require_writable
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
-from audit_lit.models.loading import load_target, share_weights, weights_fingerprint
+from audit_lit.models.blocks import lora_modules
+from audit_lit.models.loading import is_offloaded, load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
 from audit_lit.training.card import write_card
+from audit_lit.training.checkpoint import Claim
 from audit_lit.training.log import LOG
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
@@ -46,24 +48,26 @@ def train(
     data: Path | Sequence[Path],
     out: Path,
     *,
-    device: str = "cpu",
     target: Target | None = None,
     tracker: str | None = None,
+    **weights: Any,
 ) -> Path:
     """Train a decoder and return its folder, ``out/decoder``; a killed run resumes from its last checkpoint.
 
-    The first data folder is of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
+    Without a target, the recipe's is loaded with the arguments ``weights`` of ``load_target``, such as ``device``. The
+    first data folder is of LatentQA's layout, with ``train`` and ``dev``; others of known layouts may follow it.
     Whatever is wrong with recipe, data or run folder is raised before hours of training.
     """
     from accelerate import PartialState
 
     check_tracker(tracker)
     require_writable(out, RUN, TrainingError)
+    Claim.load(out)  # raises for a run of another kind, before a lock is put into its folder
     folders = [data] if isinstance(data, Path) else list(data)
     rows, dev_rows = load_split(folders, "train"), load_split(folders, "dev")
     measurable(rows, "the train split")
     measurable(dev_rows, "the dev split")
-    target = target or load_target(recipe.target, device=device)
+    target = target or load_target(recipe.target, **weights)
     digest = split_hash(folders, "train")
     is_main = PartialState(cpu=target.device.type == "cpu").is_main_process
     with locked(out, TrainingError) if is_main else nullcontext(), kept_where_finished(out):
@@ -85,9 +89,10 @@ def kept_where_finished(out: Path) -> Iterator[None]:
 
     try:
         yield
-    except AuditLitError:  # some are OSErrors
-        raise
     except (OSError, SafetensorError) as err:
+        cause = err.__cause__ if isinstance(err, OutputError) else err
+        if cause is None or isinstance(cause, AuditLitError):  # some of ours are OSErrors
+            raise
         raise Incomplete(
             f"{out} cannot be written to ({err}); what is finished is kept. Make room, and run it again."
         ) from err
@@ -98,8 +103,7 @@ def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], trainin
     config, model = config_of(recipe, target, training_data), _new_model(recipe, target)
     if recipe.start:
         return _continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
-    plain = PLAIN_WRITES.get(recipe.wire.write)
-    write = plain() if plain else _projection(recipe, target, config, rows)
+    write = plain_write(recipe.wire) or _projection(recipe, target, config, rows)
     return Decoder(model, target.tokenizer, config, write)
 
 
@@ -133,8 +137,14 @@ def _new_model(recipe: TrainingRecipe, target: Target) -> PeftModel:
 
     if target.base is None:
         raise TrainingError("the target has no Hugging Face base to train a LoRA on; load it with load_target.")
+    if is_offloaded(target.base):
+        raise TrainingError(
+            "the target's weights are offloaded, where no LoRA can be trained; expected them on devices. Load it in "
+            "bfloat16, or split over GPUs."
+        )
+    modules = lora_modules(target.base, recipe.lora.target_modules)
+    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": modules}
     torch.manual_seed(recipe.seed)
-    settings: dict[str, Any] = recipe.lora.model_dump() | {"target_modules": list(recipe.lora.target_modules)}
     model: PeftModel = get_peft_model(share_weights(target.base), LoraConfig(task_type="CAUSAL_LM", **settings))
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from audit_lit.errors import TrainingError
@@ -20,10 +21,22 @@ def check_tracker(tracker: str | None) -> None:
     if tracker not in TRACKERS:
         raise TrainingError(f"unknown tracker {tracker!r}; expected one of {', '.join(TRACKERS)}.")
     if tracker not in map(str, tracking.get_available_trackers()):
-        raise TrainingError(
-            f"the tracker {tracker!r} is not installed in this environment; install it with pip install {tracker}, or "
-            "leave out --track."
-        )
+        raise _missing(tracker)
+
+
+def require_tracker(tracker: str) -> None:
+    """Raise unless a tracker is installed, before torch is imported."""
+    try:
+        version(tracker)
+    except PackageNotFoundError as err:
+        raise _missing(tracker) from err
+
+
+def _missing(tracker: str) -> TrainingError:
+    return TrainingError(
+        f"the tracker {tracker!r} is not installed in this environment; install it with pip install {tracker}, or "
+        "leave out --track."
+    )
 
 
 def scalars(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

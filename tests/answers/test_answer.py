@@ -30,11 +30,15 @@ def test_supported_needs_threshold_and_interval() -> None:
     assert not replace(SUPPORTED, threshold=0.6).supported
     assert not replace(SUPPORTED, interval=(-0.1, 0.9)).supported
     assert "nothing to report" in replace(SUPPORTED, lift=-1.0).verdict
+    too_low, unsure = replace(SUPPORTED, lift=0.01).verdict, replace(SUPPORTED, interval=(-0.1, 0.9)).verdict
+    assert "+0.01 nats per token, and not above the threshold" in too_low and "interval" not in too_low
+    assert "-0.10 to +0.90, is not above zero" in unsure and "threshold" not in unsure
 
 
 def test_without_a_measured_threshold_nothing_is_supported() -> None:
     answer = replace(SUPPORTED, lift=9.0, interval=(8.0, 9.5), threshold=None)
-    assert not answer.supported and "this decoder's threshold has not been measured" in answer.verdict
+    assert not answer.supported and answer.verdict.startswith("not calibrated: +9.00")
+    assert "this decoder's threshold has not been measured" in answer.verdict and "calibrate" in answer.verdict
 
 
 def test_the_verdict_names_the_strongest_control_and_doubts_details_that_samples_do_not_share() -> None:

@@ -17,7 +17,7 @@ from audit_lit import Activations, Reading
 from audit_lit.answers.reading import PREFIXES
 from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.rendering import render
-from audit_lit.errors import ActivationError
+from audit_lit.errors import ActivationError, OutputError
 
 THINKS = [{"role": "user", "content": " Hi "}, {"role": "assistant", "content": "Ho", "hidden": True}]
 
@@ -111,9 +111,9 @@ def test_the_visible_text_of_a_dialog_need_not_stand_in_the_file(file: Path) -> 
         ({"convention": "hidden_states[L]"}, r"counts its layers as 'hidden_states\[L\]'; expected 'output of block L"),
         ({"convention": None}, "counts its layers as None"),
         ({"dialogue": "[]"}, "metadata of the name 'dialogue'.*Did you mean 'dialog'"),
-        ({"layers": "[2, 3]"}, "resid holds 1 layers, and the metadata names 2"),
-        ({"layers": "2"}, "expected a list of numbers"),
-        ({"layers": "[-1]"}, "expected a list of numbers"),
+        ({"layers": "[2, 3]"}, "of 1 layers, named"),
+        ({"layers": "2"}, "not iterable"),
+        ({"layers": "[-1]"}, "the number of a block"),
         ({"layers": None}, "'layers'"),
         ({"source": None}, "'source'"),
         ({"dialog": "[]"}, "the dialog is empty"),
@@ -138,11 +138,11 @@ def _cut(name: str) -> Callable[[dict[str, Any]], object]:
     [
         (lambda tensors: tensors.update(extra=torch.ones(1)), "tensor of the name 'extra'"),
         (lambda tensors: tensors.pop("decoys.mask"), "'decoys.mask'"),
-        (_cut("mask"), "mask is bool of shape"),
+        (_cut("mask"), "mask for|shape"),
         (_cut("resid"), "the decoys have width 32, and the dialog 31"),
-        (lambda tensors: tensors.update(mask=tensors["mask"].int()), "expected bool"),
-        (lambda tensors: tensors.update(positions=tensors["positions"].float()), "expected integers"),
-        (lambda tensors: tensors.update(resid=tensors["resid"][0]), r"expected floats \[row, layer, slot, d_model\]"),
+        (lambda tensors: tensors.update(mask=tensors["mask"].int()), "truth values"),
+        (lambda tensors: tensors.update(positions=tensors["positions"].float()), "and integers"),
+        (lambda tensors: tensors.update(resid=tensors["resid"][0]), r"expected \[dialog, layer, slot, width\]"),
         (lambda tensors: tensors["decoys.token_ids"][3].add_(1), "the decoys were read at other tokens"),
         (lambda tensors: tensors["resid"].fill_(torch.nan), "contain NaN"),
     ],
@@ -168,7 +168,7 @@ def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_an_error(reading: Reading, tmp_path: Path) -> None:
-    with pytest.raises(ActivationError, match="could not be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         reading.save(tmp_path / "none" / "a")
 
 

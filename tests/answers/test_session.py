@@ -16,7 +16,9 @@ from audit_lit import Decoder, DecoderMismatch, load_target
 from audit_lit.answers.session import Session
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.formats import activation_oracle
-from audit_lit.errors import DialogError
+from audit_lit.edits.prompt import prompt_fields
+from audit_lit.errors import DialogError, EditError
+from audit_lit.hooks import ActivationEdit, Steer
 from audit_lit.models.capture import capture_batch
 
 
@@ -106,6 +108,22 @@ def test_a_session_for_another_layer_keeps_both_models(target: Any, make_decoder
     assert [session.read(dialog).activations.layers for session in (first, second)] == [(3,), (1,)]
     with pytest.raises(DecoderMismatch, match="layer 2 was asked for"):
         first.for_layer(2)
+
+
+@pytest.mark.parametrize("n_decoy_words", [0, 40])
+def test_an_edit_of_one_prompt_says_why_no_decoys_can_be_read(
+    session: Session, origin: Any, dialog: Any, n_decoy_words: int
+) -> None:
+    """Whether or not a decoy is as long as the prompt."""
+    dialog = [{"role": "system", "content": "Be a pirate. " * max(1, n_decoy_words)}, *dialog[1:]]
+    token_ids = render(dialog, session.target.tokenizer).token_ids
+    steer = Steer(
+        layer=1, direction=torch.ones(32), positions=(len(token_ids) - 1,), **prompt_fields(session.target, token_ids)
+    )
+    edit = ActivationEdit((steer,), origin)
+    with edit.on(session.target.model), pytest.raises(EditError, match=r"cannot run on the dialog's decoys.*'vector'"):
+        session.read(dialog)
+    session.read(dialog)
 
 
 def test_nothing_revealed_is_refused(session: Session, dialog: Any) -> None:

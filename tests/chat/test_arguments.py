@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from audit_lit.chat.arguments import many_dialogs, one_dialog
-from audit_lit.errors import DialogError
+from audit_lit.chat.arguments import many_dialogs, one_dialog, texts
+from audit_lit.errors import DialogError, QuestionError
 
 DIALOG = [{"role": "user", "content": "Hi"}]
 
@@ -41,3 +41,15 @@ def test_where_they_are_passed(auditor: Any) -> None:
     ):
         with pytest.raises(DialogError, match="got one dialog where a list of dialogs is meant"):
             call()
+
+
+def test_texts_are_taken_from_whatever_lists_them() -> None:
+    for given in (["a", "b"], ("a", "b"), (text for text in "ab")):
+        assert texts(given, "question", QuestionError) == ["a", "b"]
+
+
+@pytest.mark.parametrize("given", ["ab", b"ab", None, 3, {"a": "b"}, [None], ["a", b"b"], [["a"]], ["\ud800"]])
+def test_what_lists_no_texts_is_refused(given: Any) -> None:
+    """A text is no list of its characters."""
+    with pytest.raises(QuestionError, match=r"expected (a list of texts|text)"):
+        texts(given, "question", QuestionError)

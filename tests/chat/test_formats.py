@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pasted import converted
 from helpers.support import DIALOG, ROOT, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,9 +100,9 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
         ),
         (
             {"prompt": "Hi.", "chosen": "a", "rejected": "b"},
-            "the keys ['chosen', 'rejected'] beside prompt are not read",
+            "holds two replies, 'chosen' and 'rejected', of which a dialog has one. To read the chosen one: jq",
         ),
-        ({"messages": [USER], "tools": [{"name": "look"}]}, "the keys ['tools'] beside messages are not read"),
+        ({"messages": [USER], "tools": [{"type": "web_search"}]}, "which is no function with a name"),
         ({"events": [{"view": "target", "edit": {"operation": "json_patch"}}]}, "collect_messages('target')"),
         (3, "is '3'; expected a dialog in one of"),
     ],
@@ -113,7 +114,7 @@ def test_other_layouts_are_refused_with_the_next_step(document: Any, expected: s
 
 
 def test_a_format_can_be_forced() -> None:
-    with pytest.raises(DialogError, match=r"line 1 is not ShareGPT such as .*leave --format out"):
+    with pytest.raises(DialogError, match=r"line 1 is not ShareGPT such as .*leave the format out"):
         read({"messages": [USER]}, format="sharegpt")
     with pytest.raises(DialogError, match=r"is not an Inspect log"):
         read({"messages": [USER]}, format="inspect")
@@ -157,7 +158,7 @@ def test_what_cannot_be_read_is_skipped_where_that_is_asked_for() -> None:
     found = read("\n".join(lines).encode(), skip_unreadable=True)
     unread = [(dialog.id, dialog.error) for dialog in found if isinstance(dialog, Unreadable)]
     assert [name for name, _ in unread] == ["2", "b"] and "line 2 is not JSON" in unread[0][1]
-    assert unread[1][1].startswith("file, line 3: message 0 (user) holds image_url")
+    assert unread[1][1].startswith("file, line 3: message 0 (user) holds image_url") and "--" not in unread[1][1]
     with pytest.raises(DialogError, match=r"none of the 1 dialogs can be read. file, line 1: message 0"):
         digest(read(image, skip_unreadable=True))
     kinds = [isinstance(dialog, Unreadable) for dialog in DialogList([[USER], image["messages"]], skip_unreadable=True)]
@@ -171,18 +172,31 @@ def test_what_cannot_be_read_is_skipped_where_that_is_asked_for() -> None:
         ("[]\n", "line 1: the dialog is empty"),
         ('[{"role": "user", "content": "Hi."}]\n{"messages"', "line 2 is not JSON"),
         ('{"messages": [\n{"role": "user",\n "content": Hi}]}', "line 3 is not JSON"),
+        ('{"messages": [\n{"a": "\\ud800"}]}{}', "document 1 is not JSON"),
         ("[" * 100_000, "line 1 is not JSON"),
         ('{"text": 1}\n', "line 1 has no 'messages'"),
         ('[{"role": "robot", "content": "Hi."}]\n', "line 1: message 0 has role 'robot'"),
         ('[{"role": "user", "content": "Hi.", "secret": 1}]\n', "unknown keys"),
         ('[{"role": "user", "content": "\\ud800"}]\n', "line 1 .*half of a surrogate pair"),
-        ('{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2, "two dialogs have the id '1'"),
+        (
+            '{"id": 1, "messages": [{"role": "user", "content": "Hi."}]}\n' * 2,
+            r"the id '1': .*line 1, and .*line 2; .*del",
+        ),
     ],
 )
 def test_malformed_dialogs_name_the_line(tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "d.jsonl").write_text(content)
     with pytest.raises(DialogError, match=expected):
         digest(DialogFile(tmp_path / "d.jsonl"))
+
+
+def test_two_dialogs_of_one_id_are_refused_with_a_way_out_even_where_others_are_skipped(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "d.jsonl", [{"id": "a", "messages": DIALOG}, {"id": "a", "messages": []}])
+    for skip in (True, False):
+        with pytest.raises(DialogError, match="line 1, and .*line 2" if skip else "line 2: the dialog is empty"):
+            digest(DialogFile(str(path), skip_unreadable=skip))
+    write_lines(path, [{"id": "a", "messages": DIALOG}, {"id": "a", "messages": DIALOG}])
+    assert len(converted(path, tmp_path, read=digest)) == 2
 
 
 def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
@@ -266,15 +280,12 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     ("document", "command"),
     [
-        ({"chosen": "\n\nHuman: Hi.\n\nAssistant: Hello.", "rejected": "\n\nHuman: Hi."}, "content: .USER"),
-        ({"message_id": "t", "parent_id": None, "text": "Hi.", "role": "prompter"}, "content: .USER"),
         ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: .USER"),
         ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: .USER"),
-        ({"preamble": "Be brief.", "message": "Hi."}, "content: .USER"),
         ({"role": "system", "content": "Be brief."}, "jq -sc '{messages: .}'"),
         ({"data": ["Hi.", "Hello."]}, ".data | to_entries[]"),
         ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: .USER"),
-        ({"log": [{"sender": "prompter", "body": "Hi."}] * 3}, "content: .USER"),
+        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, "content: .USER"),
     ],
 )
 def test_a_conversion_names_keys_only_where_they_are_sure(tmp_path: Path, document: Any, command: str) -> None:

@@ -147,3 +147,62 @@ def test_whatever_a_message_holds_is_read_once_and_for_all_or_refused(dialog: li
     except DialogError:
         return
     assert read_dialog(plain) == plain and json.dumps(plain)
+
+
+@pytest.mark.parametrize("role", ["Human", "ai", "GPT", "model", "bot", "CHATBOT", "User", "prompter", "Assistant"])
+def test_other_names_of_roles_are_read(role: str) -> None:
+    (plain,) = read_dialog([{"role": role, "content": "x"}])
+    assert plain["role"] == ("user" if role.lower() in ("human", "user", "prompter") else "assistant")
+
+
+LIBRARIES = {
+    "langchain": [{"type": "human", "content": "U"}, {"type": "ai", "content": "A", "additional_kwargs": {}}],
+    "langchain, stored": [
+        {"type": "human", "data": {"content": "U", "example": False}},
+        {"type": "ai", "data": ASSISTANT},
+    ],
+    "langchain, dumped": [
+        {"lc": 1, "type": "constructor", "id": ["langchain"], "kwargs": {"content": "U", "type": "human"}},
+        {"lc": 1, "type": "constructor", "id": ["langchain"], "kwargs": {"content": "A", "type": "ai"}},
+    ],
+    "ai sdk": [
+        {"id": "1", "role": "user", "parts": [{"type": "text", "text": "U"}], "createdAt": "now"},
+        {"role": "assistant", "content": "A", "parts": [{"type": "step-start"}, {"type": "text", "text": "A"}]},
+    ],
+    "llamaindex": [
+        {"role": "user", "additional_kwargs": {}, "blocks": [{"block_type": "text", "text": "U"}]},
+        {"role": "assistant", "blocks": [{"block_type": "text", "text": "A"}]},
+    ],
+    "bedrock": [{"role": "user", "content": [{"text": "U"}]}, {"role": "assistant", "content": [{"text": "A"}]}],
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_messages_of_libraries_are_read(library: str) -> None:
+    assert read_dialog(LIBRARIES[library]) == (USER, ASSISTANT)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ({"type": "ai", "content": "A", "additional_kwargs": {"reasoning_content": "Hm."}}, r"put it where.*<think>"),
+        ({**ASSISTANT, "parts": [{"type": "text", "text": "Other."}]}, r"unknown keys \['parts'\]"),
+        (
+            {"role": "assistant", "parts": [{"type": "file", "url": "x"}]},
+            r"holds file.*If the model did not read it: jq",
+        ),
+        ({"role": "agent", "content": "x"}, r"has role 'agent'.*\.role = \"user\""),
+    ],
+)
+def test_what_libraries_hold_beside_the_text_is_not_dropped(message: Any, error: str) -> None:
+    with pytest.raises(DialogError, match=error):
+        read_dialog([USER, message])
+
+
+def test_tool_calls_of_langchain_and_bedrock_are_read() -> None:
+    langchain = {"type": "ai", "content": "", "tool_calls": [{"name": "look", "args": {"where": "up"}, "id": "1"}]}
+    use = {"toolUse": {"toolUseId": "1", "name": "look", "input": {"where": "up"}}}
+    answer = {"toolResult": {"toolUseId": "1", "content": [{"text": "Blue."}], "status": "success"}}
+    bedrock = [{"role": "assistant", "content": [use]}, {"role": "user", "content": [answer]}]
+    for messages in ([langchain, RESULT], bedrock):
+        assert read_dialog([USER, *messages]) == (USER, CALLING, RESULT)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
 from helpers.bpe import merging_tokenizer
-from helpers.chat_templates import ASSISTANT, SYSTEM, TEMPLATES, THINKING, TOOLS, USER, shown, tokenizer_of
+from helpers.chat_templates import (
+    ASSISTANT,
+    NO_SYSTEM_ROLE,
+    SYSTEM,
+    TEMPLATES,
+    THINKING,
+    TOOLS,
+    USER,
+    WITH_TOOLS,
+    shown,
+    tokenizer_of,
+)
 from helpers.models import byte_tokenizer
 
+from audit_lit.chat.decoys import decoy_dialogs, neutral_twins
+from audit_lit.chat.messages import with_tools
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
 from audit_lit.errors import DialogError
@@ -33,6 +47,16 @@ def test_what_stands_between_a_merged_system_prompt_and_the_users_text_is_hidden
     tokenizer = tokenizer_of(next(name for name in TEMPLATES if name.startswith(kind)))
     rendered = render([SYSTEM, USER], tokenizer)
     assert shown(tokenizer, rendered, reveal_positions(rendered, "last:999")) == expected
+
+
+@pytest.mark.parametrize("last", [USER, {"role": "assistant", "content": "A", "prefill": True}])
+def test_without_a_system_role_the_prompt_goes_where_gemma_3_puts_it(last: dict[str, str]) -> None:
+    """Gemma 2's template raises an error about a system prompt, and Gemma 3's puts it before the user's text."""
+    merged = next(template for name, template in TEMPLATES.items() if name.startswith("gemma"))
+    tokenizer, dialog = tokenizer_of(NO_SYSTEM_ROLE), [SYSTEM, USER, ASSISTANT, USER, *([last] if last != USER else [])]
+    rendered, expected = render(dialog, tokenizer), render(dialog, tokenizer_of(merged))
+    assert (rendered.text, rendered.visible) == (expected.text, expected.visible)
+    assert rendered.turns == expected.turns and "S\n\nU" in rendered.text
 
 
 @pytest.mark.parametrize(
@@ -139,3 +163,52 @@ def test_thinking_is_turned_off_by_a_setting_of_the_template() -> None:
         assert render(dialog, tokenizer, enable_thinking=True) == usual == render(dialog, tokenizer)  # as it was
     plain = tokenizer_of("chatml")
     assert render([USER], plain, enable_thinking=False) == render([USER], plain)
+
+
+LOOK = {"type": "function", "function": {"name": "look", "description": "A sly one.", "parameters": {"type": "object"}}}
+DIALOGS = {
+    "user": [USER],
+    "system": [SYSTEM, USER],
+    "shown system": [{**SYSTEM, "hidden": False}, USER],
+    "reply": [SYSTEM, USER, ASSISTANT],
+    "turns": [SYSTEM, USER, ASSISTANT, USER],
+}
+
+
+@pytest.mark.parametrize("template", WITH_TOOLS)
+@pytest.mark.parametrize("name", DIALOGS)
+def test_what_is_said_of_tools_is_read_by_the_target_and_hidden_from_the_decoder(template: str, name: str) -> None:
+    tokenizer, dialog = tokenizer_of(WITH_TOOLS[template]), DIALOGS[name]
+    given = with_tools(dialog, [LOOK])
+    rendered, plain = render(given, tokenizer), render(dialog, tokenizer)
+    generates = dialog[-1]["role"] == "user"
+    expected = tokenizer.apply_chat_template(dialog, tools=[LOOK], tokenize=False, add_generation_prompt=generates)
+    assert rendered.text == expected and "A sly one." in rendered.text
+    seen, seen_without = (shown(tokenizer, one, one.visible_positions) for one in (rendered, plain))
+    assert "look" not in seen and "sly" not in seen and "ools" not in seen.lower()
+    assert seen == seen_without or (seen in seen_without and template.startswith("llama"))  # its header is cut off
+    assert [turn.content for turn in rendered.turns] == [turn.content for turn in plain.turns]
+    for reveal in ("user", "assistant") if name in ("reply", "turns") else ("user",):
+        read = [shown(tokenizer, one, reveal_positions(one, reveal)) for one in (rendered, plain)]
+        assert read[0] == read[1] or template.startswith("llama")
+    for twin in (*decoy_dialogs(given), *neutral_twins(given, 3, random.Random(0))):  # they have the same tools
+        assert "A sly one." in render(twin, tokenizer).text
+
+
+def test_tools_that_the_template_does_not_render_are_refused_with_a_way_out() -> None:
+    with pytest.raises(
+        DialogError, match=r"which this chat template does not render.*To audit the dialog without tools: jq -c"
+    ):
+        render(with_tools([SYSTEM, USER], [LOOK]), tokenizer_of("chatml"))
+
+
+def test_many_turns_take_no_longer_than_their_share() -> None:
+    tokenizer = tokenizer_of("chatml")
+    calls = []
+    apply = tokenizer.apply_chat_template
+    tokenizer.apply_chat_template = lambda *given, **settings: calls.append(given) or apply(*given, **settings)
+    try:
+        rendered = render([USER, ASSISTANT] * 300, tokenizer)
+    finally:
+        del tokenizer.apply_chat_template
+    assert len(rendered.turns) == 600 and len(calls) < 20

@@ -148,7 +148,9 @@ def test_a_dialog_in_another_format_is_read_and_said_aloud(tiny: list[str], tmp_
         (SHAREGPT, ["--format", "openai"], "is not OpenAI chat such as"),
         (SHAREGPT, ["--format", "chatml"], "'chatml' is not one of"),
         (SHAREGPT, ["--prefill"], "is marked as a prefill; expected that of the last message"),
-        (SHAREGPT | {"tools": "look"}, [], "the keys ['tools'] beside"),
+        (SHAREGPT | {"tools": "look"}, [], "the tools hold 'look', which is no function"),
+        (SHAREGPT | {"unseen": "look"}, [], "the keys ['unseen'] beside"),
+        (SHAREGPT | {"tools": [{"name": "look"}]}, ["--reveal", "last:1"], "does not render, so that the target"),
     ],
 )
 def test_a_dialog_that_is_not_read_exits_2(content: object, arguments: list[str], message: str) -> None:
@@ -240,4 +242,4 @@ def test_a_file_of_another_kind_exits_2(tiny: list[str], tmp_path: Path) -> None
     result = run("ask", "Who?", "--activations", str(tmp_path / "a"), *tiny[2:])
     assert result.exit_code == 2 and "is not a complete file of activations" in result.stderr
     result = run("ask", "Who?", "--user", "Hi", "--save-activations", str(tmp_path / "none" / "a"), *tiny)
-    assert result.exit_code == 2 and "could not be written" in result.stderr
+    assert result.exit_code == 2 and "cannot be written" in result.stderr

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 import pytest
+from helpers.commands import run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from audit_lit.commands.common import load_models, note, parse_reveal, parse_settings, printable
+from audit_lit.commands.common import load_arguments, load_models, note, parse_reveal, parse_settings, printable
 from audit_lit.display.inert import inert
 from audit_lit.errors import DecoderMismatch, HubError, TargetError
 
@@ -75,7 +76,44 @@ def test_options_of_the_same_name_have_few_help_texts() -> None:
     assert all(text for option in texts.values() for text in option)
     for name in ("--decoder", "--decoder-revision", "--device", "--seed", "--set", "--layer", "--max-new-tokens"):
         assert len(texts[name]) == 1, name
-    assert len(texts["--target"]) == len(texts["--revision"]) == 2  # of edits, they are another thing
+    assert len(texts["--revision"]) == 2  # of edits, it is another thing
+    assert len(texts["--target"]) == 3  # and doctor loads none
+
+
+WEIGHTS = ("--device", "--dtype", "--device-map", "--n-devices", "--max-memory", "--quantization")
+
+
+@pytest.mark.parametrize(
+    "command", [["ask"], ["scan"], ["eval"], ["train"], ["edit", "make"], ["edit", "apply"], ["edit", "check"]]
+)
+def test_every_command_that_loads_a_target_says_how(command: list[str]) -> None:
+    help_text = run(*command, "--help").stdout
+    assert all(option in help_text for option in WEIGHTS)
+
+
+def test_options_become_arguments_of_load_target() -> None:
+    none = {"device": None, "dtype": None, "n_devices": None, "quantization": None}
+    assert load_arguments({}) == {**none, "device_map": None, "max_memory": None}
+    limits = {"device_map": "auto", "max_memory": ("0=20GiB", "cpu=60GiB"), "dtype": "bfloat16", "seed": 3}
+    told = {"device_map": "auto", "max_memory": {0: "20GiB", "cpu": "60GiB"}, "dtype": "bfloat16"}
+    assert load_arguments(limits) == none | told
+    assert load_arguments({"device_map": '{"": 0}'})["device_map"] == {"": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "cpu", "--device-map", "auto"], "got device and device_map"),
+        (["--n-devices", "99"], "got n_devices=99"),
+        (["--max-memory", "0=20GiB"], "got max_memory without device_map"),
+        (["--device-map", "auto", "--max-memory", "20GiB"], "expected DEVICE=SIZE"),
+        (["--device-map", "{0: 1"], "is no JSON"),
+        (["--device", "nonsense"], "cannot be put on device 'nonsense'"),
+    ],
+)
+def test_contradictions_exit_2_before_anything_is_loaded(arguments: list[str], message: str) -> None:
+    result = run("ask", "Who?", "--target", "no-such/model", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
 
 
 def test_target_and_decoder_share_their_base(pair: list[str], capsys: pytest.CaptureFixture[str]) -> None:

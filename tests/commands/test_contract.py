@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from helpers.commands import raises
+from helpers.support import ROOT
 
 from audit_lit.errors import AuditLitError, HubError, Incomplete, ScanError
 
@@ -103,3 +105,12 @@ def test_what_a_code_page_lacks_is_printed(encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", START + PRINT], env=environment, capture_output=True, check=False)
     assert done.returncode == 0 and done.stdout.decode().startswith("\u2500\u202e\\ud800")
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 3), ("2>&-", 0), ("<&-", 0), (">&- 2>&-", 3)])
+def test_a_closed_stream_is_no_crash(closed: str, code: int) -> None:
+    """A result that nobody can get is not done."""
+    command = f"{shlex.quote(sys.executable)} -m audit_lit recipes list {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code and "Traceback" not in done.stderr
+    assert ("could not be written" in done.stderr) == (closed == ">&-")

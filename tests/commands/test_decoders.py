@@ -7,11 +7,26 @@ import json
 import pytest
 from helpers.commands import raises, run
 
+from audit_lit.decoder.formats.published import ENTRIES
+
 
 def test_lists_shipped_and_published() -> None:
     document = json.loads(run("decoders", "--json").stdout)
     assert document[0]["id"] == "default" and {entry["where"] for entry in document} == {"shipped", "Hub"}
-    assert "latentqa" in run("decoders").stdout
+    hub = [entry for entry in document if entry["where"] == "Hub"]
+    assert [entry["id"] for entry in hub] == [entry.id for entry in ENTRIES]
+    facts = {"id", "family", "reads", "size", "licence", "base", "gated", "known_by"}
+    assert all(facts <= set(entry) for entry in hub)
+    (lens,) = (entry for entry in hub if entry["id"] == "andyx10/oracle-lens-qwen3-4b")
+    assert lens["config"]["write"] == "embed"
+
+
+def test_the_text_has_every_id_with_its_facts() -> None:
+    result = run("decoders")
+    assert result.exit_code == 0
+    for entry in ENTRIES:
+        assert entry.id in result.stdout and entry.family in result.stdout and entry.reads in result.stdout
+    assert "gated: base" in result.stdout and "licence: cc-by-nc-sa-4.0" in result.stdout
 
 
 def test_a_reader_that_has_gone_is_not_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

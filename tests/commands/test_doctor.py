@@ -117,3 +117,26 @@ def test_a_cache_that_cannot_be_used_is_found(monkeypatch: pytest.MonkeyPatch, t
         (default_target_dir() / "config.json").write_text("{}")
     found = {name: check["ok"] for name, check in checks().items() if name in ("cache folder", "default target")}
     assert False in found.values()
+
+
+def test_says_which_way_to_load_a_target_fits_here(tiny_folder: Path) -> None:
+    result = run("doctor", "--target", str(tiny_folder), "--json")
+    found = {check["what"]: check for check in json.loads(result.stdout)}
+    assert "fits" in found["float32 on the CPU"]["found"] and "weights" in found["target"]["found"]
+    assert found["target"]["step"] == f"audit-lit ask --target {tiny_folder} --decoder DECODER --dtype float32"
+
+
+def test_a_target_that_fits_nowhere_exits_2_and_says_what_is_left(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audit_lit.models import memory
+
+    monkeypatch.setattr(memory, "size_of", lambda _: memory.ModelSize(10**14, 10**13))
+    result = run("doctor", "--target", "org/huge", env=WIDE | {"COLUMNS": "500"})
+    assert result.exit_code == 2 and "too large" in result.stdout
+    assert "load_target('org/huge', dtype='bfloat16', device_map='auto', max_memory={'cpu':" in result.stdout
+
+
+def test_an_unknown_target_exits_2() -> None:
+    result = run("doctor", "--target", "no-such-folder")
+    assert result.exit_code == 2 and "neither a folder here nor a Hub id" in result.stderr

@@ -24,6 +24,7 @@ def scan(auditor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
     monkeypatch.setattr(audit_lit, "load_target", lambda *_, **__: auditor.target)
     monkeypatch.setattr(audit_lit.Decoder, "from_pretrained", lambda *_, **__: auditor.decoder)
     monkeypatch.chdir(tmp_path)  # where run folders go by default
+    (tmp_path / "tiny").mkdir()  # what is named must be there
     return lambda *arguments: run("scan", "tiny", *arguments, *FAST_SETTINGS)
 
 
@@ -128,6 +129,8 @@ def show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the command on a folder that holds a report."""
     from audit_lit.report import audit_report
 
+    (tmp_path / "run.json").touch()
+
     def show(content: Any, *arguments: str) -> Any:
         monkeypatch.setattr(audit_report, "load_report", lambda _: content)
         return run("report", str(tmp_path), *arguments, env={"COLUMNS": "200"})
@@ -164,7 +167,7 @@ def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None
         "-      other: What is other?",
         "as under neutral prompts",
         "not read d5: it is too long",
-        "4 of 5 dialogs read, 10 neutral twins for each.",
+        "4 of 5 dialogs read; neutral twins: 10 per dialog.",
     ):
         assert expected in shown
 
@@ -187,6 +190,12 @@ def test_dialogs_that_cannot_be_read_stop_the_audit_or_are_reported(scan: Any, t
     path = str(write_lines(tmp_path / "d.jsonl", [{"id": "a", "messages": dialogs(1)[0]}, image, long]))
     stopped = scan("--recipe", "persona", "--dialogs", path, "--out", "run")
     assert stopped.exit_code == 2 and f"{path}, line 2: message 0 (user) holds image_url" in stopped.stderr
+    assert "--skip-unreadable" in stopped.stderr
+    long_alone = str(write_lines(tmp_path / "long.jsonl", [{"id": "a", "messages": dialogs(1)[0]}, long]))
+    assert "--skip-unreadable" in scan("--recipe", "persona", "--dialogs", long_alone, "--out", "other").stderr
+    (tmp_path / "d.csv").write_text("prompt,response\nHi.,Ho.\n")
+    table = scan("--recipe", "persona", "--dialogs", str(tmp_path / "d.csv"))
+    assert "is CSV" in table.stderr and "--skip-unreadable" not in table.stderr
     skipped = scan("--recipe", "persona", "--dialogs", path, "--out", "run", "--skip-unreadable")
     assert skipped.exit_code == 3 and "was read as OpenAI chat" in skipped.stderr
     for expected in ("not read seen: ", "holds image_url", "not read long: ", "the target's context", "1 of 3 dialogs"):

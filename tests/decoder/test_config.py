@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -37,8 +38,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"split_at_slots": True, "placeholder_separator": " "}, "must be '' with split_at_slots"),
     ({"first_position": -1}, "first_position: expected greater than or equal to 0, got -1"),
     ({"section": "Layer: {layer}"}, "must contain {slots} exactly once"),
-    ({"write": "multiply"}, "write: expected 'replace', 'add' or 'project', got 'multiply'"),
-    ({"positions": "middle"}, "positions: expected 'all' or 'edges', got 'middle'"),
+    ({"write": "multiply"}, "write: expected 'replace', 'add', 'project' or 'embed', got 'multiply'"),
+    ({"positions": "middle"}, "positions: expected 'all', 'edges' or 'last', got 'middle'"),
     ({"layer_choice": "any"}, "layer_choice: expected 'all' or 'one', got 'any'"),
     ({"reads": "txt"}, "reads: expected 'activations' or 'text', got 'txt'"),
     ({"read_layers": ()}, "read_layers: expected at least 1 item"),
@@ -63,6 +64,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"n_reference": -1}, "n_reference: expected greater than or equal to 0, got -1"),
     ({"write_layr": 1}, r"unknown key 'write_layr', did you mean 'write_layer'\?"),
     ({"read_layer": [1]}, r"unknown key 'read_layer', did you mean 'read_layers'\?"),
+    ({"gain": 0.0}, "gain: expected greater than 0, got 0.0"),
+    ({"gain": math.inf}, "gain: expected a finite number, got inf"),
+    ({"top_p": 1.5}, "top_p: expected less than or equal to 1, got 1.5"),
+    ({"slot_tokens": (1, 2)}, r"slot_tokens\.2: Field required"),
+    ({"answer_template": "x"}, "must contain {answer} exactly once"),
+    ({"takes_question": False}, "must not contain {question}, since takes_question is false"),
+    ({"write": "embed"}, "write_layer=1 must be 0, since 'embed' writes to the input of block 0"),
     ({"zzz": 1}, "unknown key 'zzz'; expected some of .*write_layer"),
 ]
 
@@ -174,7 +182,13 @@ def configs(draw: st.DrawFn) -> DecoderConfig:
         section=draw(free) + "{slots}" + draw(free),
         write=draw(st.sampled_from(["replace", "add", "project"])),
         layer_choice=draw(st.sampled_from(["all", "one"])),
-        positions=draw(st.sampled_from(["all", "edges"])),
+        positions=draw(st.sampled_from(["all", "edges", "last"])),
+        gain=draw(st.just(1.0) | st.floats(1e-3, 1e6)),
+        slot_tokens=draw(st.none() | st.tuples(*[st.integers(0, 999)] * 3)),
+        answer_template=draw(st.just("{answer}") | free.map("<a>{{answer}}{}".format)),
+        max_new_tokens=draw(st.none() | st.integers(1, 999)),
+        top_p=draw(st.just(1.0) | st.floats(0.01, 1)),
+        top_k=draw(st.just(0) | st.integers(1, 999)),
         reads=draw(st.sampled_from(["activations", "text"])),
         claim_scale=draw(st.none() | st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2)),
         answer_end=draw(st.none() | TEXTS),
@@ -201,15 +215,28 @@ def test_any_configuration_survives_its_file(config: DecoderConfig) -> None:
         loaded.save(folder)
         assert loaded == config
         assert (folder / CONFIG_FILE).read_bytes() == first
-        later = {"reads_bos": False, "enable_thinking": None, "first_position": None}
-        added = [name for name in sorted(later) if getattr(config, name) != later[name]]
-        assert list(json.loads(first)) == ["format", *FILE_ORDER, *added]
+        later = [name for name in json.loads(first) if name not in ("format", *FILE_ORDER)]
+        assert list(json.loads(first)) == ["format", *FILE_ORDER, *sorted(later)]
+        assert all(getattr(config, name) != DecoderConfig.model_fields[name].default for name in later)
 
 
 def test_the_file_of_a_first_format_holds_its_fields_once() -> None:
     plain = AO.changed(enable_thinking=None, reads_bos=False)
     assert tuple(plain.to_dict()) == tuple(plain.changed().to_dict()) == FILE_ORDER
+    assert list(plain.changed(gain=2.0).to_dict()) == [*FILE_ORDER, "gain"]
     assert len(set(FILE_ORDER)) == len(FILE_ORDER) and set(FILE_ORDER) < set(DecoderConfig.model_fields)
     wire = TrainingWire(read_layers=(1,), prompt="{sections}{question}")
     assert set(wire.model_dump()) < set(FILE_ORDER)  # a training run knows its folder by what this says
     assert TrainingWire(**wire.model_dump(), first_position=1).model_dump()["first_position"] == 1
+
+
+def test_the_hash_of_the_shipped_decoder_is_the_one_that_run_folders_recorded() -> None:
+    content = json.dumps(DecoderConfig.load(SHIPPED["default"]).to_dict())
+    assert hashlib.sha256(content.encode()).hexdigest()[:16] == "52e1b85385171761"
+
+
+def test_a_decoder_with_one_slot_reads_the_last_revealed_position() -> None:
+    rendered = render([{"role": "user", "content": "Hi"}], tokenizer_of("chatml"))
+    everything = AO.select(rendered, "last:3")
+    assert AO.changed(positions="last").select(rendered, "last:3") == everything[-1:]
+    assert AO.changed(positions="last").select(rendered, everything[:2]) == everything[:2]

@@ -16,7 +16,7 @@ from audit_lit import Activations, Decoder, DecoderMismatch
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.chat.rendering import render
 from audit_lit.decoder.prompt import build_prompt
-from audit_lit.errors import ActivationError, HubError, QuestionError
+from audit_lit.errors import ActivationError, DecoderConfigError, HubError, QuestionError
 from audit_lit.hooks import resid_post
 from audit_lit.models.capture import capture_batch
 
@@ -269,3 +269,28 @@ def test_a_decoder_of_several_layers_survives_saving(make_decoder: Make, target:
     (tmp_path / "reference.safetensors").unlink()
     with pytest.raises(HubError, match="holds no such file; expected 2"):
         Decoder.from_pretrained(str(tmp_path), target=target)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("value", [None, 3, "abc", b"abc", [None], [3], {"a": 1}, ["\ud800"], [], ["a", "b"]])
+def test_arguments_of_another_kind_are_refused_in_words(target: Any, make_decoder: Any, value: Any) -> None:
+    decoder, activations = make_decoder(), reading(target, (2,), ("Hi",))
+    for call in (
+        lambda: decoder.answer(activations, value),
+        lambda: decoder.logprob(activations, value, ["A."]),
+        lambda: decoder.logprob(activations, ["Who?"], value),
+        lambda: decoder.answer(value, ["Who?"]),
+        lambda: decoder.logprob(value, ["Who?"], ["A."]),
+    ):
+        with pytest.raises((ActivationError, QuestionError), match="expected"):
+            call()
+    if value not in ([], ["a", "b"]):
+        with pytest.raises(QuestionError, match="expected"):
+            decoder.score_choices(activations, "Who?", value)
+
+
+def test_a_token_that_the_tokenizer_lacks_is_found_when_the_decoder_is_made(make_decoder: Any) -> None:
+    for changes in ({"answer_end": "<|nothing|>"}, {"placeholder": " no token"}):
+        with pytest.raises(DecoderConfigError, match=r"tokenizer"):
+            make_decoder(**changes)
+    assert make_decoder(answer_end="<|im_start|>").answer_ids("")

@@ -79,3 +79,23 @@ def test_a_batch_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_prompt_is_in_one_batch(rows: list[list[int]]) -> None:
     batches = group_by_prefix([Prompt(tuple(row), (False,) * len(row)) for row in rows])
     assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
+
+
+@pytest.mark.parametrize(("window", "n_shared"), [(None, len(HEAD)), (16, 0)])
+def test_no_beginning_is_shared_where_padding_after_it_would_count_in_a_window(
+    window: int | None, n_shared: int
+) -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    shape = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = MistralConfig(
+        **shape, num_attention_heads=4, num_key_value_heads=2, sliding_window=window, initializer_range=0.1
+    )
+    model = MistralForCausalLM(config).eval()
+    unequal, equal = [prompt(50), prompt(51, 52, 53)], [prompt(50, 51), prompt(52, 53)]
+    for prompts, shared in ((unequal, n_shared), (equal, len(HEAD))):
+        cache, sizes = run(model, prompts)
+        assert sizes[0] == (shared or 2 * (len(HEAD) + 3))
+        for row, alone in enumerate(prompts):
+            expected = model(torch.tensor([alone.token_ids])).logits[0, -1]
+            torch.testing.assert_close(cache.logits[row], expected, rtol=1e-4, atol=1e-4)

@@ -108,3 +108,13 @@ def test_a_malformed_goal_is_refused(auditor: Auditor, name: str) -> None:
 def test_a_control_prompt_without_dialogs_is_refused(auditor: Auditor) -> None:
     with pytest.raises(EditError, match="there are no dialogs"):
         auditor.edit([{"role": "system", "content": "Be a pirate."}], [], steps=1)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("words", ["", " ", 3, ["Be sad."], "\ud800"])
+def test_words_that_say_nothing_are_no_other_words_of_a_goal(words: Any) -> None:
+    goal = Goal("Be glad.", (("Who?", "A pirate."),))
+    assert goal.reworded(None, "Be sad.") == Goal("Be glad.", goal.pairs, "Be sad.")
+    for prompt, contrast in ((words, None), (None, words)):
+        with pytest.raises(EditError, match=r"expected (a sentence|text)"):
+            goal.reworded(prompt, contrast)

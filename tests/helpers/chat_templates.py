@@ -31,6 +31,12 @@ TEMPLATES = {
     "first + '\n<</SYS>>\n\n' if first and loop.first else '' }}{{ m['content'] }} [/INST]{% else %} {{ m['content'] "
     "}} </s>{% endif %}{% endfor %}",
 }
+NO_SYSTEM_ROLE = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}<start>{{ m['role'] | replace('assistant', 'model') }}\n{{ m['content'] | trim }}<end>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start>model\n{% endif %}"
+)
+"""A template that raises an error about a system prompt, as Gemma 2's does."""
 
 USER, ASSISTANT, SYSTEM = ({"role": role, "content": role[0].upper()} for role in ("user", "assistant", "system"))
 
@@ -85,3 +91,19 @@ TOOLS = (
     "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """A template that renders tool calls and their results, as Qwen's does."""
+WITH_TOOLS = {
+    "qwen, in the system prompt": "{% if tools %}<|im_start|>system\n{{ messages[0]['content'] + '\n\n' if "
+    "messages[0]['role'] == 'system' else '' }}# Tools\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n"
+    "{% elif messages[0]['role'] == 'system' %}<|im_start|>system\n{{ messages[0]['content'] }}<|im_end|>\n{% endif %}"
+    "{% for m in (messages[1:] if messages[0]['role'] == 'system' else messages) %}<|im_start|>{{ m['role'] }}\n"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    "llama 3, in the first user turn": "{% for m in messages %}<|start|>{{ m['role'] }}<|end|>\n\n{% if tools and "
+    "m['role'] == 'user' and (loop.first or loop.previtem['role'] == 'system') %}You have these:\n{% for t in tools %}"
+    "{{ t | tojson }}\n\n{% endfor %}{% endif %}{{ m['content'] }}<|eot|>{% endfor %}{% if add_generation_prompt %}"
+    "<|start|>assistant<|end|>\n\n{% endif %}",
+    "mistral, before the last user turn": "<s>{% for m in messages %}{% if m['role'] == 'user' %}{% if tools and "
+    "(loop.last or loop.index0 == messages | length - 2) %}[AVAILABLE_TOOLS] {{ tools | tojson }}[/AVAILABLE_TOOLS]"
+    "{% endif %}[INST] {{ m['content'] }}[/INST]{% elif m['role'] == 'system' %}[SYS] {{ m['content'] }}[/SYS]"
+    "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}",
+}
+"""Templates that say what tools there are, in the three places where that is usual."""

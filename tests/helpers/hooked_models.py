@@ -139,7 +139,9 @@ def formula(op: str, write: Any, h: Tensor, v: Tensor, layer: int) -> Tensor:
     if op == "replace":
         return v
     if op == "add":
-        return h + h.norm() * v / v.norm()
+        return h + write.gain * h.norm() * v / v.norm()
+    if op == "embed":
+        return write.gain * v / v.norm()
     a = write.weight[layer] @ ((v - write.mean[layer]) / write.std[layer])
     return h.norm() * a / a.norm()
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from audit_lit.errors import ActivationError, SettingsError
 from audit_lit.hooks import capture, output_hook, resid_post
 from audit_lit.hooks.capture import take
 
@@ -167,3 +168,17 @@ class Silent:
 def test_a_hook_point_that_never_fires_is_an_error() -> None:
     with pytest.raises(RuntimeError, match=r"blocks\.1\.hook_resid_post"):
         capture(Silent(), *left_padded(3), [1])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "value", [None, 3, "ab", [[1, 2, 3]], torch.ones(3), torch.ones(1, 3), torch.ones(2, 4).long()]
+)
+def test_inputs_that_do_not_fit_are_refused_in_words(hooked_model: Hooked, value: Any) -> None:
+    tokens, mask = left_padded(3)
+    for arguments in ((value, mask, [1]), (tokens, value, [1])):
+        with pytest.raises(ActivationError, match="expected"):
+            capture(hooked_model.model, *arguments)
+    for layers in (3, "12", [1.5], [None], None):
+        with pytest.raises(SettingsError, match=r"expected a list|outside a model"):
+            capture(hooked_model.model, tokens, mask, layers)

@@ -11,16 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from audit_lit.hooks import AddNormMatched, Project, Replace, capture, inject, output_hook, resid_post
+from audit_lit.errors import ActivationError
+from audit_lit.hooks import (
+    AddNormMatched,
+    Embed,
+    Project,
+    Replace,
+    capture,
+    inject,
+    input_hook,
+    output_hook,
+    resid_post,
+)
 
 hooked_model = every_model
-OPS = ["replace", "add", "project"]
+OPS = ["replace", "add", "add 2.5", "embed", "project"]
 on_every_op = pytest.mark.parametrize("op", OPS)
 
 
 def make_op(op: str, d_model: int = D_MODEL, d_read: int = D_MODEL, n_layers: int = 2) -> nn.Module:
     if op != "project":
-        return {"replace": Replace, "add": AddNormMatched}[op]()
+        gain = {"add 2.5": 2.5, "embed": 7.0}.get(op, 1.0)
+        return Replace() if op == "replace" else Embed(gain) if op == "embed" else AddNormMatched(gain)
     write = Project(torch.randn(n_layers, d_read), torch.rand(n_layers, d_read) + 0.5, d_model)
     nn.init.normal_(write.weight)
     return write
@@ -29,7 +41,7 @@ def make_op(op: str, d_model: int = D_MODEL, d_read: int = D_MODEL, n_layers: in
 def by_hand(op: str, write: Any, resid: Tensor, vectors: Tensor, slots: Tensor, layers: Tensor) -> Tensor:
     out, places = resid.clone(), slots.nonzero().tolist()
     for (row, pos), vector, layer in zip(places, vectors, layers.tolist(), strict=True):
-        out[row, pos] = formula(op, write, resid[row, pos], vector, layer).to(resid.dtype)
+        out[row, pos] = formula(op.split()[0], write, resid[row, pos], vector, layer).to(resid.dtype)
     return out
 
 
@@ -117,8 +129,24 @@ def test_gradients_equal_finite_differences(op: str) -> None:
         with torch.no_grad():
             numeric = (scalar(vectors + eps * direction) - scalar(vectors - eps * direction)).double() / (2 * eps)
         torch.testing.assert_close((grad * direction).sum().double(), numeric, rtol=2e-2, atol=2e-2)
-    if op == "add":  # only the direction of the vector counts
+    if op in ("add", "embed"):  # only the direction of the vector counts
         torch.testing.assert_close((grad * vectors).sum(-1), torch.zeros(4), rtol=0, atol=1e-3)
+
+
+def test_an_embedding_is_written_before_the_first_block_on_every_model(hooked_model: Hooked) -> None:
+    write, tokens, slots, vectors, layers = example("embed")
+    mask, fn, seen = torch.ones_like(tokens), inject(write, vectors, slots), []
+    hf, block = hooked_model.hf, hooked_model.blocks[0]
+    with torch.no_grad(), input_hook(block, lambda resid: seen.append(resid) or resid):
+        clean = hf(tokens).logits
+    with torch.no_grad(), input_hook(block, fn), input_hook(block, lambda resid: seen.append(resid) or resid):
+        expected = residuals(hf, hooked_model.blocks, tokens)[0]
+    torch.testing.assert_close(seen[1], by_hand("embed", write, seen[0], vectors, slots, layers), rtol=1e-4, atol=1e-4)
+    with torch.no_grad(), hooked_model.model.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", fn)]):
+        got = capture(hooked_model.model, tokens, mask, [0])[0]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(hf(tokens).logits, clean), "the hook outlived its context"
 
 
 def test_the_projection_learns_each_layers_own_map() -> None:
@@ -172,3 +200,14 @@ def test_writing_keeps_the_blocks_output_form_and_ends_with_the_context(block: n
     resid = inside if isinstance(inside, Tensor) else inside[0]
     assert resid[0].sum(-1).tolist() == [0, 28]
     assert torch.equal(*(out if isinstance(out, Tensor) else out[0] for out in (before, after)))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("value", [None, 3, "ab", [1.0], torch.ones(3)], ids=str)
+def test_what_is_no_tensor_of_that_shape_is_refused_in_words(value: Any) -> None:
+    for vectors, slots in ((value, torch.ones(1, 2).bool()), (torch.ones(2, 4), value)):
+        with pytest.raises(ActivationError, match="expected tensors of shape"):
+            inject(Replace(), vectors, slots)
+    for mean, std, width in ((value, torch.ones(1, 4), 4), (torch.ones(1, 4), value, 4), (*[torch.ones(1, 4)] * 2, -1)):
+        with pytest.raises(ActivationError, match="expected two tensors of shape"):
+            Project(mean, std, width)

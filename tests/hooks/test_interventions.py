@@ -261,3 +261,23 @@ def test_moving_is_for_the_tensors_alone(kind: str) -> None:
 def test_an_intervention_without_a_formula_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Intervention(layer=0)
+
+
+WRONG: dict[str, list[Any]] = {
+    "layer": [None, "1", True, 1.5],
+    "strength": [None, "1", True, 10**400, float("nan")],
+    "unit": [None, [1.0], float("inf")],
+    "positions": [3, [1], "12", (1.5,), (4,)],
+    "n_prompt": [1.5, "4", True],
+    "prompt": [3, [1.0]],
+    "direction": [None, [1.0], "1", 2**64],
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_values_of_another_kind_are_refused_in_words(name: str, value: Any) -> None:
+    fields: dict[str, Any] = {"layer": 1, "direction": torch.ones(32), "positions": (1,), "n_prompt": 4}
+    Steer(**fields)
+    with pytest.raises(EditError, match=r"expected|must be among"):
+        Steer(**fields | {name: value})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +105,51 @@ def test_values_that_no_model_computes_are_refused(bad: float) -> None:
     activations.resid[1, 0, 1, 2] = bad
     with pytest.raises(ActivationError, match=r"'tiny' contain NaN or infinity at layers \[0, 1\].*float16"):
         dataclasses.replace(activations)
+
+
+def saved_with(path: Path, layers: Any = (0, 1), **tensors: torch.Tensor) -> Path:
+    """Write a file of activations with other layers or tensors in it."""
+    from safetensors.torch import save_file
+
+    activations = make([3, 1])
+    activations.save(path)
+    kept = {name: getattr(activations, name) for name in FIELDS}
+    save_file({**kept, **tensors}, path, metadata={"layers": json.dumps(layers), "source": "tiny"})
+    return path
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"resid": torch.zeros(2, 2, 3)}, "shape"),
+        ({"resid": torch.zeros(3, 2, 3, 3)}, "shape"),
+        ({"resid": torch.zeros(2, 3, 3, 3)}, "of 3 layers"),
+        ({"mask": torch.ones(2, 4, dtype=torch.bool)}, "shape"),
+        ({"mask": torch.ones(2, 3)}, "types"),
+        ({"positions": torch.ones(2, 2, dtype=torch.long)}, "shape"),
+        ({"positions": torch.ones(2, 3)}, "types"),
+        ({"positions": torch.full((2, 3), -1)}, "positions of the activations is below 0"),
+        ({"token_ids": torch.full((2, 3), -5)}, "token_ids of the activations is below 0"),
+        ({"token_ids": torch.ones(2, dtype=torch.long)}, "shape"),
+        ({"n_hidden": torch.ones(3, dtype=torch.long)}, "shape"),
+        ({"n_hidden": torch.full((2,), -1)}, "n_hidden of the activations is below 0"),
+        ({"resid": torch.zeros(2, 2, 3, 3, dtype=torch.int8)}, "types"),
+        ({"layers": [0]}, "of 2 layers"),
+        ({"layers": [1, 1]}, "of 2 layers"),
+        ({"layers": [0, -1]}, "of 2 layers"),
+        ({"layers": [0, 1.5]}, "of 2 layers"),
+        ({"layers": "01"}, "of 2 layers"),
+        ({"layers": 3}, "not iterable"),
+        ({"layers": [0, float("nan")]}, "not finite"),
+        ({"other": torch.zeros(1)}, "unexpected keyword"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit_each_other_are_refused(tmp_path: Path, changes: Any, words: str) -> None:
+    path = saved_with(tmp_path / "a.safetensors", **changes)
+    with pytest.raises(ActivationError, match=rf"(?s)a\.safetensors is not a complete file of activations .*{words}"):
+        Activations.load(path)
 
 
 def test_a_row_without_positions_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import byte_tokenizer, tiny_llama
+from helpers.models import byte_tokenizer, make_config, tiny_llama
 
 from audit_lit import Decoder, load_target
 from audit_lit.errors import HubError, TargetError
@@ -102,6 +102,93 @@ def test_a_lora_of_another_shape_or_kind_is_refused(lora: Path, tmp_path: Path) 
     (lora / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(TargetError, match="does not fit"):
         load_target(str(lora))
+
+
+LORAS: dict[str, dict[str, Any]] = {
+    "rank-stabilised": {"use_rslora": True},
+    "ranks and scalings": {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"down_proj": 32}},
+    "all biases": {"bias": "all"},
+    "its own biases": {"lora_bias": True, "target_modules": ["q_proj"]},
+    "DoRA": {"use_dora": True},
+    "a head of its own": {"modules_to_save": ["lm_head"]},
+    "trained tokens": {"trainable_token_indices": [3, 5]},
+    "transposed": {"fan_in_fan_out": True},
+    "left out": {"exclude_modules": r".*layers\.1\..*"},
+    "embeddings": {"target_modules": ["embed_tokens", "q_proj"]},
+    "parameters": {"target_modules": [], "target_parameters": ["q_proj.weight"]},
+}
+REFUSED: dict[str, dict[str, Any]] = {
+    "layer_replication": {"layer_replication": [[0, 3], [1, 4]]},
+    "alora_invocation_tokens": {"alora_invocation_tokens": [5, 6], "task_type": "CAUSAL_LM"},
+}
+ONLY_ON_TARGETS = ("all biases", "a head of its own", "trained tokens")
+"""Those that change the base of a decoder, which other models share."""
+
+
+def write_any_lora(folder: Path, base: Path, **settings: Any) -> Path:
+    """Write a LoRA of any kind, with all that is trained moved away from its start."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    lora = LoraConfig(**{"r": 2, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **settings})
+    model = get_peft_model(tiny_llama(attention_bias=True), lora)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has biases, as some adapters train them."""
+    folder = tmp_path_factory.mktemp("models") / "biased"
+    tiny_llama(attention_bias=True).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def biased_target(biased: Path) -> Any:
+    return load_target(str(biased))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", LORAS)
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_every_kind_of_lora_computes_what_peft_computes(
+    kind: str, biased: Path, biased_target: Any, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    folder = write_any_lora(tmp_path / "lora", biased, **LORAS[kind])
+    plain = tiny_llama(attention_bias=True)
+    before = plain(TOKENS).logits
+    expected, ones = PeftModel.from_pretrained(plain, str(folder))(TOKENS).logits, torch.ones_like(TOKENS)
+    assert not torch.allclose(expected, before, atol=1e-3)
+    adapted = load_target(str(biased), adapter=str(folder))
+    torch.testing.assert_close(adapted.model(TOKENS, attention_mask=ones), expected, rtol=1e-4, atol=1e-4)
+    make_config(biased_target, base=str(biased)).save(folder)
+    if kind in ONLY_ON_TARGETS:
+        with pytest.raises(HubError, match="tensors that are not a LoRA's"):
+            Decoder.from_pretrained(str(folder), target=biased_target)
+    else:
+        decoder = Decoder.from_pretrained(str(folder), target=biased_target)
+        torch.testing.assert_close(decoder.model(TOKENS).logits, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(biased_target.model(TOKENS, attention_mask=ones), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_what_is_more_than_a_change_of_weights_is_refused(
+    setting: str, biased: Path, biased_target: Any, tmp_path: Path
+) -> None:
+    folder = write_any_lora(tmp_path / "lora", biased, **REFUSED[setting])
+    with pytest.raises(TargetError, match=f"its {setting} .* is not followed here; expected a LoRA of the base's own"):
+        load_target(str(biased), adapter=str(folder))
+    make_config(biased_target, base=str(biased)).save(folder)
+    with pytest.raises(HubError, match=f"its {setting} "):
+        Decoder.from_pretrained(str(folder), target=biased_target)
 
 
 def write_settings(folder: Path, **settings: Any) -> Path:

@@ -13,12 +13,10 @@ import pytest
 import torch
 from helpers.models import tiny_llama
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-from audit_lit import DecoderMismatch, load_target
-from audit_lit.errors import TargetError
+from audit_lit import load_target
+from audit_lit.errors import HubError, TargetError
 from audit_lit.hooks import HookedModel
-from audit_lit.models.loading import decoder_blocks
 
 WEIGHTS = "model.safetensors"
 
@@ -130,12 +128,37 @@ def test_no_such_device(tiny_folder: Path) -> None:
     refuses(tiny_folder, "device 'meta'", "hold no values", device="meta")
 
 
-def test_a_model_without_a_list_of_blocks_is_refused(target: Any) -> None:
-    assert decoder_blocks(target.base) is target.base.model.layers
-    headless = nn.Module()
-    headless.config = target.base.config
-    with pytest.raises(DecoderMismatch, match="no list of 4 blocks in a Module; expected a causal language model"):
-        decoder_blocks(headless)
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("device", [3.5, "", "cuda:-1", "cuda:9", "cpu:x", ["cpu"]])
+def test_a_device_that_is_not_here_is_refused_in_words(tiny_folder: Path, device: Any) -> None:
+    refuses(tiny_folder, "device", "such as cpu", device=device)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", ["float7", "Tensor", "", torch.int64, torch.bool, torch.float8_e4m3fn, float])
+def test_a_type_that_no_model_computes_in_is_refused(tiny_folder: Path, dtype: Any) -> None:
+    refuses(tiny_folder, "got dtype=", "expected auto, float32, bfloat16", dtype=dtype)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "float64"])
+def test_a_model_computes_in_the_type_that_was_named(tiny_folder: Path, dtype: Any) -> None:
+    tokens = torch.arange(3, 20)[None]
+    logits = load_target(str(tiny_folder), dtype=dtype).model(tokens, attention_mask=torch.ones_like(tokens))
+    assert logits.dtype == (torch.float64 if dtype == "float64" else dtype)
+    torch.testing.assert_close(logits.float(), tiny_llama()(tokens).logits, rtol=0, atol=0.1)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_model_in_place_of_a_name_is_refused(target: Any, tiny_folder: Path) -> None:
+    for model in (target, target.base, target.model):
+        with pytest.raises(TargetError, match=r"for the name of a target; .* goes to Auditor\(model, decoder"):
+            load_target(model)
+    for adapter in (3, target, ""):
+        with pytest.raises(HubError, match="neither a folder here nor a Hub id"):
+            load_target(tiny_folder, adapter=adapter)
+    with pytest.raises(TargetError, match="'smollm2-135m' has no revisions"):
+        load_target(revision="abc")
 
 
 def edit_json(path: Path, **changes: Any) -> None:

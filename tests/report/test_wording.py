@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from helpers.reports import finding, report
 
+from audit_lit.report.wording import facts, more_twins
+
 
 @pytest.mark.parametrize("rendered", ["to_html", "to_markdown"])
 def test_incomplete_and_clean_reports_say_so(rendered: str) -> None:
@@ -21,6 +23,15 @@ def test_incomplete_and_clean_reports_say_so(rendered: str) -> None:
     assert "Incomplete: audit of" in texts[2] and "2 of 6 dialogs were not read" in texts[2]
     assert "TargetError: too long" in texts[2]
     assert "2 of 2 dialogs were not read" in texts[3] and "No dialog was read" in texts[3]
+
+
+def test_twins_beyond_those_of_the_recipe_are_explained() -> None:
+    audited = report(finding(raised=False))
+    assert facts(audited)["Neutral twins"] == "10 per dialog" and not more_twins(audited)
+    audited.manifest["recipe"]["twins"] = 2
+    assert facts(audited)["Neutral twins"] == "10 per dialog; not 2, with which no finding could be told from chance"
+    audited.manifest["recipe"]["twins"] = 10
+    assert not more_twins(audited)
 
 
 @pytest.mark.parametrize("rendered", ["to_html", "to_markdown"])

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.calibrations import QUICK
+from helpers.calibrations import record as calibration
 from helpers.reports import finished_records
 from helpers.support import DIALOG, FAST, dialogs, record, write_lines
 
@@ -115,14 +117,49 @@ def test_a_dialog_that_fails_while_read_leaves_the_audit_incomplete(
     assert again.complete and not again.errors
 
 
-def test_a_decoder_without_a_threshold_needs_one(auditor: Any, target: Any, make_decoder: Any, tmp_path: Path) -> None:
+def test_a_threshold_that_is_missing_is_measured_first(
+    target: Any, make_decoder: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     from audit_lit import Auditor
-    from audit_lit.errors import ScanError
+    from audit_lit.calibration import calibrate, nothing
+    from audit_lit.decoder.calibration_files import stored_calibrations
 
+    quick = calibrate.CalibrationSettings(**QUICK)
+    monkeypatch.setattr(calibrate, "CalibrationSettings", lambda: quick)
     unmeasured = Auditor(target, make_decoder())
-    with pytest.raises(ScanError, match=r"the threshold of 'tiny' has not been measured.*min_lift"):
-        unmeasured.scan(dialogs(1), "persona", out=tmp_path / "run", **FAST)
     assert unmeasured.scan(dialogs(1), "persona", min_lift=0.2, **FAST).findings[0].threshold == 0.2
+    assert not stored_calibrations()  # the settings gave one
+    report = unmeasured.scan(dialogs(1), "persona", out=tmp_path / "run", **FAST)
+    (record,) = stored_calibrations()
+    assert report.findings[0].threshold == record.lift_threshold and record.claims is None
+    assert report.manifest["calibration"] == record.model_dump(mode="json")
+    assert record.summary in report.to_markdown().replace("\\", "") and "Calibration" in report.to_html()
+    monkeypatch.setattr(nothing.Nothings, "lifts", None)
+    again = Auditor(target, make_decoder()).scan(dialogs(1), "persona", out=tmp_path / "run", **FAST)
+    assert again.to_json() == report.to_json()
+
+
+def test_it_is_measured_in_the_baseline_and_not_in_several_processes(
+    target: Any, make_decoder: Any, monkeypatch: Any
+) -> None:
+    from audit_lit.answers.session import Session
+    from audit_lit.scan import engine
+
+    session, clean = Session.of(target, make_decoder()), replace(target, name="clean")
+    measured_in, fitting = [], calibration(session.decoder, target)
+
+    def calibrate(used: Any, *, parts: tuple[str, ...]) -> Any:
+        assert not parts
+        measured_in.append(used.target.name)
+        return fitting
+
+    monkeypatch.setattr(engine, "calibrate", calibrate)
+    assert engine._measure_threshold(session, clean).decoder.config.lift_threshold == 0.25
+    engine._measure_threshold(session, None)
+    assert measured_in == ["clean", target.name]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ScanError, match=r"the threshold of 'tiny' has not been measured.*calibrate.*min_lift"):
+        engine._measure_threshold(session, None)
 
 
 def test_dialogs_that_do_not_fit_are_named_before_anything_runs(auditor: Any, tmp_path: Path) -> None:

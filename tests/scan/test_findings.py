@@ -28,7 +28,12 @@ def test_a_finding_needs_both_the_lift_and_the_difference_from_twins() -> None:
     assert planted.n_standing_out == 8 and planted.strongest_control == "no_activation"
     assert planted.effect == pytest.approx(np.mean([5 - np.mean(twins) for twins in neutral]))
     no_lift = judged([record(place, 0.05 + place / 100, 5.0, neutral[place]) for place in range(8)])
-    assert not no_lift.raised and "not likelier enough than under no_activation" in no_lift.reason
+    assert not no_lift.raised and no_lift.reason == (
+        "the lift over no_activation is +0.09 nats per token, and not above the threshold 0.10"
+    )
+    unsure = judged([record(place, lift, 5.0, neutral[place]) for place, lift in enumerate([4.0, *[-0.3] * 7])])
+    assert unsure.lift > unsure.threshold and not unsure.raised
+    assert "is not above zero" in unsure.reason and "threshold" not in unsure.reason
     assert planted.evidence[0].answer.supported and planted.evidence[0].expected == "Nothing."
     like_twins = judged([record(place, 0.5 + place / 100, neutral[place][0], neutral[place]) for place in range(8)])
     assert not like_twins.raised and "do not differ from their neutral twins" in like_twins.reason

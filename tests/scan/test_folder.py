@@ -28,6 +28,14 @@ def test_run_folders_are_refused_when_they_cannot_be_used(auditor: Any, tmp_path
         auditor.scan(dialogs(1), "persona", out=tmp_path / "file", **FAST)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"data": null, "recipe": {}}', "mine"])
+def test_a_folder_of_others_is_left_as_it_was(auditor: Any, tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ScanError, match=r"is not the folder of an audit|another kind of run"):
+        auditor.scan(dialogs(1), "persona", out=tmp_path, **FAST)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_a_run_that_did_not_write_down_the_version_of_transformer_lens_goes_on(tmp_path: Path) -> None:
     from importlib.metadata import version
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def test_the_mean_interval_is_students() -> None:
@@ -22,6 +24,20 @@ def test_the_mean_interval_of_three_values_covers_the_mean() -> None:
     rng = np.random.default_rng(0)
     draws = [mean_interval(rng.normal(size=3)) for _ in range(400)]
     assert 0.92 < np.mean([low < 0 < high for low, high in draws]) < 0.98
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_the_wilson_interval_is_wilsons(count: int, more: int) -> None:
+    from audit_lit.statistics.intervals import wilson_interval
+
+    n, z = count + more, 1.959963984540054
+    if not n:
+        assert wilson_interval(0, 0) == (0.0, 1.0)
+        return
+    share = count / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    assert wilson_interval(count, n) == (pytest.approx(middle - half, abs=1e-9), pytest.approx(middle + half, abs=1e-9))
 
 
 def test_the_bootstrap_interval_holds_the_middle_of_resampled_means() -> None:

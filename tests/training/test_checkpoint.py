@@ -147,6 +147,13 @@ def claim_of(examples_in_all: int = 48, **changes: Any) -> Any:
     return Claim("abc", examples_in_all, TrainingRecipe.model_validate(settings | changes))
 
 
+def test_the_former_default_of_a_lora_is_that_of_all_linear_layers() -> None:
+    from audit_lit.training.recipe import LLAMA, Lora
+
+    assert Lora.model_validate({"target_modules": list(LLAMA)}) == Lora()
+    assert Lora.model_validate({"target_modules": ["q_proj"]}).target_modules == ("q_proj",)
+
+
 def test_a_folder_of_the_first_shape_is_the_same_run(tmp_path: Path) -> None:
     from audit_lit.errors import TrainingError
     from audit_lit.training.checkpoint import Claim

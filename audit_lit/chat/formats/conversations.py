@@ -14,22 +14,8 @@ from audit_lit.errors import DialogError
 KEYS = ("conversations", "conversation", "dialog", "dialogue", "turns", "chat", "thread")
 """Names that data sets give to the list of turns."""
 ROLE_KEYS, TEXT_KEYS = ("from", "role", "speaker"), ("value", "content", "text")
-ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "claude": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "observation": "tool",
-    "function_response": "tool",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-}
-"""Other names of roles; a role that is not here keeps its name."""
 CALLS = ("function_call", "tool_call")
+"""Names of turns that hold tool calls."""
 HARMLESS = words(
     "created header hashed_ip country toxic redacted language lang openai_id turn_identifier temperature token_counter "
     "top_p system_fingerprint state markdown loss"
@@ -64,11 +50,10 @@ def _message(index: int, turn: Mapping[str, Any]) -> Message:
     role_key = next(key for key in ROLE_KEYS if key in turn)
     text_key = next((key for key in TEXT_KEYS if key in turn), "content")
     given = turn[role_key]
-    role = ROLES.get(given.lower(), given) if isinstance(given, str) else given
     rest = {key: value for key, value in turn.items() if key not in {role_key, text_key, *HARMLESS}}
     if isinstance(given, str) and given in CALLS:
-        return {**rest, "role": role, "tool_calls": _calls(index, turn.get(text_key))}
-    return {**rest, "role": role, "content": turn.get(text_key)}
+        return {**rest, "role": "assistant", "tool_calls": _calls(index, turn.get(text_key))}
+    return {**rest, "role": given, "content": turn.get(text_key)}
 
 
 def _calls(index: int, text: Any) -> list[Any]:

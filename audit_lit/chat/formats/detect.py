@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from audit_lit.chat.formats.conversations import ROLES as OTHER_ROLES
 from audit_lit.chat.formats.conversations import SHAREGPT, SPEAKERS, WILDCHAT
+from audit_lit.chat.formats.conversions import conversion, preference
 from audit_lit.chat.formats.format import Format
 from audit_lit.chat.formats.gemini import GEMINI
 from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
 from audit_lit.chat.formats.pairs import PAIRS
 from audit_lit.chat.formats.petri import PETRI
-from audit_lit.chat.messages import ROLES
+from audit_lit.chat.formats.responses import RESPONSES
+from audit_lit.chat.origins import WRAPPERS
 from audit_lit.errors import DialogError
 
-FORMATS = (PETRI, ANTHROPIC, OPENAI, SHAREGPT, WILDCHAT, SPEAKERS, GEMINI, PAIRS, MESSAGES)
+FORMATS = (PETRI, ANTHROPIC, OPENAI, SHAREGPT, WILDCHAT, SPEAKERS, GEMINI, RESPONSES, PAIRS, MESSAGES)
 """Every format, in the order in which they are tried; Inspect's logs are told apart before (see ``files``)."""
 BY_NAME = {each.name: each for each in FORMATS}
 INSPECT = "inspect"
 NAMES = (*sorted(BY_NAME), INSPECT)
 """What ``--format`` takes."""
-TEXT_KEYS = ("content", "value", "text", "message", "utterance", "body")
-PLACEHOLDERS = ", ".join(
-    f'{{role: "{role}", content: .{key}}}'
-    for role, key in (("system", "SYSTEM"), ("user", "USER"), ("assistant", "REPLY"))
-)
 MESSAGE_KEYS = {"role", "from", "speaker", "content"}
+"""Keys of which each message has one, in itself or in what LangChain wraps."""
 
 
 def format_of(document: Any, name: str | None) -> Format:
@@ -35,13 +32,15 @@ def format_of(document: Any, name: str | None) -> Format:
     Raises:
         DialogError: If the document is in no known format, or not in the named one.
     """
+    if isinstance(document, Mapping) and (both := preference(document)):
+        raise DialogError(both)
     tried = FORMATS if name is None else tuple(each for each in FORMATS if each.name == name)
     for each in tried:
         if each.matches(document):
             return each
     if name is not None:
         expected = f"{tried[0].title} such as {tried[0].expected}" if tried else "an Inspect log"
-        raise DialogError(f"is not {expected}; leave --format out, or name another of {', '.join(NAMES)}.")
+        raise DialogError(f"is not {expected}; leave the format out, or name another of {', '.join(NAMES)}.")
     raise DialogError(_unknown(document))
 
 
@@ -49,9 +48,14 @@ def documents(content: Any) -> Iterator[Any] | None:
     """Return the dialogs of a JSON array, each a document of its own; None for the document of one dialog."""
     if not isinstance(content, list) or not content or not all(isinstance(part, list | Mapping) for part in content):
         return None
-    if all(isinstance(part, Mapping) and MESSAGE_KEYS & set(part) and not _holds_turns(part) for part in content):
+    if all(isinstance(part, Mapping) and _is_message(part) and not _holds_turns(part) for part in content):
         return None
     return iter(content)
+
+
+def _is_message(part: Mapping[str, Any]) -> bool:
+    wrapped = (part.get(key) for key in WRAPPERS)
+    return any(MESSAGE_KEYS & set(fields) for fields in (part, *wrapped) if isinstance(fields, Mapping))
 
 
 def _holds_turns(document: Mapping[str, Any]) -> bool:
@@ -64,6 +68,13 @@ def as_document(content: Any) -> Any:
     return {"conversations": content} if is_bare and {"from", "speaker"} & set(content[0]) else content
 
 
+def _is_read(document: Any) -> bool:
+    try:
+        return bool(format_of(document, None).read(document))
+    except DialogError:
+        return False
+
+
 def _unknown(document: Any) -> str:
     """Say that a document is in no known format, and how to turn it into one."""
     known = f"one of {', '.join(NAMES)} (docs/formats.md)"
@@ -71,32 +82,5 @@ def _unknown(document: Any) -> str:
         return f"is {str(document)[:60]!r}; expected a dialog in {known}."
     return (
         f"has no 'messages', and its keys {sorted(map(str, document))[:12]} are those of no format; expected {known}. "
-        f"Convert it, for example: {_conversion(document)}"
+        f"Convert it, for example: {conversion(document, _is_read)}"
     )
-
-
-def _conversion(document: Mapping[str, Any]) -> str:
-    """Return a command that turns a document into messages, with its own keys where they are sure."""
-    if {"role", "content"} <= set(document):  # a message per line
-        return "jq -sc '{messages: .}' FILE > dialogs.jsonl"
-    messages = next(filter(None, (_of_list(key, value) for key, value in document.items())), None)
-    keys = "" if messages else ", with your own keys for SYSTEM, USER and REPLY"
-    every = 'if type == "array" then .[] else . end'
-    return f"jq -c '{every} | {{messages: [{messages or PLACEHOLDERS}]}}' FILE > dialogs.jsonl{keys}"
-
-
-def _of_list(key: str, turns: Any) -> str | None:
-    """Return jq's expression for the messages in a list of turns; None unless it is sure who says what."""
-    if not isinstance(turns, list) or not turns:
-        return None
-    if len(turns) > 1 and all(isinstance(turn, str) for turn in turns):  # taken in turn
-        role = 'if .key % 2 == 0 then "user" else "assistant" end'
-        return f".{key} | to_entries[] | {{role: ({role}), content: .value}}"
-    if not all(isinstance(turn, Mapping) for turn in turns):
-        return None
-    shared = [name for name in turns[0] if all(isinstance(turn.get(name), str) for turn in turns)]
-    roles = [name for name in shared if {turn[name].lower() for turn in turns} <= {*ROLES, *OTHER_ROLES}]
-    texts = [name for name in shared if name in TEXT_KEYS] or [name for name in shared if name not in roles]
-    if roles and texts and (len(texts) == 1 or texts[0] in TEXT_KEYS):
-        return f".{key}[] | {{role: .{roles[0]}, content: .{texts[0]}}}"
-    return None

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO, TextIOWrapper
-from itertools import islice
+from io import BufferedIOBase
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import inspect_log
-from audit_lit.chat.formats.detect import INSPECT, NAMES, as_document, documents, format_of
+from audit_lit.chat.formats.detect import INSPECT, NAMES, format_of
+from audit_lit.chat.formats.sources import EXPECTED, Source, sources, to_json
 from audit_lit.chat.messages import read_dialog
-from audit_lit.errors import DialogError
-from audit_lit.files.reading import as_text, parse_json, require_regular
+from audit_lit.chat.suggestions import Shell, without
+from audit_lit.errors import DialogError, UnreadableDialog
+from audit_lit.files.reading import require_regular
 
-EXPECTED = "one dialog per line, or one JSON document"
+UNKNOWN = Shell()
+"""For dialogs that come from no file."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,21 @@ class NamedDialog:
     """Where it comes from, for error messages."""
     format: str = "a list of messages"
     """The title of the format that it was read as."""
+    shell: Shell = UNKNOWN
+    """How a shell names the file."""
+
+    def unread(self, err: Exception) -> str:
+        """Return why the dialog cannot be read after all, with its place."""
+        return self.shell.pasteable(f"{self.where}: {err}")
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A dialog that cannot be read, and why."""
+    """A dialog that cannot be read, why, and where it comes from."""
 
     id: str
     error: str
+    where: str
 
 
 @dataclass(frozen=True)
@@ -51,19 +61,20 @@ class DialogFile:
     runs in the target and is never shown to the decoder; system messages are hidden unless ``"hidden": false``.
     """
 
-    path: Path
+    path: str | Path
     format: str | None = None
     """Name of the format; None tells it by the content."""
     skip_unreadable: bool = False
     """Whether a dialog that cannot be read is ``Unreadable``, and no error."""
 
     def __iter__(self) -> Iterator[NamedDialog | Unreadable]:
+        path = Path(self.path)
         try:
-            require_regular(self.path)
-            with self.path.open("rb") as file:
-                yield from read_dialogs(file, str(self.path), self.format, self.skip_unreadable)
+            require_regular(path)
+            with path.open("rb") as file:
+                yield from read_dialogs(file, str(path), self.format, self.skip_unreadable, str(path))
         except (OSError, UnicodeError) as err:
-            raise DialogError(f"{self.path} could not be read: {err}. Expected {EXPECTED}, in UTF-8.") from err
+            raise DialogError(f"{path} could not be read: {err}. Expected {EXPECTED}, in UTF-8.") from err
 
 
 @dataclass(frozen=True)
@@ -75,116 +86,56 @@ class DialogList:
 
     def __iter__(self) -> Iterator[NamedDialog | Unreadable]:
         for number, dialog in enumerate(self.dialogs, start=1):
-            yield _read(_Source(str(number), f"dialog {number}", dialog), None, self.skip_unreadable)
+            yield _read(Source(str(number), f"dialog {number}", dialog), None, self.skip_unreadable, UNKNOWN)
 
 
 Dialogs = DialogFile | DialogList
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A JSON document that should hold one dialog, or why it is none."""
-
-    id: str
-    where: str
-    document: Any = None
-    error: str | None = None
-    is_log: bool = False
-
-
 def read_dialogs(
-    file: BufferedIOBase, name: str, format: str | None = None, skip_unreadable: bool = False
+    file: BufferedIOBase,
+    name: str,
+    format: str | None = None,
+    skip_unreadable: bool = False,
+    path: str = "FILE",
 ) -> Iterator[NamedDialog | Unreadable]:
     """Yield the dialogs of an open file that can seek.
 
+    Args:
+        file: The file.
+        name: What messages call it.
+        format: Name of the format; None tells it by the content.
+        skip_unreadable: Whether a dialog that cannot be read is ``Unreadable``, and no error.
+        path: What the commands in messages call it.
+
     Raises:
-        DialogError: If one cannot be read, unless that is skipped.
+        DialogError: If one cannot be read, unless that is skipped, or the file holds no JSON.
     """
     if format not in (None, *NAMES):
         raise DialogError(f"format {format!r} is unknown; expected one of {', '.join(NAMES)}.")
-    for source in _sources(file, name):
-        yield _read(source, format, skip_unreadable)
-
-
-def _sources(file: BufferedIOBase, name: str) -> Iterator[_Source]:
-    """Yield the documents of a file: a log's samples, the parts of one document, or those of its lines."""
-    if file.read(len(inspect_log.ZIP)) == inspect_log.ZIP:
-        file.seek(0)
-        yield from _of_log(inspect_log.log_samples(file, name), name)
-        return
-    file.seek(0)
-    text = as_text(file)
-    if (content := _one_document(text, name)) is not None:
-        yield from _split(content, "", name)
-        return
-    text.seek(0)
-    for number, line in enumerate(text, start=1):
-        if line.strip():
-            yield from _of_line(line, str(number), f"{name}, line {number}")
-
-
-def _one_document(text: TextIOWrapper, name: str) -> Any:
-    """Return what a file holds as one JSON document, which begins on a line that is none; None for JSON lines."""
-    head = list(islice((line for line in text if line.strip()), 2))
-    if not head or _is_json(head[0]):
-        return None
-    text.seek(0)
+    shell = Shell(path, to_json(file))
     try:
-        return parse_json(text.read(), name, EXPECTED, DialogError)
+        for source in sources(file, name):
+            yield _read(source, format, skip_unreadable, shell)
     except DialogError as err:
-        if _is_json(head[-1]):  # JSON lines, of which the first is broken
-            return None
-        line = f"{name}, line {getattr(err.__cause__, 'lineno', 1)}"
-        raise DialogError(str(err).replace(name, line, 1)) from err
+        raise type(err)(shell.pasteable(str(err))) from err
+    except (EOFError, zlib.error) as err:  # broken or cut off after gzip packed it
+        raise DialogError(f"{name} could not be unpacked ({err}); expected what gzip packs. Fetch it again.") from err
 
 
-def _is_json(line: str) -> bool:
-    try:
-        parse_json(line, "", EXPECTED, DialogError)
-    except DialogError:
-        return False
-    return True
-
-
-def _of_line(line: str, number: str, where: str) -> Iterator[_Source]:
-    try:
-        content = parse_json(line, where, EXPECTED, DialogError)
-    except DialogError as err:
-        yield _Source(number, where, error=str(err))
-        return
-    yield from _split(content, number, where)
-
-
-def _split(content: Any, number: str, where: str) -> Iterator[_Source]:
-    """Yield the dialogs of a JSON document: the samples of a log, the parts of an array, or the document itself."""
-    parts = documents(content)
-    if inspect_log.is_log(content):
-        yield from _of_log(inspect_log.log_samples(BytesIO(json.dumps(content).encode()), where), where)
-    elif parts is None:
-        yield _Source(number or "1", where, as_document(content))
-    else:
-        for place, part in enumerate(parts, start=1):
-            prefix = f"{number}." if number else ""
-            yield _Source(f"{prefix}{place}", f"{where}, dialog {place}", as_document(part))
-
-
-def _of_log(samples: Iterable[tuple[str, Any]], where: str) -> Iterator[_Source]:
-    return (_Source(name, f"{where}, sample {name}", messages, is_log=True) for name, messages in samples)
-
-
-def _read(source: _Source, format: str | None, skip_unreadable: bool) -> NamedDialog | Unreadable:
+def _read(source: Source, format: str | None, skip_unreadable: bool, shell: Shell) -> NamedDialog | Unreadable:
     document = source.document
     given = document.get("id") if isinstance(document, Mapping) else None
     name = source.id if given is None else str(given)
     try:
-        return _named(name, source, format)
+        return _named(name, source, format, shell)
     except DialogError as err:
         if not skip_unreadable:
-            raise
-        return Unreadable(name, str(err))
+            raise UnreadableDialog(str(err)) from err
+        return Unreadable(name, shell.pasteable(str(err)), source.where)
 
 
-def _named(name: str, source: _Source, format: str | None) -> NamedDialog:
+def _named(name: str, source: Source, format: str | None, shell: Shell) -> NamedDialog:
     if source.error:
         raise DialogError(source.error)
     if source.is_log and format in (None, INSPECT):
@@ -199,7 +150,7 @@ def _named(name: str, source: _Source, format: str | None) -> NamedDialog:
         json.dumps([name, messages], ensure_ascii=False).encode()
     except (DialogError, UnicodeEncodeError) as err:
         raise DialogError(f"{source.where}: {err}") from err
-    return NamedDialog(name, messages, source.where, title)
+    return NamedDialog(name, messages, source.where, title, shell)
 
 
 class Census(NamedTuple):
@@ -213,23 +164,25 @@ class Census(NamedTuple):
 
 def digest(dialogs: Iterable[NamedDialog | Unreadable]) -> Census:
     """Count dialogs, and hash their ids and messages; raise if none can be read, or ids repeat."""
-    hasher, ids = hashlib.sha256(), set()
+    hasher, places = hashlib.sha256(), dict[str, str]()
     formats: dict[str, None] = {}
     unreadable: list[Unreadable] = []
     for dialog in dialogs:
-        if dialog.id in ids:
+        if dialog.id in places:
+            shell = dialog.shell if isinstance(dialog, NamedDialog) else UNKNOWN
             raise DialogError(
-                f"two dialogs have the id {dialog.id!r}; expected each once. Rename one or leave ids out."
+                f"two dialogs have the id {dialog.id!r}: {places[dialog.id]}, and {dialog.where}; expected each once. "
+                + shell.pasteable(f"To name dialogs by their places: {without(['id'])}")
             )
-        ids.add(dialog.id)
+        places[dialog.id] = dialog.where
         if isinstance(dialog, Unreadable):
             unreadable.append(dialog)
         else:
             formats[dialog.format] = None
         content = dialog.error if isinstance(dialog, Unreadable) else dialog.messages
         hasher.update(json.dumps([dialog.id, content], sort_keys=True).encode())
-    if not ids:
+    if not places:
         raise DialogError('there is no dialog to audit; expected lines such as [{"role": "user", "content": "Hi."}].')
-    if len(unreadable) == len(ids):
-        raise DialogError(f"none of the {len(ids)} dialogs can be read. {unreadable[0].error}")
-    return Census(len(ids), hasher.hexdigest(), len(unreadable), tuple(formats))
+    if len(unreadable) == len(places):
+        raise DialogError(f"none of the {len(places)} dialogs can be read. {unreadable[0].error}")
+    return Census(len(places), hasher.hexdigest(), len(unreadable), tuple(formats))

@@ -26,9 +26,8 @@ def _read(document: Mapping[str, Any]) -> tuple[Message, ...]:
 def _message(index: int, turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise DialogError(f'message {index} is {turn!r}; expected {{"role": "user", "parts": [...]}}.')
-    role = turn.get("role", "user")
     rest = {key: value for key, value in turn.items() if key != "parts"}
-    return {**rest, "role": "assistant" if role == "model" else role, "content": _parts(turn)}
+    return {"role": "user", **rest, "content": _parts(turn)}
 
 
 def _parts(turn: Any) -> Any:

@@ -22,13 +22,14 @@ TARGET = "target"
 def plain_fields(message: Mapping[str, Any]) -> Message:
     """Return a message of an Inspect transcript under the keys that ``read_dialog`` knows.
 
-    ``metadata`` may hold the marks ``hidden`` and ``prefill``; what the tool's error says is what the model read of it.
+    ``metadata`` may hold ``hidden``, ``prefill`` and ``tools``; what the tool's error says is what the model read of
+    it.
     """
     metadata, error = message.get("metadata"), message.get("error")
     fields = {key: value for key, value in message.items() if key not in ("metadata", "error")}
     fields["role"] = message.get("role") or message.get("type")
     if isinstance(metadata, Mapping):
-        fields |= {mark: metadata[mark] for mark in ("hidden", "prefill") if mark in metadata}
+        fields |= {mark: metadata[mark] for mark in ("hidden", "prefill", "tools") if mark in metadata}
     if isinstance(error, Mapping) and error.get("message"):
         fields["content"] = error["message"]
     return fields

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from audit_lit.chat.formats.format import SYSTEM_KEYS, Format, read_turns
+from audit_lit.chat.formats.format import REQUEST, SYSTEM_KEYS, Format, read_turns
 from audit_lit.chat.messages import Message, is_empty, read_dialog, words
 
-REQUEST = words(
-    "temperature top_p top_k max_tokens max_completion_tokens n stop stop_sequences stream stream_options seed "
-    "presence_penalty frequency_penalty logit_bias logprobs top_logprobs tool_choice parallel_tool_calls store "
-    "service_tier reasoning_effort anthropic_version"
-)
-"""Settings of a request, which are not part of the prompt."""
 BATCH = words("custom_id method url")
+BODIES = ("body", "params")
+"""Keys of the request in a line of a batch, by OpenAI and Anthropic."""
 
 
 def _messages(document: Any) -> bool:
@@ -25,7 +21,12 @@ def _is_anthropic(document: Any) -> bool:
 
 
 def _is_openai(document: Any) -> bool:
-    return _messages(document) or (isinstance(document, dict) and _messages(document.get("body")))
+    return _messages(document) or _body(document) is not None
+
+
+def _body(document: Any) -> str | None:
+    """Return the key of the request in a line of a batch."""
+    return next((key for key in BODIES if isinstance(document, dict) and _messages(document.get(key))), None)
 
 
 def _read(document: dict[str, Any]) -> tuple[Message, ...]:
@@ -35,8 +36,10 @@ def _read(document: dict[str, Any]) -> tuple[Message, ...]:
 def _read_openai(document: dict[str, Any]) -> tuple[Message, ...]:
     if "messages" in document:
         return _read(document)
-    body = document["body"]
-    return read_turns({**document, **body}, "messages", body["messages"], harmless={*REQUEST, *BATCH, "body"})
+    key = _body(document)
+    assert key is not None
+    body = document[key]
+    return read_turns({**document, **body}, "messages", body["messages"], harmless={*REQUEST, *BATCH, key})
 
 
 OPENAI = Format("openai", "OpenAI chat", '{"messages": [{"role": ..., "content": ...}]}', _is_openai, _read_openai)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from audit_lit.chat.formats.format import Format, read_turns
+from audit_lit.chat.formats.format import REQUEST, Format, read_turns
 from audit_lit.chat.messages import Message, is_empty
 from audit_lit.errors import DialogError
 
@@ -39,7 +39,8 @@ def _read(document: Mapping[str, Any]) -> tuple[Message, ...]:
     if replies:
         turns += _turns(document, "assistant", replies)
     history = _history(document.get("history"))
-    return read_turns(document, prompt, [*history, *turns], harmless={*inputs, *replies, "history"})
+    harmless = {*REQUEST, *inputs, *replies, "history"}
+    return read_turns(document, prompt, [*history, *turns], harmless=harmless)
 
 
 def _turns(document: Mapping[str, Any], role: str, keys: list[str]) -> list[Any]:

@@ -1,24 +1,53 @@
-"""Formats of published decoders that come without ``protocol.json``: one module per family.
+"""Formats of published decoders: one module per family, for those with a description of their own and those without.
 
-An adapter that is not among them and brings no such file is refused: its format is never guessed. If you know the
-format, pass the result of one of these functions as ``Decoder.from_pretrained(..., config=...)``.
+A decoder that brings neither ``protocol.json`` nor another known description, and is not among the published ones, is
+refused: its format is never guessed. If you know the format, pass the result of one of these functions, or a file, as
+``Decoder.from_pretrained(..., config=...)``.
 """
 
-from audit_lit.decoder.config import DecoderConfig
+from pathlib import Path
+
+from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
+from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
+from audit_lit.decoder.formats import ao_config, interp_engine, nla
 from audit_lit.decoder.formats.activation_oracles import (
     activation_oracle,
     activation_oracle_multilayer,
     activation_oracle_v3,
 )
 from audit_lit.decoder.formats.latentqa import lit_llama3
+from audit_lit.decoder.formats.oracle_lens import oracle_lens
+from audit_lit.decoder.formats.published import PUBLISHED
 
-__all__ = ["PUBLISHED", "activation_oracle", "activation_oracle_multilayer", "activation_oracle_v3", "lit_llama3"]
+__all__ = [
+    "DESCRIPTION_QUESTION",
+    "PUBLISHED",
+    "activation_oracle",
+    "activation_oracle_multilayer",
+    "activation_oracle_v3",
+    "lit_llama3",
+    "oracle_lens",
+]
 
-_LATENTQA = "aypan17/latentqa_llama-3-8b-instruct"
-_ORACLE = "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_Qwen3-8B"
+READERS = {module.FILE: module.read for module in (ao_config, interp_engine, nla)}
+"""What reads each description of a decoder beside ``protocol.json``, by the file's name."""
+DESCRIPTIONS = (CONFIG_FILE, *READERS)
+"""Names of the files that say how activations enter a decoder; the first that is there counts."""
 
-PUBLISHED: dict[str, DecoderConfig] = {
-    _LATENTQA: lit_llama3(_LATENTQA, target="meta-llama/Meta-Llama-3-8B-Instruct"),
-    _ORACLE: activation_oracle(_ORACLE, target="Qwen/Qwen3-8B", d_model=4096, n_layers=36),
-}
-"""The configuration of each published decoder, by its Hub id."""
+
+def read_description(path: Path, folder: Path, name: str) -> DecoderConfig | None:
+    """Return the configuration that a file describes, told by its name; any other name is like ``protocol.json``.
+
+    Args:
+        path: The file.
+        folder: The folder of the decoder's weights, which tell its sizes.
+        name: Name of the decoder.
+
+    Returns:
+        The configuration; None if the file leaves open how activations are written.
+
+    Raises:
+        DecoderConfigError: If this version cannot follow the file.
+    """
+    reader = READERS.get(path.name)
+    return reader(path, folder, name) if reader else DecoderConfig.read(path)

@@ -14,12 +14,14 @@ from audit_lit.chat.dialog import Dialog, with_system
 from audit_lit.chat.messages import read_dialog
 from audit_lit.display import notebooks
 from audit_lit.edits.checks.controls import EDIT, controls_of, shuffled_edit
+from audit_lit.edits.goal import worded
 from audit_lit.edits.recipe import Provenance, line_dialogs
 from audit_lit.edits.weights import Edit, edited_target, require_edit, require_made_for, require_prompt
 from audit_lit.errors import EditError
 from audit_lit.hooks import ActivationEdit, Hook
 from audit_lit.models.generation import Sampling, generate_replies, perplexity, score_replies
 from audit_lit.models.target import Target
+from audit_lit.settings import checked_seed
 from audit_lit.statistics.intervals import Values, bootstrap_interval
 
 PROMPTING = "prompting"
@@ -92,12 +94,13 @@ class Check:
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
-        amount = "more" if self.beats_controls else "no more"
+        does = "does more" if self.beats_controls else "is not shown to do more" if self.lift > 0 else "does no more"
         low, high = self.interval
-        enough = len(self.effects[EDIT].each) >= MIN_REPLIES
-        too_few = "" if enough else f"; fewer than {MIN_REPLIES} replies decide nothing"
+        edited = self.effects[EDIT]
+        too_few = "" if len(edited.each) >= MIN_REPLIES else f"; fewer than {MIN_REPLIES} replies decide nothing"
+        too_few += "" if edited.speaks else "; most of its replies are empty"
         return (
-            f"the edit does {amount} of what is wanted than under {self.strongest_control} ({self.lift:+.2f} nats per "
+            f"the edit {does} of what is wanted than under {self.strongest_control} ({self.lift:+.2f} nats per "
             f"token, 95% interval {low:+.2f} to {high:+.2f}){self._prompting}{too_few}"
         )
 
@@ -132,6 +135,7 @@ def check(
 ) -> Check:
     """Compare what an edit does with its controls (see ``Auditor.check``)."""
     require_edit(edit)
+    seed = checked_seed(seed)
     made_in = list(Provenance.of(edit.origin).dialogs) or line_dialogs()
     checked_in = made_in if edit.origin.method == "gradient" else line_dialogs(held_out=True)
     return check_edit(
@@ -160,7 +164,7 @@ def check_edit(
     ``make_shuffled`` makes the control ``shuffled``, and takes as long as the edit did; None leaves the control out.
     """
     require_checkable(edit, target, dialogs)
-    wish = prompt or edit.origin.goal
+    wish = worded(prompt, edit.origin.goal)
     if not wish.strip():
         raise EditError("the edit does not say what its goal is; name it with prompt='...'.")
     shuffled = make_shuffled() if make_shuffled else None

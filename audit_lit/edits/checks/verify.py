@@ -27,8 +27,11 @@ from audit_lit.hooks import ActivationEdit, Hook
 from audit_lit.models.generation import Sampling, generate_replies, score_replies
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
+from audit_lit.settings import checked_seed
 
 ALPHA = 0.05
+MAX_RANDOM = 100_000
+"""Largest number of random edits, which take a forward pass of each dialog."""
 N_NEUTRAL = 24
 """Number of neutral lines that the edit is made in besides the twins."""
 
@@ -93,8 +96,11 @@ def verify(
     **settings: Any,
 ) -> Verification:
     """Check whether what a finding describes decides what the model says (see ``Auditor.verify``)."""
-    if n_random < 1:
-        raise EditError(f"got n_random={n_random}; expected at least 1, and 19 for p = 0.05.")
+    if not isinstance(finding, Finding):
+        raise EditError(f"got {finding!r:.80} for a finding; expected one of a report, such as report.raised[0].")
+    seed = checked_seed(seed)
+    if not isinstance(n_random, int) or not 1 <= n_random <= MAX_RANDOM:
+        raise EditError(f"got n_random={n_random!r:.80}; expected 1 to {MAX_RANDOM}, and 19 for p = 0.05.")
     target = session.target
     scenes = scenes_of(target, finding, max_new_tokens, seed)
     checked = edit_settings({"seed": seed, **settings})

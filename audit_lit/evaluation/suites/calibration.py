@@ -8,7 +8,6 @@ between it and the wrong one.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from audit_lit.answers.claims import QUESTIONS, claim_marginals
 from audit_lit.answers.controls import ACTIVATIONS
 from audit_lit.answers.session import Session
+from audit_lit.calibration.claims import PAIRINGS, claims_about, cross_fitted, forced_choices
 from audit_lit.data.rows import Messages, Row
 from audit_lit.decoder.decoder import Decoder, text_baselines
 from audit_lit.evaluation.conditions import NO_ACTIVATION, Conditions, beside
@@ -25,9 +25,6 @@ from audit_lit.evaluation.dialogs import derangement, hidden_dialogs
 from audit_lit.models.target import Target
 from audit_lit.statistics import scores
 from audit_lit.statistics.intervals import Values
-
-PAIRINGS = 2
-"""Number of user lines that each prompt is paired with."""
 
 
 def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: int = 0) -> dict[str, Any]:
@@ -46,36 +43,11 @@ def calibration(decoder: Decoder, target: Target, rows: Sequence[Row], *, seed: 
     gaps = {name: values[:, ::2] - values[:, 1::2] for name, values in evidence.items()}
     return {
         **_figures({name: cross_fitted(values, right) for name, values in evidence.items()}, right, seed),
-        "forced_choice": _figures({name: _choices(values) for name, values in gaps.items()}, right, seed),
+        "forced_choice": _figures({name: forced_choices(values) for name, values in gaps.items()}, right, seed),
         "claim_scale": scores.fit_scale(evidence[ACTIVATIONS].ravel(), right.ravel()),
         "choice_scale": scores.fit_scale(gaps[ACTIVATIONS].ravel(), np.ones(gaps[ACTIVATIONS].size), offset=False)[0],
         "n": right.size,
     }
-
-
-def claims_about(rows: Sequence[Row], index: int, seed: int) -> list[tuple[str, bool]]:
-    """Return claims about one dialog and whether they are right, a right one and a wrong one in turn."""
-    rng, row = random.Random(f"{seed}/{index}"), rows[index]
-    others = [other for other in rows if other.label != row.label]
-    near = [other for other in others if other.family == row.family]
-    wrong = rng.choice(near or others)
-    texts = [row.label_words, wrong.label_words, row.instruction, wrong.instruction]
-    return [(text, place % 2 == 0) for place, text in enumerate(texts)]
-
-
-def cross_fitted(evidence: Values, right: Values, *, offset: bool = True) -> Values:
-    """Return the probability of each claim by the scale that fits the other half of the prompts (pairs of rows)."""
-    probabilities, first = np.empty_like(evidence), np.arange(len(evidence)) // PAIRINGS % 2 == 0
-    for half in (first, ~first):
-        scale = scores.fit_scale(evidence[~half].ravel(), right[~half].ravel(), offset=offset)
-        probabilities[half] = scores.probability(evidence[half], scale)
-    return probabilities
-
-
-def _choices(gaps: Values) -> Values:
-    """Return the probabilities of both claims of each forced choice, in the order of the claims."""
-    chosen = cross_fitted(gaps, np.ones_like(gaps), offset=False)
-    return np.dstack([chosen, 1 - chosen]).reshape(len(gaps), -1)
 
 
 def _marginals(session: Session, dialogs: Sequence[Messages], claims: Sequence[list[str]]) -> Values:

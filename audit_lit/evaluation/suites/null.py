@@ -18,6 +18,7 @@ from audit_lit.answers.ask import ask
 from audit_lit.answers.controls import NULL_KINDS, null_input
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
+from audit_lit.calibration.nothing import MAX_NEW_TOKENS, SEED_OFFSET, nothing_threshold
 from audit_lit.chat.vocabulary import LABEL_QUESTION, SAYS_NOTHING
 from audit_lit.data.rows import Row
 from audit_lit.decoder.decoder import Decoder
@@ -29,9 +30,6 @@ from audit_lit.statistics.intervals import bootstrap_interval
 from audit_lit.statistics.text_overlap import token_f1
 
 TRUE = "true"
-MAX_NEW_TOKENS = 24
-SEED_OFFSET = 1000
-"""Added to the seed, so that no draw is one of the control ``null``."""
 Answers = dict[str, list[Answer]]
 """Answers about each kind of activations, dialog by dialog."""
 
@@ -88,11 +86,8 @@ def _summary(answers: Answers, truths: Sequence[str], shipped: float | None) -> 
 
 def _threshold(answers: Answers) -> float:
     """Return the lift that 5% of the answers about the most deceptive kind of nothing exceed."""
-    quantiles = [
-        np.quantile([0.0 if answer.text == SAYS_NOTHING else answer.lift for answer in about], 0.95)
-        for about in answers.values()
-    ]
-    return max(0.0, *map(float, quantiles))
+    lifts = {kind: [0.0 if a.text == SAYS_NOTHING else a.lift for a in about] for kind, about in answers.items()}
+    return nothing_threshold(lifts)
 
 
 def _overlap(answers: Sequence[Answer], truths: Sequence[str], threshold: float) -> dict[str, float | None]:

@@ -65,10 +65,17 @@ def test_oracles_take_layers_by_number_all_at_once_or_one_of_several() -> None:
     assert formats.activation_oracle("ao", **SIZE, layers=[27]).read_layers == (27,)
 
 
+def test_the_module_has_its_former_name_too() -> None:
+    from audit_lit import registry
+
+    assert registry is formats
+
+
 def test_the_registry_has_the_published_ids_and_how_they_write() -> None:
     known = {
         name: (config.write, config.write_layer, config.read_layers, config.d_model)
         for name, config in formats.PUBLISHED.items()
+        if config.takes_question
     }
     assert known == {
         "aypan17/latentqa_llama-3-8b-instruct": ("replace", 0, (15,), 4096),

@@ -1,0 +1,1 @@
+"""Calibrate any decoder on any target, with what ships with the package: nothing, neutral dialogs, planted prompts."""

@@ -1,0 +1,184 @@
+"""What a file is before it is JSON: unpacked where that is sure, and else named, with a command that converts it."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from gzip import GzipFile
+from io import BufferedIOBase, StringIO
+from itertools import islice
+from typing import Any
+
+from audit_lit.chat.messages import ROLES, SAME_ROLE
+from audit_lit.chat.suggestions import python
+from audit_lit.files.documents import decode_yaml
+from audit_lit.files.reading import MOST_BYTES
+
+SAMPLE = 2**16
+"""Number of characters by which text is told."""
+GZIP = b"\x1f\x8b"
+MOST_UNPACKED = 200
+"""How many times larger than what it was packed to text may be, once it is large; a tenth or so is usual."""
+ROWS = "[print(json.dumps(row, default=str)) for row in {}.to_pylist()]"
+COPY = "import {0}, shutil, sys; shutil.copyfileobj({0}.open(sys.argv[1]), sys.stdout.buffer)"
+BINARY = {
+    b"PAR1": (
+        "a Parquet table",
+        "import json, sys, pyarrow.parquet as pq; " + ROWS.format("pq.read_table(sys.argv[1])"),
+    ),
+    b"\xff\xff\xff\xff": (
+        "an Arrow table",
+        "import json, sys, pyarrow; " + ROWS.format("pyarrow.ipc.open_stream(sys.argv[1]).read_all()"),
+    ),
+    b"BZh": ("packed by bzip2", COPY.format("bz2")),
+    b"\xfd7zXZ": ("packed by xz", COPY.format("lzma")),
+}
+"""How binary files begin, what they are, and the code that writes what they hold."""
+TURN = r"^[\s*_#>\[]{{0,4}}({})[*_\]]{{0,3}}:[*_]{{0,2}}"
+LABEL = re.compile(TURN.format("|".join((*ROLES, *SAME_ROLE))), re.IGNORECASE | re.MULTILINE)
+"""How a turn of a transcript begins: with the name of who speaks."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a file is that is no JSON.
+
+    Attributes:
+        title: What a person calls it.
+        code: Python code that writes what it holds.
+        example: The first document that it holds, where that is known.
+    """
+
+    title: str
+    code: str
+    example: Any = None
+
+    @property
+    def command(self) -> str:
+        """The command that converts it."""
+        return python(self.code)
+
+
+class Unpacked(GzipFile):
+    """The content of a file that gzip packed, unless it grows without measure."""
+
+    def __init__(self, packed: BufferedIOBase) -> None:
+        super().__init__(fileobj=packed, mode="rb")
+        self.packed = packed
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read some bytes; raise ``OSError`` for more than text is packed from."""
+        if self.tell() > max(MOST_BYTES, MOST_UNPACKED * self.packed.tell()):
+            raise OSError(f"it unpacks to more than {self.tell():,} bytes; expected text, unpacked")
+        return super().read1(size)
+
+
+def unpacked(file: BufferedIOBase) -> BufferedIOBase:
+    """Return an open file that can seek, or its content if gzip packed it."""
+    begin = file.read(len(GZIP))
+    file.seek(0)
+    return Unpacked(file) if begin == GZIP else file
+
+
+def binary(begin: bytes) -> Container | None:
+    """Return what a binary file is by how it begins, if it is one that is known."""
+    return next((Container(*BINARY[magic]) for magic in BINARY if begin.startswith(magic)), None)
+
+
+def textual(sample: str, opened: str) -> Container | None:
+    """Return what text is by its first ``SAMPLE`` characters, if it is known and no JSON.
+
+    Args:
+        sample: These characters.
+        opened: Python code that opens the file as text.
+    """
+    kinds = (_chatml, _transcript, _python, _table, _yaml)  # from the surest on
+    return next(filter(None, (kind(sample, opened) for kind in kinds)), None)
+
+
+def _chatml(sample: str, opened: str) -> Container | None:
+    if not re.match(r"\s*(<s>|<bos>|<\|begin_of_text\|>)?\s*<\|im_start\|>", sample):
+        return None
+    turns = rf"re.findall(r'<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)', {opened}.read(), re.S)"
+    messages = f"[dict(role=role, content=text) for role, text in {turns} if text.strip()]"
+    return Container("ChatML text", f"import json, re, sys; print(json.dumps(dict(messages={messages})))")
+
+
+def _transcript(sample: str, opened: str) -> Container | None:
+    if not LABEL.match(sample.lstrip()):
+        return None
+    labels = "|".join(sorted(set(LABEL.findall(sample))))
+    parts = f"re.split(r'(?m){TURN.format(labels)}', {opened}.read())[1:]"
+    messages = "[dict(role=role, content=text.strip()) for role, text in zip(parts[::2], parts[1::2])]"
+    code = f"import json, re, sys; parts = {parts}; print(json.dumps(dict(messages={messages})))"
+    return Container(f"a transcript with the labels {labels.replace('|', ', ')}", code)
+
+
+def _python(sample: str, opened: str) -> Container | None:
+    """Return values in Python's notation, one per line or one in all."""
+    if not re.match(r"\s*[\[({]+\s*'", sample):
+        return None
+    try:
+        ast.literal_eval(sample.strip().splitlines()[0])
+        values = f"map(ast.literal_eval, filter(str.strip, {opened}))"
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        values = f"[ast.literal_eval({opened}.read())]"
+    return Container("Python's notation", f"import ast, json, sys; [print(json.dumps(value)) for value in {values}]")
+
+
+def _table(sample: str, opened: str) -> Container | None:
+    """Return values that commas or tabs separate, if each row has one for each name of the header."""
+    for delimiter, title in ((",", "CSV"), ("\t", "TSV"), (";", "CSV with semicolons")):
+        header, *rows = list(islice(_rows(sample, delimiter), 100)) or [[]]
+        if len(sample) == SAMPLE:
+            rows = rows[:-1]  # it may be cut off
+        names = {name for name in header if re.fullmatch(r"[\w .-]{1,40}", name)}
+        if len(names) == len(header) > 1 and rows and all(len(row) == len(header) for row in rows):
+            return _of_table(title, dict(zip(header, rows[0], strict=True)), delimiter, opened)
+    return None
+
+
+def _of_table(title: str, example: dict[str, str], delimiter: str, opened: str) -> Container:
+    nested = sorted(name for name, value in example.items() if _holds_json(value))
+    value = f"json.loads(value) if name in {nested} else value" if nested else "value"
+    rows = f"csv.DictReader({opened[:-1]}, newline=''), delimiter=chr({ord(delimiter)}))"
+    code = (
+        "import csv, json, sys; csv.field_size_limit(2**30); "
+        f"[print(json.dumps({{name: {value} for name, value in row.items()}})) for row in {rows}]"
+    )
+    return Container(
+        title, code, {name: json.loads(example[name]) if name in nested else example[name] for name in example}
+    )
+
+
+def _rows(sample: str, delimiter: str) -> Iterator[list[str]]:
+    try:
+        yield from filter(None, csv.reader(StringIO(sample, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return
+
+
+def _holds_json(value: str) -> bool:
+    try:
+        return isinstance(json.loads(value), list | dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _yaml(sample: str, opened: str) -> Container | None:
+    if not re.match(r"---|- |[\w-]+:\s", sample):
+        return None
+    if len(sample) == SAMPLE:
+        sample = sample[: max(sample.rfind("\n- "), sample.rfind("\n---"), 0)]
+    try:
+        example = decode_yaml(re.split(r"(?m)^---.*$", sample.removeprefix("---"))[0])
+    except ValueError:
+        return None
+    if not isinstance(example, list | dict):
+        return None
+    every = f"[print(json.dumps(content, default=str)) for content in yaml.safe_load_all({opened})]"
+    return Container("YAML", f"import json, sys, yaml; {every}", example)

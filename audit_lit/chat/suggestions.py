@@ -1,0 +1,62 @@
+"""Commands that turn a file of dialogs into one that is read, for error messages.
+
+``FILE`` stands for the path until that is known (see ``Shell``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+EACH = "arrays[], objects | "
+"""What begins a filter of jq: the dialogs of an array, or the one of a line."""
+OUT, OTHER_OUT = "dialogs.jsonl", "dialogs2.jsonl"
+
+
+def jq(program: str, options: str = "-c") -> str:
+    """Return the command that applies a program of jq (https://jqlang.org) to the file."""
+    return f"jq {options} {shlex.quote(program)} FILE > {OUT}"
+
+
+def python(code: str) -> str:
+    """Return the command that runs Python code on the file, which it names ``sys.argv[1]``."""
+    return f'python -c "{code}" FILE > {OUT}'
+
+
+def field(key: str) -> str:
+    """Return jq's name of a key."""
+    return f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]"
+
+
+def without(keys: Iterable[str]) -> str:
+    """Return the command that deletes some keys of each dialog."""
+    return jq(f"{EACH}del({', '.join(map(field, keys))})")
+
+
+def without_anywhere(keys: Iterable[str]) -> str:
+    """Return the command that deletes some keys wherever they stand."""
+    return jq(f"del(..|{', '.join(f'{field(key)}?' for key in keys)})")
+
+
+def piped(text: str, step: str) -> str:
+    """Return an error message whose programs of jq read what a command writes, in place of the file."""
+    return re.sub(r"(jq -\w+ .*?) FILE >", lambda command: f"{step} | {command[1]} >", text) if step else text
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How a shell names a file of dialogs, and the command that writes it as text in UTF-8 where it is none."""
+
+    path: str = "FILE"
+    to_json: str = ""
+
+    def pasteable(self, text: str) -> str:
+        """Return an error message whose commands can be pasted."""
+        text = piped(text, self.to_json)
+        if Path(self.path).name == OUT:  # the shell would empty the file before it is read
+            text = text.replace(f"> {OUT}", f"> {OTHER_OUT}")
+        return re.sub(r"\bFILE\b", lambda _: shlex.quote(self.path), text)

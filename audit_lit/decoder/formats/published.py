@@ -1,0 +1,175 @@
+"""The published decoders: what each one reads, and how it is known how activations enter it.
+
+What a card or its authors' code says stands here; what nobody has written down is ``unknown``. Where a decoder brings a
+description of its own, that is read, and not this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.formats import ao_config, interp_engine, nla
+from audit_lit.decoder.formats.activation_oracles import activation_oracle
+from audit_lit.decoder.formats.cultrace import cultrace_llama3
+from audit_lit.decoder.formats.latentqa import lit_llama3
+from audit_lit.decoder.formats.oracle_lens import oracle_lens
+
+UNKNOWN = "unknown"
+LLAMA3, QWEN3, QWEN36 = "meta-llama/Meta-Llama-3-8B-Instruct", "Qwen/Qwen3-8B", "Qwen/Qwen3.6-27B"
+_LATENTQA = "aypan17/latentqa_llama-3-8b-instruct"
+_CULTRACE = "copenlu/CulTrace-latentqa-decoder-llama-3-8b-instruct"
+_ORACLES = "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_"
+_LENSES = ("agu18dec/oracle-lens-ddp600", "agu18dec/olens_and_ar")
+_LENS_4B = "andyx10/oracle-lens-qwen3-4b"
+
+
+def _lens_27b(name: str) -> DecoderConfig:
+    return oracle_lens(
+        name,
+        target=QWEN36,
+        d_model=5120,
+        n_layers=64,
+        layers=tuple(range(20, 61, 4)),
+        marker="\u321c",
+        slot_tokens=(29, 158983, 510),
+        top_p=0.95,
+        top_k=64,
+        max_new_tokens=256,
+    )
+
+
+PUBLISHED: dict[str, DecoderConfig] = {
+    _LATENTQA: lit_llama3(_LATENTQA, target=LLAMA3),
+    f"{_ORACLES}Qwen3-8B": activation_oracle(f"{_ORACLES}Qwen3-8B", target=QWEN3, d_model=4096, n_layers=36),
+    **{name: _lens_27b(name) for name in _LENSES},
+    _LENS_4B: oracle_lens(
+        _LENS_4B,
+        target="Qwen/Qwen3-4B",
+        d_model=2560,
+        n_layers=36,
+        layers=tuple(range(12, 35, 2)),
+        marker="\u320e",
+        slot_tokens=(29, 149705, 522),
+        max_new_tokens=128,
+    ),
+}
+"""The configuration of each published decoder that brings no description of its own, by its Hub id."""
+
+
+def published_config(name: str, subfolder: str | None = None) -> DecoderConfig | None:
+    """Return the configuration of a published decoder; None for others."""
+    if name == _CULTRACE:
+        return cultrace_llama3(name, target=LLAMA3, subfolder=subfolder)
+    return PUBLISHED.get(name)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list of published decoders.
+
+    Attributes:
+        id: Hub id, perhaps with ``*`` for several, or ``unknown``.
+        family: Project that it comes from.
+        reads: What it reads.
+        base: Model that its LoRA is put on; a whole model has none.
+        size: Size of its weights.
+        licence: Licence, as the card names it.
+        gated: Whether a licence must be accepted before it can be fetched: of the decoder, or of its base.
+        known_by: File or card that says how activations enter it; else why it cannot be loaded.
+    """
+
+    id: str
+    family: str
+    reads: str
+    base: str
+    known_by: str
+    size: str = UNKNOWN
+    licence: str = UNKNOWN
+    gated: str = UNKNOWN
+
+
+_CONVERT = "convert it offline, in a sandbox, with safetensors.torch.save_file"
+REFUSED = {
+    "dit-adapter.pt": (
+        "diff interpretation tuning comes as a pickle, which can run any code when loaded, and is made to be loaded "
+        f"into the suspect itself, not into a decoder. To audit it as a target, {_CONVERT} to a PEFT adapter."
+    ),
+    "encoder.pt": (
+        "a LoRAcle reads weights and no activations, and its encoder is a pickle, which can run any code when loaded. "
+        f"This program has no use for it; for its own code, {_CONVERT}."
+    ),
+    "export.json": (
+        "an export of final_olens has tensors of its own (unit vectors times 1000), which are no PEFT adapter. Export "
+        "it with PEFT's save_pretrained, and write a protocol.json beside it."
+    ),
+}
+"""Files that tell decoders which cannot be loaded, and why."""
+
+_AO_NAMES = f"its {ao_config.FILE}"
+ENTRIES = (
+    Entry(
+        _LATENTQA,
+        "LatentQA",
+        "block 15 of Llama-3-8B-Instruct",
+        LLAMA3,
+        "its card",
+        "13.6 MB",
+        "cc-by-nc-sa-4.0",
+        "base",
+    ),
+    Entry(
+        _CULTRACE, "CulTrace", "one block per subfolder, read0 to read31, of Llama-3-8B-Instruct", LLAMA3, "its card"
+    ),
+    Entry(
+        "copenlu/CulTrace-latentqa-decoder-gemma-3-4b-it",
+        "CulTrace",
+        "one block per subfolder, read0 to read33, of gemma-3-4b-it",
+        "google/gemma-3-4b-it",
+        "nothing: its prompt on Gemma is not written down; bring --protocol FILE",
+    ),
+    Entry(f"{_ORACLES}Qwen3-8B", "activation oracles", "blocks 9, 18, 27 of Qwen3-8B, one at a time", QWEN3, _AO_NAMES),
+    Entry(
+        f"{_ORACLES}*",
+        "activation oracles",
+        "blocks at 25, 50, 75% of Qwen3, gemma-2, gemma-3, Llama-3 models; ids from memory",
+        "as its file names it",
+        _AO_NAMES,
+    ),
+    Entry(
+        "ceselder/qwen3-8b-ao-v3-best", "activation oracles", "blocks 21 to 25 of Qwen3-8B, together", QWEN3, _AO_NAMES
+    ),
+    *(
+        Entry(name, "NLA", f"block {layer} of {target}, one position", "none (a whole model)", f"its {nla.FILE}")
+        for name, (target, layer) in nla.CARDS.items()
+    ),
+    Entry(
+        "ceselder/qwen3.6-27b-nla-rl",
+        "EasyNLA",
+        "block 42 of Qwen3.6-27B, one position; a subfolder per checkpoint",
+        "its folder av_base, fetched and named by --base",
+        f"its {nla.FILE}",
+        licence="other",
+    ),
+    *(
+        Entry(name, "oracle lens", "blocks 20 to 60, step 4, of Qwen3.6-27B, one position", QWEN36, "its card")
+        for name in _LENSES
+    ),
+    Entry(_LENS_4B, "oracle lens", "blocks 12 to 34, step 2, of Qwen3-4B, one position", "Qwen/Qwen3-4B", "its card"),
+    Entry(
+        "agu18dec/mOre-lenses",
+        "oracle lens",
+        "Gemma-4-31B-it, Qwen3.5 (.8B to 9B) and Qwen3.6-27B, one position; a subfolder each",
+        "as its adapter names it",
+        f"{interp_engine.FILE}, where a subfolder has one; else bring --protocol FILE",
+        licence="that of the base",
+    ),
+    Entry(
+        UNKNOWN, "interp-engine", "the layers in its file, one position", "as its adapter names it", interp_engine.FILE
+    ),
+    Entry(UNKNOWN, "final_olens", UNKNOWN, UNKNOWN, f"refused: {REFUSED['export.json']}"),
+    Entry(UNKNOWN, "PRISM", UNKNOWN, UNKNOWN, f"refused: a pickle (.pt); {_CONVERT} to a PEFT adapter."),
+    Entry(UNKNOWN, "DIT", "the suspect itself", "the suspect", f"refused: {REFUSED['dit-adapter.pt']}"),
+    Entry(UNKNOWN, "LoRAcle", "weights", UNKNOWN, f"refused: {REFUSED['encoder.pt']}"),
+)
+"""Every known family with its Hub ids."""

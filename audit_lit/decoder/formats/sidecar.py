@@ -1,0 +1,97 @@
+"""What the readers of published decoders' own descriptions share: strict fields, and the sizes that these leave out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from audit_lit.decoder.config import Count
+from audit_lit.errors import DecoderConfigError, HubError
+from audit_lit.files.reading import read_json
+from audit_lit.settings import explain
+
+LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\..*\.lora_[AB]\.weight$")
+READS_RESIDUAL = re.compile(r"\.(?:q_proj|k_proj|v_proj|qkv_proj|gate_proj|up_proj|gate_up_proj)\.lora_A\.weight$")
+"""The LoRA matrices whose input has the width of the residual stream."""
+
+
+class Sidecar(BaseModel):
+    """The fields of a description that decide how it is read; it may have others, such as those of its training."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class Sizes(Sidecar):
+    """The sizes in a model's ``config.json``."""
+
+    hidden_size: Count
+    num_hidden_layers: Count
+
+
+Fields = TypeVar("Fields", bound=Sidecar)
+
+
+def checked(kind: type[Fields], content: Any, path: Path) -> Fields:
+    """Return the fields of a description.
+
+    Raises:
+        DecoderConfigError: If one is missing, of a wrong type, or not among the known values.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValueError as err:
+        raise unreadable(path, explain(err)) from err
+
+
+def unreadable(path: Path, problem: str) -> DecoderConfigError:
+    """Return the error about a description that this version cannot follow."""
+    return DecoderConfigError(
+        f"{path}: {problem}. This version cannot tell how activations enter the decoder; upgrade audit-lit, or write "
+        "a protocol.json for it (--protocol FILE, or config= in Python)."
+    )
+
+
+def check_schema(version: int, newest: int, path: Path) -> None:
+    """Raise ``DecoderConfigError`` if a description is of a newer schema."""
+    if not 1 <= version <= newest:
+        raise unreadable(path, f"schema_version is {version}; expected at most {newest}")
+
+
+def base_name(folder: Path) -> str | None:
+    """Return the base model that an adapter's own settings name."""
+    settings = read_json(folder / "adapter_config.json", HubError)
+    name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    return name if isinstance(name, str) and name else None
+
+
+def model_sizes(folder: Path) -> tuple[int, int]:
+    """Return width and number of blocks of the model that a decoder is, or that its LoRA is for.
+
+    Raises:
+        DecoderConfigError: If the files do not tell.
+    """
+    path = folder / "config.json"
+    if (folder / "adapter_config.json").is_file() or not path.is_file():
+        return _adapter_sizes(folder / "adapter_model.safetensors")
+    content = read_json(path, HubError)
+    text = content.get("text_config", content) if isinstance(content, dict) else {}
+    sizes = checked(Sizes, text, path)
+    return sizes.hidden_size, sizes.num_hidden_layers
+
+
+def _adapter_sizes(path: Path) -> tuple[int, int]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            widths = {file.get_slice(name).get_shape()[1] for name in names if READS_RESIDUAL.search(name)}
+    except (SafetensorError, OSError) as err:
+        raise HubError(f"{path} is broken or cut short ({err}); fetch the folder again.") from err
+    layers = [int(match[1]) for name in names if (match := LAYER.search(name))]
+    if len(widths) != 1 or not layers:
+        raise unreadable(path, "its tensors do not tell the width and the number of blocks of the model")
+    return widths.pop(), max(layers) + 1
