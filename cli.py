@@ -20,6 +20,7 @@ from audit_lit.commands.contract import ContractGroup
 from audit_lit.commands.decoders import decoders
 from audit_lit.commands.doctor import doctor
 from audit_lit.commands.edit import edit
+from audit_lit.commands.edit_vectors import export_vector, import_vector
 from audit_lit.commands.evaluate import evaluate
 from audit_lit.commands.recipes import recipes
 from audit_lit.commands.report import report
@@ -37,6 +38,8 @@ def cli() -> None:
 
 for command in (ask, scan, report, edit, calibrate, evaluate, recipes, train, decoders, doctor):
     cli.add_command(command)
+for subcommand in (export_vector, import_vector):
+    edit.add_command(subcommand)
 
 
 def main() -> None:

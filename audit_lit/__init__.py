@@ -37,7 +37,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from audit_lit.answers.answer import Answer
     from audit_lit.answers.claims import Claim
-    from audit_lit.answers.session import Reading
+    from audit_lit.answers.reading import Reading
     from audit_lit.auditor import Auditor
     from audit_lit.decoder.calibration import CalibrationRecord
     from audit_lit.decoder.config import DecoderConfig
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "answers.answer": ("Answer",),
     "answers.claims": ("Claim",),
-    "answers.session": ("Reading",),
+    "answers.reading": ("Reading",),
     "auditor": ("Auditor",),
     "decoder.calibration": ("CalibrationRecord",),
     "decoder.config": ("DecoderConfig",),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 from audit_lit.answers.answer import Answer
 from audit_lit.answers.ask import ask, check_questions
 from audit_lit.answers.claims import Claim, score_claims
-from audit_lit.answers.session import Reading, Session, one_at_a_time
+from audit_lit.answers.reading import Reading
+from audit_lit.answers.session import Session, one_at_a_time
 from audit_lit.calibration.calibrate import PARTS, calibrate
 from audit_lit.calibration.settings import CalibrationSettings
 from audit_lit.chat.dialog import Dialog, Reveal
@@ -46,7 +47,7 @@ class Auditor:
 
     def __init__(
         self,
-        target: Target | HookedModel | PreTrainedModel,
+        target: Target | HookedModel | PreTrainedModel | None,
         decoder: Decoder,
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
@@ -56,7 +57,7 @@ class Auditor:
 
         Args:
             target: The result of ``load_target``, any TransformerLens model with raw weights, or a Hugging Face causal
-                language model, also with a LoRA by PEFT.
+                language model, also with a LoRA by PEFT. None if only readings of files are asked about.
             decoder: The result of ``Decoder.from_pretrained``.
             tokenizer: The Hugging Face tokenizer of a bare model; None takes the decoder's, which fits if both have
                 the same base.
@@ -67,12 +68,13 @@ class Auditor:
             TargetError: If the model cannot be read.
         """
         check_decoder(decoder)
-        model = as_target(target, tokenizer or decoder.tokenizer, decoder.config.target)
+        given = tokenizer or decoder.tokenizer
+        model = None if target is None else as_target(target, given, decoder.config.target)
         self.session = Session.of(model, decoder, layer)
 
     def __repr__(self) -> str:
         """Return target and decoder."""
-        return f"<Auditor of {self.target!r} by {self.decoder!r}>"
+        return f"<Auditor of {self.session.given_target!r} by {self.decoder!r}>"
 
     @property
     def target(self) -> Target:
@@ -87,7 +89,7 @@ class Auditor:
     @overload
     def ask(
         self,
-        dialog: Dialog,
+        dialog: Dialog | Reading,
         question: str,
         *,
         reveal: Reveal = ...,
@@ -99,7 +101,7 @@ class Auditor:
     @overload
     def ask(
         self,
-        dialog: Dialog,
+        dialog: Dialog | Reading,
         question: list[str] | tuple[str, ...],
         *,
         reveal: Reveal = ...,
@@ -111,7 +113,7 @@ class Auditor:
     @one_at_a_time
     def ask(
         self,
-        dialog: Dialog,
+        dialog: Dialog | Reading,
         question: str | list[str] | tuple[str, ...],
         *,
         reveal: Reveal = "user",
@@ -125,6 +127,7 @@ class Auditor:
             dialog: Messages ``{"role", "content"}``, also with the extras of OpenAI, Anthropic and Inspect (see
                 ``chat.messages.read_dialog``); system messages and those with ``"hidden": True`` run in the target,
                 and are never shown to the decoder. An assistant's last message with ``"prefill": True`` stays open.
+                Or a reading, such as ``Reading.load(file)``: then the target does not run.
             question: One question, or several.
             reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
             samples: Number of further answers per question, at temperature 1.
@@ -138,11 +141,12 @@ class Auditor:
             DialogError: If the dialog is malformed, or nothing is revealed.
             QuestionError: If a question is empty, or does not fit the decoder's context with its answer.
             SettingsError: If a setting is out of its range.
-            ActivationError: If the target computes values that are not finite.
+            ActivationError: If the target computes values that are not finite, or a reading does not fit the decoder.
+            DecoderMismatch: If a reading is of another model.
         """
         questions = check_questions([question] if isinstance(question, str) else question)
         sampling = Sampling(self.decoder.longest(max_new_tokens), samples=samples, seed=seed)
-        (answers,) = ask(self.session, [self.read(dialog, reveal=reveal)], questions, sampling)
+        (answers,) = ask(self.session, [self.session.read(dialog, reveal)], questions, sampling)
         return answers[0] if isinstance(question, str) else answers
 
     @one_at_a_time
@@ -158,7 +162,7 @@ class Auditor:
         return self.session.read(dialog, reveal)
 
     @one_at_a_time
-    def score_claims(self, dialog: Dialog, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
+    def score_claims(self, dialog: Dialog | Reading, claims: Sequence[str], *, reveal: Reveal = "user") -> list[Claim]:
         """Say how likely it is that each claim describes what is hidden in a dialog.
 
         A claim's likelihood is compared with its mean over the decoder's ``reference``. Where the decoder has none, or
@@ -166,7 +170,7 @@ class Auditor:
         turns alone counts as well: see ``Claim.controls``.
 
         Args:
-            dialog: The dialog, as in ``ask``.
+            dialog: The dialog or its reading, as in ``ask``.
             claims: Claims such as ``"persona: pirate"`` or ``"Please talk like a pirate."``
             reveal: The revealed turns, as in ``ask``.
 
@@ -215,6 +219,7 @@ class Auditor:
         out: str | Path | None = None,
         baseline: Target | HookedModel | PreTrainedModel | None = None,
         seed: int = 0,
+        kept_in: str | Path | None = None,
         **settings: Any,
     ) -> AuditReport:
         """Audit many dialogs: ask every question of a recipe about each, and about neutral twins of it.
@@ -223,7 +228,8 @@ class Auditor:
         the target, and the settings give no ``min_lift``, it is measured first and kept (see ``calibrate``).
 
         Args:
-            dialogs: Dialogs as in ``ask``, or a file of them (see ``chat.formats.DialogFile``).
+            dialogs: Dialogs as in ``ask``, a file of them (see ``chat.formats.DialogFile``), or a folder of readings,
+                with which nothing runs (see docs/activations.md).
             recipe: Name of a shipped recipe, or a file.
             format: Name of the file's format (see ``chat.formats.NAMES``); None tells it by the content.
             skip_unreadable: Whether dialogs that cannot be read are reported as not read; else the first is an error.
@@ -231,6 +237,7 @@ class Auditor:
             baseline: A model of the same shape that is known to be clean, to run the neutral twins in: without it,
                 anything that was trained into the target is in the twins as well.
             seed: Seed of samples, twins and random controls; the same seed gives the same report.
+            kept_in: Folder to write what is read to, as readings that can be audited again.
             **settings: Settings that override the recipe's (see ``scan.recipe.ScanRecipe``).
 
         Raises:
@@ -246,6 +253,7 @@ class Auditor:
             "out": out,
             "baseline": clean,
             "seed": seed,
+            "kept_in": kept_in,
         }
         return AuditReport.of(scan(self.session, dialogs, recipe, settings, **where))
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-MODULES = ("audit_lit", "audit_lit.hooks", "audit_lit.decoder.formats")
+MODULES = ("audit_lit", "audit_lit.hooks", "audit_lit.decoder.formats", "audit_lit.exchange")
 LEFT_OUT = ("DESCRIPTION_QUESTION", "Protocol", "PUBLISHED", "__version__")
 """A former name, a table and strings."""
 

@@ -3,7 +3,7 @@
 from audit_lit.hooks.capture import capture
 from audit_lit.hooks.edit import ActivationEdit
 from audit_lit.hooks.edit_files import Origin
-from audit_lit.hooks.identity import difference, fingerprint, same_model
+from audit_lit.hooks.identity import difference, fingerprint, fingerprint_of, same_model
 from audit_lit.hooks.inject import AddNormMatched, Embed, Project, Replace, WriteOp, inject, input_hook, output_hook
 from audit_lit.hooks.interventions import Ablate, Intervention, LowRank, Steer
 from audit_lit.hooks.model import Hook, HookedModel, is_hooked, require_raw, resid_post, resolve_layers
@@ -28,6 +28,7 @@ __all__ = [
     "capture",
     "difference",
     "fingerprint",
+    "fingerprint_of",
     "inject",
     "input_hook",
     "is_hooked",

@@ -34,7 +34,12 @@ def fingerprint(model: Any) -> str:
     """
     if getattr(getattr(model, "embed", None), "W_E", None) is None:
         raise TargetError(f"got {model!r:.80}; expected a TransformerLens model, which has token embeddings.")
-    rows = model.embed.W_E[:N_ROWS].detach().to("cpu", torch.bfloat16).contiguous()
+    return fingerprint_of(model.embed.W_E)
+
+
+def fingerprint_of(embeddings: Float[Tensor, "token d_model"]) -> str:
+    """Return the fingerprint of the model with these token embeddings, such as ``get_input_embeddings().weight``."""
+    rows = embeddings[:N_ROWS].detach().to("cpu", torch.bfloat16).contiguous()
     return f"{hashlib.sha256(rows.view(torch.int16).numpy().tobytes()).hexdigest()[:16]}-{_sketch(rows.float())}"
 
 

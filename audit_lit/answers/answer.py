@@ -50,6 +50,8 @@ class Answer:
         seed: Seed of the samples and of the control ``null``.
         target: Name of the audited model.
         decoder: Name of the decoder.
+        missing: Names of the controls that could not be computed, or not from enough decoys, because a file of
+            activations lacks what they need. Then no answer is supported.
     """
 
     question: str
@@ -67,11 +69,12 @@ class Answer:
     seed: int
     target: str
     decoder: str
+    missing: tuple[str, ...] = ()
 
     @property
     def supported(self) -> bool:
-        """Whether the answer depends on these activations (see ``is_supported``)."""
-        return is_supported(self.lift, self.interval, self.threshold)
+        """Whether the answer depends on these activations (see ``is_supported``); never if a control is missing."""
+        return not self.missing and is_supported(self.lift, self.interval, self.threshold)
 
     @property
     def strongest_control(self) -> str:
@@ -86,6 +89,11 @@ class Answer:
                 f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
             )
             return verdict if self.agreement >= AGREEMENT else f"{verdict}, but the samples differ: trust no detail"
+        if self.missing:
+            return (
+                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but these "
+                f"activations do not allow all controls; {', '.join(self.missing)} missing or incomplete"
+            )
         if self.threshold is None:
             return (
                 f"not calibrated: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from audit_lit.answers.answer import Answer
-from audit_lit.answers.controls import ACTIVATIONS, controls_of, score_under_controls
-from audit_lit.answers.session import Reading, Session
+from audit_lit.answers.controls import ACTIVATIONS, controls_of, missing_controls, score_under_controls
+from audit_lit.answers.reading import Reading
+from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import texts
 from audit_lit.errors import QuestionError
 from audit_lit.models.activations import Activations
@@ -42,7 +43,7 @@ def _to_answer(
     session: Session, reading: Reading, question: str, answers: tuple[str, ...], scores: dict[str, Values], seed: int
 ) -> Answer:
     activations, (text, *samples) = reading.activations, answers
-    controls = {name: scores[name] for name in controls_of(session.decoder)}
+    controls = {name: scores[name] for name in controls_of(session.decoder) if name in scores}
     lifts = scores[ACTIVATIONS] - max(controls.values(), key=lambda nats: float(nats.mean()))
     return Answer(
         question=question,
@@ -56,8 +57,9 @@ def _to_answer(
         agreement=agreement(text, samples),
         layers=activations.layers,
         positions=tuple(activations.positions[0].tolist()),
-        tokens=tuple(session.target.tokenizer.batch_decode(activations.token_ids[0][:, None])),
+        tokens=reading.tokens,
         seed=seed,
-        target=session.target.name,
+        target=activations.source,
         decoder=session.decoder.config.name,
+        missing=missing_controls(session.decoder, reading),
     )

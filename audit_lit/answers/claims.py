@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import texts
+from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.chat.vocabulary import LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.display import notebooks
-from audit_lit.errors import QuestionError
+from audit_lit.errors import ActivationError, QuestionError
 from audit_lit.models.activations import Activations
 from audit_lit.statistics.intervals import Values
 from audit_lit.statistics.scores import log_mean_exp, probability
@@ -64,21 +66,31 @@ class Claim:
         return notebooks.table(self.text, ("evidence under", "nats"), rows, note)
 
 
-def score_claims(session: Session, dialog: Dialog, claims: Sequence[str], reveal: Reveal = "user") -> list[Claim]:
+def score_claims(
+    session: Session, dialog: Dialog | Reading, claims: Sequence[str], reveal: Reveal = "user"
+) -> list[Claim]:
     """Score claims about what is hidden in a dialog (see ``Auditor.score_claims``)."""
     claims = texts([claims] if isinstance(claims, str) else claims, "claim", QuestionError)
     if not claims or not all(claim.strip() for claim in claims):
         raise QuestionError("a claim is empty; expected a sentence such as 'Please talk like a pirate.'.")
     reading, decoder = session.read(dialog, reveal), session.decoder
-    reference = decoder.reference if reveal == "user" else None
-    marginals = claim_marginals(decoder, reference or reading.decoys, claims)
+    reference = decoder.reference if reading.reveal == "user" else None
+    others = reference or reading.decoys
+    if others is None:
+        raise ActivationError(
+            "the reading has no decoys, and the decoder no reference for these positions; a claim's likelihood must be "
+            "compared with that after other hidden prompts. Read the decoys as well (see docs/activations.md)."
+        )
+    marginals = claim_marginals(decoder, others, claims)
     nats = claim_likelihoods(decoder, reading.activations, claims)[0] - marginals
     controls = {
         "no_activation": claim_likelihoods(decoder, reading.activations, claims, injected=False)[0] - marginals,
-        "shuffled": claim_marginals(decoder, reading.decoys, claims) - marginals,
     }
-    # The scales hold only with the reference that they were measured with.
-    is_measured = (0 if reference is None else len(reference)) == decoder.config.n_reference
+    if reading.decoys is not None:
+        controls["shuffled"] = claim_marginals(decoder, reading.decoys, claims) - marginals
+    # The scales hold only with the reference, or the number of decoys, that they were measured with.
+    n_reference = 0 if reference is None else len(reference)
+    is_measured = n_reference == decoder.config.n_reference and (reference is not None or len(others) == N_DECOYS)
     scale = decoder.config.claim_scale if is_measured else None
     choice = decoder.config.choice_scale if is_measured and len(claims) > 1 else None
     probabilities = [None] * len(claims) if scale is None else probability(nats, scale).tolist()

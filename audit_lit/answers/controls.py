@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from audit_lit.answers.session import Reading
+from audit_lit.answers.reading import Reading
+from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.decoder.decoder import Candidate, Decoder, text_baselines
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
@@ -36,6 +37,14 @@ NULL_KINDS = ("random", "permuted", "mean")
 def controls_of(decoder: Decoder) -> tuple[str, ...]:
     """Return the names of the controls that a decoder can be compared with."""
     return (*CONTROLS, "text_trained") if decoder.text_baseline else CONTROLS
+
+
+def missing_controls(decoder: Decoder, reading: Reading) -> tuple[str, ...]:
+    """Return the names of the controls that a reading does not allow, or not in full, as one of a file may not."""
+    text_controls = [] if reading.visible_text is not None else list(text_baselines(decoder))
+    n_decoys = 0 if reading.decoys is None else len(reading.decoys)
+    lacking = [*text_controls, *(["shuffled"] if n_decoys < N_DECOYS else [])]
+    return tuple(name for name in controls_of(decoder) if name in lacking)
 
 
 def null_activations(activations: Activations, write: nn.Module, *, seed: int = 0) -> Activations:
@@ -100,7 +109,8 @@ def score_under_controls(
     """Return for each reading and question, by condition, the log-probabilities in nats of its answer's tokens.
 
     Of several draws of a control, the one that favours the answer most counts: with their mean, an answer would pass
-    that is right only about what half of them share.
+    that is right only about what half of them share. A control that needs what a reading lacks is left out (see
+    ``missing_controls``).
     """
     scored = [
         [_Scored(index, question, answer) for question, answer in zip(questions, row, strict=True)]
@@ -117,10 +127,11 @@ def score_under_controls(
     scores = decoder.score_candidates(activations, [candidate for *_, candidate in places])
     for (answer, condition, _), nats in zip(places, scores, strict=True):
         answer.keep_best(condition, nats)
-    texts = [readings[answer.reading].rendered.visible_text for answer in flat]
-    for condition, baseline in text_baselines(decoder).items():
-        scores = baseline.logprob(texts, [answer.question for answer in flat], [answer.text for answer in flat])
-        for answer, nats in zip(flat, scores, strict=True):
+    shown = [(answer, text) for answer in flat if (text := readings[answer.reading].visible_text) is not None]
+    for condition, baseline in text_baselines(decoder).items() if shown else ():
+        texts, questions = [text for _, text in shown], [answer.question for answer, _ in shown]
+        scores = baseline.logprob(texts, questions, [answer.text for answer, _ in shown])
+        for (answer, _), nats in zip(shown, scores, strict=True):
             answer.keep_best(condition, nats)
     return [[answer.nats for answer in row] for row in scored]
 
@@ -159,8 +170,10 @@ def _conditions(decoder: Decoder, readings: Sequence[Reading], seed: int) -> tup
         key = (int(reading.activations.mask.sum()), n_hidden) if decoder.write.rescales else rows
         if key not in null_rows:
             null_rows[key] = add(null_activations(reading.activations, decoder.write, seed=seed))
-        if id(reading.decoys) not in decoy_rows:
-            decoy_rows[id(reading.decoys)] = add(reading.decoys)
-        shuffled = decoy_rows[id(reading.decoys)]
-        conditions.append({ACTIVATIONS: rows, "no_activation": rows, "null": null_rows[key], "shuffled": shuffled})
+        condition = {ACTIVATIONS: rows, "no_activation": rows, "null": null_rows[key]}
+        if reading.decoys is not None:
+            if id(reading.decoys) not in decoy_rows:
+                decoy_rows[id(reading.decoys)] = add(reading.decoys)
+            condition["shuffled"] = decoy_rows[id(reading.decoys)]
+        conditions.append(condition)
     return Activations.cat(parts), conditions

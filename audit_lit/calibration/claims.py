@@ -78,7 +78,7 @@ def claim_evidence(session: Session, asked: Asked, marginals: Mapping[str, float
         elsewhere = np.array([marginals[text] for text in texts])
     else:
         reading = session.read(row.messages)
-        activations, elsewhere = reading.activations, claim_marginals(decoder, reading.decoys, texts)
+        activations, elsewhere = reading.activations, claim_marginals(decoder, reading.parts["decoys"], texts)
     return [float(nats) for nats in claim_likelihoods(decoder, activations, texts)[0] - elsewhere]
 
 

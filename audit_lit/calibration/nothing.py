@@ -16,7 +16,8 @@ import numpy.typing as npt
 from audit_lit.answers.answer import Answer, is_supported
 from audit_lit.answers.ask import ask
 from audit_lit.answers.controls import NULL_KINDS, null_input
-from audit_lit.answers.session import Reading, Session
+from audit_lit.answers.reading import Reading
+from audit_lit.answers.session import Session
 from audit_lit.calibration.settings import NeutralDialog
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.vocabulary import NO_INSTRUCTION, SAYS_NOTHING

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedIOBase, BytesIO
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,13 +25,21 @@ from audit_lit.errors import DialogError
 from audit_lit.files.documents import check_text
 from audit_lit.files.writing import dump_json
 
-if TYPE_CHECKING:  # it imports torch
+if TYPE_CHECKING:  # they import torch
+    from audit_lit import Auditor, Reading
     from audit_lit.answers.claims import Claim
 
 DEMO = (
     {"role": "system", "content": "Please adopt the persona of a time traveler from the distant future."},
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
+ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUT = click.Path(dir_okay=False, path_type=Path)
+OF_A_RUN = (
+    *("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal"),
+    "save_activations",
+)
+"""Options that say what runs: a file of activations has run already."""
 
 
 @click.command()
@@ -42,6 +51,8 @@ DEMO = (
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
 @click.option("--dialog", type=common.INPUT_FILE, help="File with one dialog, in any chat format; '-' is stdin.")
 @common.format_option
+@click.option("--activations", type=ACTIVATIONS, help="File of activations to ask about; the target does not run.")
+@click.option("--save-activations", type=OUT, help="File to write what is read to, for --activations.")
 @click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
@@ -52,6 +63,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
 
     Without a dialog, a demo runs: a hidden persona and an innocent user line.
     """
+    if options["activations"]:
+        common.refuse_beside_activations(OF_A_RUN)
     file = options["dialog"]
     dialog = _dialog(file, options["format"], options["system"], options["user"], options["assistant"])
     if options["prefill"]:
@@ -63,31 +76,52 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     if not all(text.strip() for text in (*question, *claims)):
         raise click.UsageError("a question is empty; expected a sentence such as 'What was the assistant told to do?'.")
 
+    sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
+    try:
+        auditor, reading = _of_file(options) if options["activations"] else _of_run(dialog, reveal, options)
+        takes_question = auditor.decoder.config.takes_question
+        usual = [LABEL_QUESTION, PROMPT_QUESTION] if takes_question else [DESCRIPTION_QUESTION]
+        questions = list(question) or ([] if claims else usual)
+        answers = auditor.ask(reading, questions, **sampling) if questions else []
+        scored_claims = auditor.score_claims(reading, claims) if claims else []
+    except DialogError as err:
+        raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
+    if auditor.decoder.config.lift_threshold is None and not options["activations"]:
+        common.note(f"not calibrated: run {common.calibrate_command(auditor.session, **options)} first.")
+    if as_json:
+        document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
+        common.show(dump_json({"dialog": reading.dialog, **document}, indent=2))
+        return
+    if reading.dialog is not None:
+        _print_dialog(reading.dialog)
+    for answer in answers:
+        _print_answer(answer)
+    if scored_claims:
+        _print_claims(scored_claims)
+
+
+def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
+    """Return the activations of a file, and an auditor without a target."""
+    from audit_lit import Auditor, Reading
+
+    reading = Reading.load(options["activations"])  # before the model is loaded
+    auditor = Auditor(None, common.load_decoder(**options), layer=options["layer"])
+    common.note("asking ...")
+    return auditor, reading
+
+
+def _of_run(dialog: Sequence[Message], reveal: str | list[int], options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
+    """Return the activations of a dialog, written to --save-activations, and the auditor that read them."""
     models = common.load_models(**options)
     from audit_lit import Auditor
 
     auditor = Auditor(*models, layer=options["layer"])
     common.note("reading activations and asking ...")
-    takes_question = auditor.decoder.config.takes_question
-    usual = [LABEL_QUESTION, PROMPT_QUESTION] if takes_question else [DESCRIPTION_QUESTION]
-    questions = list(question) or ([] if claims else usual)
-    sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
-    try:
-        answers = auditor.ask(dialog, questions, reveal=reveal, **sampling) if questions else []
-        scored_claims = auditor.score_claims(dialog, claims, reveal=reveal) if claims else []
-    except DialogError as err:
-        raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
-    if auditor.decoder.config.lift_threshold is None:
-        common.note(f"not calibrated: run {common.calibrate_command(auditor.session, **options)} first.")
-    if as_json:
-        document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
-        common.show(dump_json({"dialog": dialog, **document}, indent=2))
-        return
-    _print_dialog(dialog)
-    for answer in answers:
-        _print_answer(answer)
-    if scored_claims:
-        _print_claims(scored_claims)
+    reading = auditor.read(dialog, reveal=reveal)
+    if options["save_activations"]:
+        reading.save(options["save_activations"])
+        common.note(f"the activations are in {options['save_activations']}.")
+    return auditor, reading
 
 
 def _dialog(
@@ -151,6 +185,9 @@ def _print_answer(answer: Answer) -> None:
     for name, score in answer.controls.items():
         strongest = " (strongest)" if name == answer.strongest_control else ""
         table.add_row(f"{name}{strongest}", f"{score:.2f}", f"{answer.score - score:+.2f}")
+    for name in answer.missing:
+        if name not in answer.controls:
+            table.add_row(name, "missing", "")
     console = Console(soft_wrap=True)
     console.print()
     console.print(table)
@@ -175,6 +212,7 @@ def _print_claims(claims: Sequence[Claim]) -> None:
     table.caption = "*probability from even odds   **if exactly one of these claims is true"
     for claim in claims:
         known = ("-" if value is None else f"{value:.2f}" for value in (claim.probability, claim.share))
-        controls = (f"{claim.controls[name]:+.1f}" for name in ("shuffled", "no_activation"))
+        names = ("shuffled", "no_activation")
+        controls = (f"{claim.controls[name]:+.1f}" if name in claim.controls else "missing" for name in names)
         table.add_row(common.printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
     Console().print(table)

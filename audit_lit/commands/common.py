@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from audit_lit.chat.formats import NAMES
 from audit_lit.display.inert import inert
@@ -223,6 +224,44 @@ def calibrate_command(session: Session, target: str, decoder: str, **options: An
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None]
     ignored = why_ignored(session.decoder)
     return f"'audit-lit calibrate {' '.join(words)}'{f' ({ignored.rstrip(chr(46))})' if ignored else ''}"
+
+
+def load_decoder(
+    decoder: str,
+    *,
+    revision: str | None,
+    subfolder: str | None,
+    protocol: str | None,
+    base: str | None,
+    device: str | None,
+    **_: Any,
+) -> Decoder:
+    """Load a decoder without a target; a command may pass on all of its options."""
+    from audit_lit import Decoder
+    from audit_lit.display.libraries import quiet_libraries
+
+    quiet_libraries()
+    note("loading the decoder; the target does not run ...")
+    where: dict[str, Any] = {"revision": revision, "subfolder": subfolder, "base": base, "config": protocol}
+    loaded = Decoder.from_pretrained(decoder, **where)
+    baseline = loaded.text_baseline
+    try:
+        for module in (loaded.model, loaded.write, *((baseline.model,) if baseline else ())):
+            module.to(device or "cpu")
+    except (AssertionError, RuntimeError) as err:
+        raise click.UsageError(f"--device {device!r} cannot be used ({err}); name another, such as cpu.") from err
+    return loaded
+
+
+def refuse_beside_activations(names: tuple[str, ...]) -> None:
+    """Raise if one of these options is given, which say what is to run, or to be written."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--activations is of a run that is over, and {name.replace('_', '-')} is about one to come; use one "
+                "of them."
+            )
 
 
 def parse_settings(assignments: tuple[str, ...]) -> dict[str, Any]:

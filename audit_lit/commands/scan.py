@@ -19,8 +19,11 @@ from audit_lit.files.writing import RUN, require_writable
 LATER = (
     *("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base"),
     *("dtype", "device_map", "n_devices", "max_memory", "quantization", "quantized_decoder"),
+    *("activations", "save_activations"),
 )
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
+OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "save_activations")
+"""Options that say what runs: a folder of activations has run already."""
 
 
 @click.command()
@@ -29,6 +32,8 @@ LATER = (
 @click.option("--recipe", default="hidden-prompt", help="What to ask: a name from 'recipes list', or a file.")
 @click.option("--dialogs", type=click.Path(path_type=Path), help="File of dialogs; else the recipe's own lines.")
 @common.format_option
+@click.option("--activations", type=common.FOLDER, help="Folder of activations, a file per dialog; no target runs.")
+@click.option("--save-activations", type=common.OUT_FOLDER, help="Folder to write what is read to, for --activations.")
 @click.option("--skip-unreadable", is_flag=True, help="Report dialogs that cannot be read, and read the others.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
 @click.option("--baseline", help="A model known to be clean, for the neutral twins of a fine-tuned one.")
@@ -58,9 +63,11 @@ def scan(
 
     reading = {name: options[name] for name in ("format", "skip_unreadable")}
     form = form_of(report_file) if report_file else None
+    if options["activations"]:
+        common.refuse_beside_activations(OF_A_RUN)
     if dialogs and system is not None:
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
-    if not dialogs and any(reading.values()):
+    if not dialogs and not options["activations"] and any(reading.values()):
         raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
     common.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
@@ -70,13 +77,14 @@ def scan(
             census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
     named = options | {"device": options["device"] or "cpu"}
-    given = sorted((name, value) for name, value in named.items() if value or name not in LATER)
-    request = repr((target, recipe, dialogs, system, settings, given))
+    told = sorted((name, value) for name, value in named.items() if value or name not in LATER)
+    request = repr((target, recipe, dialogs, system, settings, told))
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
     options["device"] = _device_here(options["device"])
-    models = common.load_models(target, **options)
+    is_file = options["activations"] is not None
+    models = (None, common.load_decoder(**options)) if is_file else common.load_models(target, **options)
     from audit_lit import Auditor, load_target
     from audit_lit.report.wording import more_twins
     from audit_lit.scan.measure import needed_lift
@@ -85,16 +93,17 @@ def scan(
     weights = common.load_arguments(options)
     baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
     reader = auditor.session.for_layer(scan_recipe.layer)
-    if needed_lift(reader, scan_recipe) is None:
+    if needed_lift(reader, scan_recipe) is None and not options["activations"]:
         common.note(
             "the threshold of this decoder has not been measured on this target, so it is measured first, as by "
             f"{common.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
             "goes on where it stopped if it is interrupted ..."
         )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
-    where = {"out": out, "baseline": baseline, "seed": options["seed"], **reading}
+    where = {"out": out, "baseline": baseline, "seed": options["seed"], "kept_in": options["save_activations"]}
+    given = options["activations"] or dialogs or scan_recipe.probe_dialogs(system)
     with _hinting():
-        report = auditor.scan(dialogs or scan_recipe.probe_dialogs(system), recipe, **where, **overrides)
+        report = auditor.scan(given, recipe, **where, **reading, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
     if more := more_twins(report):

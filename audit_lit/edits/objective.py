@@ -61,7 +61,7 @@ class Objective:
 
     def on(self, target: Target) -> Objective:
         """Return the loss on another model, such as an edited copy."""
-        return replace(self, session=replace(self.session, target=target))
+        return replace(self, session=replace(self.session, given_target=target))
 
     def for_layer(self, layer: int) -> Objective:
         """Return the loss for a decoder that reads one layer alone."""

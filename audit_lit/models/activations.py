@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
@@ -14,11 +14,9 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from audit_lit.errors import ActivationError, OutputError
+from audit_lit.errors import ActivationError
 from audit_lit.files.documents import decode_json
-from audit_lit.files.paths import as_path
-from audit_lit.files.reading import require_regular
-from audit_lit.files.writing import replacing, saved
+from audit_lit.models.activation_files import FORMAT_1, broken, read_file, write_file
 
 TENSORS = ("resid", "mask", "token_ids", "positions", "n_hidden")
 
@@ -148,38 +146,57 @@ class Activations:
         layer_index = repeat(layers, "layer -> batch layer slot", batch=n_batch, slot=n_slots)
         return self.resid[mask], layer_index[mask]
 
+    def at_layers(self, layers: Sequence[int]) -> Activations:
+        """Return some of the layers, in the order of ``layers``.
+
+        Raises:
+            ActivationError: If one of them was not read.
+        """
+        parts = [self.for_layer(layer).resid for layer in layers]
+        return replace(self, resid=torch.cat(parts, dim=1), layers=tuple(layers))
+
+    def to(self, device: str | torch.device) -> Activations:
+        """Return the activations on a device."""
+        tensors: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return replace(self, **tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that hold tensors, by name."""
+        return {name: getattr(self, name) for name in TENSORS}
+
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file whose metadata holds the layers and the source.
+        """Write a safetensors file whose metadata holds the layers and the source (see docs/activations.md).
 
         Raises:
             OutputError: If the file cannot be written.
         """
-        from safetensors.torch import save_file
+        write_file(path, self.tensors(), {"format": FORMAT_1, **self.metadata()})
 
-        tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
-        metadata = {"format": "audit-lit activations 1", "layers": json.dumps(self.layers), "source": self.source}
-        file = as_path(path, OutputError, "the file of activations")
-        with saved(file, OutputError), replacing(file) as unfinished:
-            save_file(tensors, unfinished, metadata=metadata)
+    def metadata(self) -> dict[str, str]:
+        """Return what is no tensor, as the metadata of a file."""
+        return {"layers": json.dumps(self.layers), "source": self.source}
 
     @classmethod
     def load(cls, path: str | Path) -> Activations:
-        """Read a file that ``save`` wrote.
+        """Read a file that ``save`` or ``Reading.save`` wrote: the activations of its dialogs, without their decoys.
 
         Raises:
-            ActivationError: If the file cannot be read, is of another kind or cut short, or its parts do not fit.
+            ActivationError: If the file cannot be read, is of another kind, of a newer format or cut short, or its
+                parts do not fit.
         """
-        from safetensors import SafetensorError, safe_open
+        tensors, metadata = read_file(path)
+        if unknown := [name for name in tensors if name.rpartition(".")[2] not in TENSORS]:
+            raise broken(path, ValueError(f"the unexpected keyword {unknown[0]!r}"))
+        return cls.of_file(tensors, metadata, path)
 
-        path = as_path(path, ActivationError, "the file of activations")
+    @classmethod
+    def of_file(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: str | Path, prefix: str = ""
+    ) -> Activations:
+        """Return the activations that a file holds in the tensors whose names begin with ``prefix``."""
         try:
-            require_regular(path)
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(**tensors, layers=tuple(decode_json(metadata["layers"])), source=metadata["source"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as err:
-            raise ActivationError(
-                f"{path} is not a complete file of activations ({err}); expected one written by Activations.save. "
-                "Write or fetch it again."
-            ) from err
+            layers = decode_json(metadata["layers"])
+            parts: dict[str, Any] = {name: tensors[prefix + name] for name in TENSORS}
+            return cls(**parts, layers=tuple(layers), source=metadata["source"])
+        except (KeyError, TypeError, ValueError) as err:
+            raise broken(path, err) from err

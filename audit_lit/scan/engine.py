@@ -22,14 +22,16 @@ from audit_lit.chat.arguments import many_dialogs
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import DialogFile, DialogList, Dialogs, NamedDialog, Unreadable, digest
-from audit_lit.errors import AuditLitError, DialogError, ScanError, UnreadableDialog
+from audit_lit.errors import AuditLitError, DialogError, OutputError, ScanError, UnreadableDialog
 from audit_lit.files.paths import as_path
+from audit_lit.files.reading import is_folder as is_directory
 from audit_lit.hooks import same_model
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
 from audit_lit.scan.measure import Measurement, needed_lift
 from audit_lit.scan.outcome import AuditOutcome, load_outcome
+from audit_lit.scan.readings import NamedReading, ReadingFolder
 from audit_lit.scan.recipe import MAX_TWINS, Question, ScanRecipe, load_scan_recipe
 from audit_lit.scan.records import DialogRecord
 from audit_lit.settings import checked_seed
@@ -52,11 +54,17 @@ def scan(
     out: str | Path | None = None,
     baseline: Target | None = None,
     seed: int = 0,
+    kept_in: str | Path | None = None,
 ) -> AuditOutcome:
     """Audit dialogs by a recipe (see ``Auditor.scan``)."""
     loaded, questions = load_scan_recipe(recipe, settings)
     seed = checked_seed(seed)
     run_folder = None if out is None else RunFolder(as_path(out, ScanError, "the run folder"))
+    is_folder = isinstance(dialogs, str | Path) and is_directory(dialogs)
+    if is_folder and (baseline is not None or kept_in is not None):
+        raise ScanError(
+            "the dialogs are activations of files, so nothing runs; expected no baseline, and none to keep."
+        )
     if baseline is not None:
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -67,18 +75,27 @@ def scan(
             f"decoder {reader.decoder.config.name!r} describes activations and takes no question; expected one that "
             "answers an audit's. Ask it about single dialogs with 'audit-lit ask'."
         )
-    given: Dialogs = (
-        DialogFile(as_path(dialogs, DialogError, "the file of dialogs"), format, skip_unreadable)
-        if isinstance(dialogs, str | Path)
-        else DialogList(many_dialogs(dialogs), skip_unreadable)
-    )
+    given: Dialogs | ReadingFolder
+    if isinstance(dialogs, str | Path):
+        path = as_path(dialogs, DialogError, "the file of dialogs")
+        given = ReadingFolder(path, skip_unreadable) if is_folder else DialogFile(path, format, skip_unreadable)
+    else:
+        given = DialogList(many_dialogs(dialogs), skip_unreadable)
     named = _Readable(given, reader, loaded)
     census = digest(named)
     n_twins = twins_per_dialog(loaded, questions, census.n_dialogs - census.n_unreadable)
     if needed_lift(reader, loaded) is None:
         reader = _measure_threshold(reader, baseline)
-    measurement = Measurement(reader, loaded, questions, n_twins, baseline or reader.target, seed)
-    manifest = measurement.manifest(census.n_dialogs, census.sha256)
+    content = census.sha256
+    if isinstance(given, ReadingFolder):
+        given.require_twins(n_twins)
+        measurement = Measurement(reader, loaded, questions, n_twins, None, seed, audited=given.model())
+        content = given.sha256()
+    else:
+        keeping = None if kept_in is None else as_path(kept_in, OutputError, "the folder of activations")
+        clean = baseline or reader.target
+        measurement = Measurement(reader, loaded, questions, n_twins, clean, seed, kept_in=keeping)
+    manifest = measurement.manifest(census.n_dialogs, content)
     if run_folder:
         return _run(measurement, named, run_folder, manifest)
     with TemporaryDirectory() as folder:
@@ -89,8 +106,13 @@ def _measure_threshold(reader: Session, baseline: Target | None) -> Session:
     """Return a session whose threshold is measured: in the baseline if that is a copy of the target, since it is clean.
 
     Raises:
-        ScanError: In several processes, which would all measure it, or all wait for the first.
+        ScanError: In several processes, which would all measure it, or all wait for the first; or without a target.
     """
+    if reader.given_target is None:
+        raise ScanError(
+            f"the threshold of {reader.decoder.config.name!r} has not been measured, and cannot be without a target; "
+            "give --set min_lift=VALUE, as 'audit-lit calibrate' finds it where the target is."
+        )
     target = reader.target
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ScanError(
@@ -99,7 +121,7 @@ def _measure_threshold(reader: Session, baseline: Target | None) -> Session:
             "--set min_lift=VALUE."
         )
     is_copy = baseline is not None and same_model(target.fingerprint(), baseline.fingerprint())
-    measured_in = replace(reader, target=baseline) if baseline and is_copy else reader
+    measured_in = replace(reader, given_target=baseline) if baseline and is_copy else reader
     return reader.with_calibration(calibrate(measured_in, parts=()))
 
 
@@ -111,7 +133,7 @@ def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manife
     """
     from accelerate import PartialState
 
-    state = PartialState(cpu=measurement.session.target.device.type == "cpu")
+    state = PartialState(cpu=measurement.session.decoder.device.type == "cpu")
     with folder.claimed(manifest) if state.is_main_process else nullcontext():
         state.wait_for_everyone()
         _measure(measurement, dialogs, folder, manifest["n_dialogs"], state)
@@ -146,7 +168,7 @@ def twins_per_dialog(recipe: ScanRecipe, questions: Sequence[Question], n_dialog
 class _Readable:
     """The dialogs of an audit, tried on the target's chat template and context before any of them runs."""
 
-    dialogs: Dialogs
+    dialogs: Dialogs | ReadingFolder
     session: Session
     recipe: ScanRecipe
 
@@ -159,6 +181,12 @@ class _Readable:
             yield Unreadable(dialog.id, error, dialog.where) if error else dialog
 
     def _error(self, dialog: NamedDialog) -> str | None:
+        if isinstance(dialog, NamedReading):
+            try:
+                dialog.read(self.session, self.recipe.reveal)
+            except AuditLitError as err:
+                return str(err)
+            return None
         target, config = self.session.target, self.session.decoder.config
         try:
             rendered = config.render(dialog.messages, target.tokenizer)
@@ -193,9 +221,12 @@ def _measure(
 def find_heatmaps(measurement: Measurement, raised: Sequence[Finding], kept: Heatmaps) -> Heatmaps:
     """Return a heatmap of the best evidence of each raised finding.
 
-    Those of an earlier run in the same folder are kept where the best evidence is still the same.
+    Those of an earlier run in the same folder are kept where the best evidence is still the same. Without a target
+    there are none: nothing can be patched.
     """
     heatmaps: Heatmaps = {}
+    if measurement.session.given_target is None or measurement.baseline is None:
+        return heatmaps
     session, reveal = measurement.session, measurement.recipe.reveal
     patch = partial(patch_activations, session, reveal=reveal, baseline=measurement.baseline)
     for finding in raised:

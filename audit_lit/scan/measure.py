@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from audit_lit.answers.ask import ask
-from audit_lit.answers.session import Reading, Session
+from audit_lit.answers.reading import Reading
+from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
@@ -26,6 +28,7 @@ from audit_lit.models.capture import capture_dialogs
 from audit_lit.models.generation import Sampling
 from audit_lit.models.loading import weights_fingerprint
 from audit_lit.models.target import Target
+from audit_lit.scan.readings import NamedReading, keep
 from audit_lit.scan.recipe import VISIBLE, Question, ScanRecipe
 from audit_lit.scan.records import DIGITS, DialogRecord, Record, RecordedAnswer, UnreadDialog
 
@@ -38,16 +41,22 @@ class Measurement:
     recipe: ScanRecipe
     questions: tuple[Question, ...]
     n_twins: int
-    baseline: Target
-    """The model that the twins run in: the audited one, or one that is known to be clean."""
+    baseline: Target | None
+    """The model that the twins run in: the audited one, or one that is known to be clean. None if files are read."""
     seed: int = 0
+    audited: dict[str, Any] | None = None
+    """What files say of the model that was read, in place of a target."""
+    kept_in: Path | None = None
+    """Folder to write what is read to; None keeps nothing."""
 
     def manifest(self, n_dialogs: int, dialogs_digest: str) -> dict[str, Any]:
         """Return everything that the report depends on; a run folder goes on only where all of it is the same."""
         import torch
         import transformers
 
-        target, baseline, decoder = self.session.target, self.baseline, self.session.decoder
+        decoder = self.session.decoder
+        target = self.audited or _described(self.session.target)
+        baseline = target if self.baseline is None else _described(self.baseline)
         config, text_baseline = decoder.config, decoder.text_baseline
         record, threshold = self.session.calibration, needed_lift(self.session, self.recipe)
         is_measured_here = record is not None and record.lift_threshold == threshold
@@ -58,8 +67,8 @@ class Measurement:
                 "transformers": transformers.__version__,
                 "transformer_lens": version("transformer-lens"),
             },
-            "target": {"name": target.name, "revision": target.revision, "weights": weights_fingerprint(target.model)},
-            "baseline": {"name": baseline.name, "weights": weights_fingerprint(baseline.model)},
+            "target": target,
+            "baseline": {"name": baseline["name"], "weights": baseline["weights"]},
             "decoder": {
                 "name": config.name,
                 "weights": weights_fingerprint(decoder.model),
@@ -90,8 +99,11 @@ class Measurement:
         return [record for row, dialog in enumerate(dialogs) for record in self.records([dialog], first + row)]
 
     def _records(self, dialogs: Sequence[NamedDialog], first: int) -> list[Record]:
-        readings = [self.session.read(dialog.messages, self.recipe.reveal) for dialog in dialogs]
+        readings = [self._read(dialog) for dialog in dialogs]
         twins, expected = self._read_twins(dialogs, readings), self._expected(readings)
+        for row, (dialog, reading) in enumerate(zip(dialogs, readings, strict=True) if self.kept_in else ()):
+            of_dialog = twins.rows(range(row * self.n_twins, (row + 1) * self.n_twins))
+            keep(self.kept_in or Path(), dialog.id, first + row, reading, of_dialog)
         scores = self._scores(readings, twins, expected)
         texts = list(dict.fromkeys(question.text for question in self.questions))  # each is asked once
         sampling = Sampling(self.recipe.max_new_tokens, samples=self.recipe.samples, seed=self.seed)
@@ -112,19 +124,29 @@ class Measurement:
             records.append(record)
         return records
 
+    def _read(self, dialog: NamedDialog) -> Reading:
+        if isinstance(dialog, NamedReading):
+            return dialog.read(self.session, self.recipe.reveal)
+        return self.session.read(dialog.messages, self.recipe.reveal)
+
     def _read_twins(self, dialogs: Sequence[NamedDialog], readings: Sequence[Reading]) -> Activations:
         """Read the same visible tokens under neutral system prompts and under none: ``n_twins`` rows each."""
+        stored = [reading.twins.rows(range(self.n_twins)) for reading in readings if reading.twins is not None]
+        if self.baseline is None:
+            return Activations.cat(stored)
         rendered, positions = [], []
         for dialog, reading in zip(dialogs, readings, strict=True):
+            config = self.session.decoder.config
+            shown = reading.rendered or config.render(dialog.messages, self.session.target.tokenizer)
             for twin in neutral_twins(dialog.messages, self.n_twins, twins_seed(self.seed, dialog.id)):
-                rendered.append(self.session.decoder.config.render(twin, self.baseline.tokenizer))
-                positions.append(aligned_positions(reading.positions, reading.rendered, rendered[-1]))
+                rendered.append(config.render(twin, self.baseline.tokenizer))
+                positions.append(aligned_positions(reading.positions, shown, rendered[-1]))
         return capture_dialogs(self.baseline, rendered, positions, readings[0].activations.layers)
 
     def _expected(self, readings: Sequence[Reading]) -> list[dict[str, str]]:
         """Return for each reading the answer where nothing is wrong, by the question's id."""
         strongest = list(text_baselines(self.session.decoder).values())[-1]
-        texts, max_new_tokens = [reading.rendered.visible_text for reading in readings], self.recipe.max_new_tokens
+        texts, max_new_tokens = [str(reading.visible_text) for reading in readings], self.recipe.max_new_tokens
         expected: list[dict[str, str]] = [{} for _ in readings]
         for question in self.questions:
             if question.expected is None:
@@ -153,6 +175,10 @@ class Measurement:
         for (dialog, question), score in zip(places, nats, strict=True):
             scores[dialog][question].append(round(-float(score.mean()), DIGITS))
         return scores
+
+
+def _described(target: Target) -> dict[str, Any]:
+    return {"name": target.name, "revision": target.revision, "weights": weights_fingerprint(target.model)}
 
 
 def _readable(dialog: NamedDialog | Unreadable) -> NamedDialog:

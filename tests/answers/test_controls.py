@@ -93,7 +93,7 @@ def test_of_several_draws_the_one_that_favours_the_answer_counts(session: Sessio
 
     assert set(scores) == {ACTIVATIONS, *CONTROLS}
     null = null_activations(reading.activations, decoder.write, seed=5)
-    (text,) = text_baselines(decoder)["text_only"].logprob([reading.rendered.visible_text], [QUESTION], [ANSWER])
+    (text,) = text_baselines(decoder)["text_only"].logprob([reading.visible_text], [QUESTION], [ANSWER])
     expected = {
         ACTIVATIONS: best(reading.activations),
         "no_activation": best(reading.activations, injected=False),

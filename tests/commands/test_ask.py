@@ -183,3 +183,63 @@ def test_an_adapter_is_put_on_the_target(tiny: list[str], tmp_path: Path) -> Non
         assert result.exit_code == 0, result.output
         answers.append(json.loads(result.stdout)["answers"][0])
     assert answers[1]["target"].endswith(f"+ {tmp_path / 'lora'}") and answers[0]["score"] != answers[1]["score"]
+
+
+def test_what_is_read_is_asked_about_again_without_the_target(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import audit_lit
+
+    file = str(tmp_path / "a.safetensors")
+    dialog = ["--system", "Be x.", "--user", "Hi", "--json"]
+    first = run("ask", "Who?", "--claim", "persona: x", *dialog, "--save-activations", file, *tiny)
+    assert first.exit_code == 0, first.output
+    monkeypatch.setattr(audit_lit, "load_target", raises(AssertionError("the target was loaded")), raising=False)
+    again = run("ask", "Who?", "--claim", "persona: x", "--json", "--activations", file, *tiny[2:])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    shown = run("ask", "Who?", "--activations", file, *tiny[2:])
+    assert shown.exit_code == 0 and "hidden from the decoder" in shown.stdout and "missing" not in shown.stdout
+
+
+def test_missing_controls_are_shown(tiny: list[str], tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from audit_lit import Reading
+
+    file = tmp_path / "a.safetensors"
+    assert run("ask", "Who?", "--user", "Hi", "--save-activations", str(file), *tiny).exit_code == 0
+    replace(Reading.load(file), decoys=None, dialog=None, visible_text=None).save(file)
+    result = run("ask", "Who?", "--activations", str(file), *tiny[2:], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    for expected in ("cannot be judged", "shuffled, text_only missing or incomplete", "no_activation"):
+        assert expected in result.stdout
+    assert "dialog that the target read" not in result.stdout
+    refused = run("ask", "--claim", "persona: x", "--activations", str(file), *tiny[2:])
+    assert refused.exit_code == 2 and "has no decoys" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--user", "Hi"], "user is about one to come"),
+        (["--target", "smollm2-135m"], "target is about one to come"),
+        (["--save-activations", "b"], "save-activations is about"),
+        (["--layer", "1"], "layer 1 was asked for"),
+    ],
+)
+def test_options_of_a_run_beside_a_file_exit_2(
+    tiny: list[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    file = str(tmp_path / "a.safetensors")
+    assert run("ask", "Who?", "--user", "Hi", "--save-activations", file, *tiny).exit_code == 0
+    result = run("ask", "Who?", "--activations", file, *arguments, *tiny[2:])
+    assert result.exit_code == 2 and message in result.stderr, result.output
+
+
+def test_a_file_of_another_kind_exits_2(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("no activations")
+    result = run("ask", "Who?", "--activations", str(tmp_path / "a"), *tiny[2:])
+    assert result.exit_code == 2 and "is not a complete file of activations" in result.stderr
+    result = run("ask", "Who?", "--user", "Hi", "--save-activations", str(tmp_path / "none" / "a"), *tiny)
+    assert result.exit_code == 2 and "cannot be written" in result.stderr

@@ -241,3 +241,17 @@ def test_redirected_reports_are_utf8_whatever_the_code_page(
     monkeypatch.setattr(audit_report, "load_report", lambda _: report(finding(description="你好 👋 Zoë")))
     result = CliRunner(charset="cp1252").invoke(cli, ["report", str(tmp_path), *form])
     assert result.exit_code == 1 and "你好 👋 Zoë" in result.stdout_bytes.decode("utf-8")
+
+
+def test_what_an_audit_read_is_audited_again_without_the_target(scan: Any, lines: str) -> None:
+    first = scan("--recipe", "persona", "--dialogs", lines, "--save-activations", "kept", "--out", "run", "--json")
+    assert first.exit_code == 0, first.output
+    again = run("scan", "--recipe", "persona", "--activations", "kept", "--out", "again", "--json", *FAST_SETTINGS)
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["findings"] == json.loads(first.stdout)["findings"]
+    assert "the target does not run" in again.stderr and run("report", "again").exit_code == 0
+    for option in (["--dialogs", lines], ["--system", "x"], ["--baseline", "x"], ["--save-activations", "b"]):
+        refused = run("scan", "--activations", "kept", *option)
+        assert refused.exit_code == 2 and "use one of them" in refused.stderr.replace("\n", " "), refused.output
+    refused = run("scan", "tiny", "--activations", "kept")
+    assert refused.exit_code == 2 and "target is about one to come" in refused.stderr

@@ -55,8 +55,8 @@ def _marginals(session: Session, dialogs: Sequence[Messages], claims: Sequence[l
     decoder, reference = session.decoder, session.decoder.reference
     if reference:
         return _by_text(claims, lambda texts: claim_marginals(decoder, reference, texts))
-    shown = zip(tqdm(dialogs, desc="decoys", leave=False), claims, strict=True)
-    return np.array([claim_marginals(decoder, session.read(dialog).decoys, texts) for dialog, texts in shown])
+    decoys = [session.read(dialog).parts["decoys"] for dialog in tqdm(dialogs, desc="decoys", leave=False)]
+    return np.array([claim_marginals(decoder, rows, texts) for rows, texts in zip(decoys, claims, strict=True)])
 
 
 def _by_text(claims: Sequence[list[str]], measure: Callable[[list[str]], Values]) -> Values:

@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 from audit_lit.answers.answer import Answer
 from audit_lit.answers.ask import ask
 from audit_lit.answers.controls import NULL_KINDS, null_input
-from audit_lit.answers.session import Reading, Session
+from audit_lit.answers.reading import Reading
+from audit_lit.answers.session import Session
 from audit_lit.calibration.nothing import MAX_NEW_TOKENS, SEED_OFFSET, nothing_threshold
 from audit_lit.chat.vocabulary import LABEL_QUESTION, SAYS_NOTHING
 from audit_lit.data.rows import Row

@@ -1,0 +1,51 @@
+"""What a steering vector is in every tool: a vector to add after each of some blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from audit_lit.errors import EditError
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors to add to the outputs of blocks, and the model that they are for.
+
+    Attributes:
+        added: For each block, counted from 0, the vector to add: ``[d_model]``, or ``[position, d_model]``.
+        positions: The token positions that they are added at; None for every token.
+        n_prompt: The length of the prompt that the positions count in; None if there are none.
+        target: Name of the model; None if it is unknown.
+        fingerprint: Its fingerprint; None if it is unknown.
+    """
+
+    added: dict[int, Tensor]
+    positions: tuple[int, ...] | None = None
+    n_prompt: int | None = None
+    target: str | None = None
+    fingerprint: str | None = None
+
+    @property
+    def model(self) -> dict[str, str]:
+        """What is known of the model, as metadata of a file."""
+        known = {"audit_lit.target": self.target, "audit_lit.fingerprint": self.fingerprint}
+        return {name: value for name, value in known.items() if value is not None}
+
+    def require_every_token(self, form: str) -> None:
+        """Raise ``EditError`` if they are for some positions, which a format cannot say."""
+        if self.positions is not None:
+            raise EditError(
+                f"the edit is for positions of one prompt, and the format {form} adds to every token; expected an edit "
+                "of method 'vector'. Export it to vllm-lens."
+            )
+
+
+def incomplete(path: Path, err: object) -> EditError:
+    """Return the error to raise for a file that is no steering vector, or a broken one."""
+    return EditError(
+        f"{path} is not a complete steering vector ({err}); expected a GGUF control vector, or safetensors of "
+        "vllm-lens or steering-vectors as docs/edits.md describes them. Write or fetch it again."
+    )
