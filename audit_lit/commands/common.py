@@ -203,7 +203,8 @@ def load_models(
     arguments = load_arguments(options)
     note("loading the target (fetched and converted on first use, about a minute) ...")
     model = load_target(target, adapter=adapter, **arguments)
-    where = {"revision": revision, "subfolder": subfolder, "base": base, "quantised_base": quantized_decoder}
+    where: dict[str, Any] = {"revision": revision, "subfolder": subfolder, "base": base}
+    where |= {"quantised_base": quantized_decoder}
     return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
 
 
