@@ -8,8 +8,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 MODULES = ("audit_lit", "audit_lit.hooks", "audit_lit.decoder.formats")
-LEFT_OUT = ("Protocol", "PUBLISHED", "__version__")
-"""A former name, a table and a string."""
+LEFT_OUT = ("DESCRIPTION_QUESTION", "Protocol", "PUBLISHED", "__version__")
+"""A former name, a table and strings."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -16,7 +16,13 @@ import numpy as np
 
 from audit_lit.answers.controls import NULL_KINDS
 from audit_lit.answers.session import Session
-from audit_lit.calibration.claims import asked_claims, claim_evidence, fitted_claims, reference_likelihoods
+from audit_lit.calibration.claims import (
+    asked_claims,
+    claim_evidence,
+    fitted_claims,
+    planted_rows,
+    reference_likelihoods,
+)
 from audit_lit.calibration.journal import Journal
 from audit_lit.calibration.nothing import NEUTRAL, Nothings, measured_threshold, n_passing
 from audit_lit.calibration.refusals import counted, harmless_requests, refusals
@@ -82,7 +88,7 @@ def _unfinished(key: str, fingerprint: str, settings: CalibrationSettings) -> Pa
 def _about_nothing(session: Session, settings: CalibrationSettings, journal: Journal) -> dict[str, Any]:
     """Return the threshold of one half of the dialogs, and the false alarms at it in the other half."""
     dialogs = neutral_dialogs(settings)
-    nothings = Nothings.of(session, dialogs, settings.seed)
+    nothings = Nothings.of(session, [row.messages for row in planted_rows(settings.seed)], settings.seed)
     measured_rows = journal.measured("dialogs", dialogs, nothings.lifts)
     lifts = [{kind: tuple(lift) for kind, lift in row.items()} for row in measured_rows]
     measured, held_out = (

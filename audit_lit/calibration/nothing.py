@@ -1,7 +1,8 @@
 """Answers about nothing: the lift that one in twenty reaches, and how many others pass for supported.
 
 Nothing comes in the kinds of ``controls.null_input``, in the shape of a neutral dialog's activations: random ones,
-permuted ones, and the mean over all neutral dialogs.
+permuted ones, and the mean over dialogs with many planted prompts. (The mean over neutral dialogs would be like one of
+them, about which much is true.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from audit_lit.answers.ask import ask
 from audit_lit.answers.controls import NULL_KINDS, null_input
 from audit_lit.answers.session import Reading, Session
 from audit_lit.calibration.settings import NeutralDialog
+from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.vocabulary import NO_INSTRUCTION, SAYS_NOTHING
 from audit_lit.models.activations import Activations
 from audit_lit.models.generation import Sampling
@@ -38,17 +40,17 @@ def nothing_threshold(lifts: Mapping[str, npt.ArrayLike]) -> float:
 
 @dataclass(frozen=True)
 class Nothings:
-    """What the decoder says about nothing, in the shape of a session's neutral dialogs."""
+    """What the decoder says about nothing, in the shape of neutral dialogs."""
 
     session: Session
-    mean: Activations
-    """Activations of all neutral dialogs, whose mean is one kind of nothing."""
+    planted: Activations
+    """Activations of dialogs with different hidden prompts, whose mean is one kind of nothing."""
     seed: int
 
     @classmethod
-    def of(cls, session: Session, dialogs: Sequence[NeutralDialog], seed: int) -> Nothings:
-        """Run the target over all neutral dialogs, without their decoys."""
-        return cls(session, Activations.cat([session.read_alone(dialog.messages) for dialog in dialogs]), seed)
+    def of(cls, session: Session, planted: Sequence[Dialog], seed: int) -> Nothings:
+        """Run the target over the planted dialogs, without their decoys."""
+        return cls(session, Activations.cat([session.read_alone(dialog) for dialog in planted]), seed)
 
     def lifts(self, dialogs: Sequence[NeutralDialog], first: int) -> list[dict[str, Lift]]:
         """Return what is said about each dialog of a chunk that begins at place ``first``, by kind."""
@@ -68,7 +70,7 @@ class Nothings:
         write, seed = self.session.decoder.write, self.seed + SEED_OFFSET + place
         for kind in NULL_KINDS:
             yield replace(
-                reading, activations=null_input(kind, reading.activations, write, others=self.mean, seed=seed)
+                reading, activations=null_input(kind, reading.activations, write, others=self.planted, seed=seed)
             )
         yield reading
 

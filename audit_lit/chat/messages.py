@@ -76,8 +76,8 @@ def read_dialog(dialog: Any) -> tuple[Message, ...]:
         )
     for index, plain in enumerate(messages):
         _check_order(index, plain, messages)
-    declared = [message["tools"] for message in dialog if not is_empty(message.get("tools"))]
-    return with_tools(messages, read_tools(declared, "the tools"))
+    declared = [message.get("tools") for message in map(in_plain_keys, dialog)]
+    return with_tools(messages, read_tools([tools for tools in declared if not is_empty(tools)], "the tools"))
 
 
 def with_tools(messages: Iterable[Message], tools: list[Message]) -> tuple[Message, ...]:
@@ -106,8 +106,10 @@ def _read(index: int, message: Mapping[str, Any]) -> Iterator[Message]:
     given = fields.get("role")
     role = plain_role(given)
     if role not in ROLES:
-        example = jq(f'(..|objects|select(.role == {json.dumps(given)})).role = "user"')
-        rename = f" If it is the user's: {example}" if isinstance(message.get("role"), str) else ""
+        rename = ""
+        if isinstance(given, str) and given == message.get("role"):
+            program = f'(..|objects|select(.role == {json.dumps(given)})).role = "user"'
+            rename = f" If it is the user's: {jq(program)}"
         raise DialogError(f"message {index} has role {given!r}; expected one of {', '.join(ROLES)}.{rename}")
     return _read_as(f"message {index} ({given})", role, fields)
 
@@ -185,12 +187,16 @@ def _block(part: Any, place: str) -> Message:
         if kind in ("tool_use", "tool_result"):
             return {**part, "type": kind}
     if isinstance(part, Mapping) and len(part) == 1 and isinstance(tool := next(iter(part.values())), Mapping):
-        if "toolUse" in part:  # as Bedrock writes them
+        if {"toolUse", "functionCall"} & set(part):  # as Bedrock and Gemini write them
             return {**tool, "type": "tool_use"}
         if "toolResult" in part:
             return {"type": "tool_result", "tool_use_id": tool.get("toolUseId"), "content": tool.get("content")}
     held = kind or f"a part with the keys {sorted(part)}"
-    drop = jq(f"del(..|objects|select(.type == {json.dumps(kind)}))") if isinstance(part, Mapping) and kind else ""
+    drop = (
+        jq(f"del(..|objects|select(.type == {json.dumps(kind)}))")
+        if isinstance(part, Mapping) and isinstance(kind, str)
+        else ""
+    )
     raise DialogError(
         f"{place} holds {held}, which is not read; expected text. Leave the dialog out, or end it before this message."
         + (f" If the model did not read it: {drop}" if drop else "")

@@ -101,8 +101,9 @@ def decoder_options(revision: str) -> Callable[[Command], Command]:
 
 def max_new_tokens_option(default: int | None) -> Callable[[Command], Command]:
     """Return ``--max-new-tokens``, whose default suits what the command generates; None for the decoder's own."""
-    limit = "Length limit, in tokens." if default else "Length limit, in tokens; else the decoder's own, or 60."
-    return click.option("--max-new-tokens", default=default, type=click.IntRange(1), help=limit)
+    shown = "the decoder's own, else 60" if default is None else True
+    limit: dict[str, Any] = {"default": default, "show_default": shown, "type": click.IntRange(1)}
+    return click.option("--max-new-tokens", help="Length limit, in tokens.", **limit)
 
 
 adapter_option = click.option("--adapter", help="LoRA on the target: a folder or a Hub id.")
@@ -203,8 +204,12 @@ def load_models(
     arguments = load_arguments(options)
     note("loading the target (fetched and converted on first use, about a minute) ...")
     model = load_target(target, adapter=adapter, **arguments)
-    where: dict[str, Any] = {"revision": revision, "subfolder": subfolder, "base": base}
-    where |= {"quantised_base": quantized_decoder}
+    where: dict[str, Any] = {
+        "revision": revision,
+        "subfolder": subfolder,
+        "base": base,
+        "quantised_base": quantized_decoder,
+    }
     return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
 
 

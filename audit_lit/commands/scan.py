@@ -110,7 +110,7 @@ def _hinting() -> Iterator[None]:
     try:
         yield
     except UnreadableDialog as err:
-        raise UnreadableDialog(f"{err} To audit the other dialogs: --skip-unreadable.") from err
+        raise UnreadableDialog(f"{err}\nTo audit the other dialogs: --skip-unreadable.") from err
 
 
 def _device_here(device: str | None) -> str | None:

@@ -96,7 +96,9 @@ def is_whole(folder: Path) -> bool:
 
 def _check_agreement(stated: DecoderConfig, given: DecoderConfig, path: Path) -> None:
     """Raise unless the caller's configuration says what the decoder's own description says of how it is written."""
-    left_open = {"max_new_tokens", "top_p", "top_k"} | ({"placeholder", "slot_tokens"} & _open_fields(stated))
+    left_open = {"max_new_tokens", "top_p", "top_k"}
+    if stated.placeholder == interp_engine.ANY_MARKER:
+        left_open |= {"placeholder", "slot_tokens"}
     fields = [field for field in WireFormat.model_fields if field not in left_open]
     if differing := [field for field in fields if getattr(stated, field) != getattr(given, field)]:
         contrasts = ", ".join(
@@ -105,10 +107,6 @@ def _check_agreement(stated: DecoderConfig, given: DecoderConfig, path: Path) ->
         raise DecoderConfigError(
             f"the configuration that was given contradicts {path}: {contrasts}. Leave it out, or correct it."
         )
-
-
-def _open_fields(config: DecoderConfig) -> set[str]:
-    return {"placeholder", "slot_tokens"} if config.placeholder == interp_engine.ANY_MARKER else set()
 
 
 def load_model(

@@ -52,11 +52,13 @@ def test_what_says_nothing_counts_as_no_lift() -> None:
 
 def test_each_kind_of_nothing_is_asked_about_whatever_the_batch(make_decoder: Any, target: Any) -> None:
     from audit_lit.answers.session import Session
+    from audit_lit.calibration.claims import planted_rows
     from audit_lit.calibration.nothing import NEUTRAL, Nothings
     from audit_lit.calibration.settings import CalibrationSettings, neutral_dialogs
 
     dialogs = neutral_dialogs(CalibrationSettings(dialogs=8))[:3]
-    nothings = Nothings.of(Session.of(target, make_decoder()), dialogs, seed=0)
+    planted = [row.messages for row in planted_rows(0)[:4]]
+    nothings = Nothings.of(Session.of(target, make_decoder()), planted, seed=0)
     together = nothings.lifts(dialogs, 0)
     alone = [nothings.lifts([dialog], place)[0] for place, dialog in enumerate(dialogs)]
     assert [set(row) for row in together] == [{*NULL_KINDS, NEUTRAL}] * 3

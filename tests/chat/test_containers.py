@@ -85,7 +85,7 @@ FILES: dict[str, tuple[str, Any, list[Any]]] = {
         [[SAID[0], ("user", "Hi.\n\nThere: you."), SAID[2], ("user", "Bye.")]],
     ),
     "bold transcript": ("is a transcript", "**Human:** Hi.\n**AI:** Ho.\n", [BOTH[1]]),
-    "HH text": ("is a transcript", "\n\nHuman: Hi.\n\nAssistant: Ho.", [BOTH[1]]),
+    "HH text": ("is HH-RLHF text", "\n\nHuman: Hi.\n\nAssistant: Ho.", [BOTH[1]]),
     "python lines": ("is Python's notation", f"{ ({'messages': MESSAGES}) }\n" * 2, [SAID, SAID]),
     "python value": ("is Python's notation", f"{ ({'messages': MESSAGES}) }".replace("}, {", "},\n {"), [SAID]),
     "reasoning in gzip": (

@@ -21,6 +21,14 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 HH = "\n\nHuman: Hi.\n\nAssistant: Hello."
 
 
+CHATML = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in SAID)
+
+
+def lc(kind: str, content: str) -> dict[str, Any]:
+    """Return a message as LangChain dumps it."""
+    return {"lc": 1, "type": "constructor", "id": ["langchain"], "kwargs": {"type": kind, "content": content}}
+
+
 def chatgpt() -> dict[str, Any]:
     """An export of ChatGPT: a tree, of which the current branch counts."""
 
@@ -185,6 +193,43 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "LangSmith": ([{"inputs": {"messages": [SYSTEM, USER]}, "outputs": {"message": REPLY}}], SAID),
     "Ollama": ([{"request": {"messages": [SYSTEM, USER]}, "response": {"message": REPLY, "done": True}}], SAID),
+    "LangSmith run": (
+        [
+            {
+                "inputs": {"messages": [[lc("system", "Be brief."), lc("human", "Hi.")]]},
+                "outputs": {"generations": [[{"message": lc("ai", "Hello.")}]]},
+            }
+        ],
+        SAID,
+    ),
+    "ChatML in a text": ([{"text": CHATML}], SAID),
+    "ChatML in a prompt": ([{"prompt": CHATML.rpartition("<|im_start|>")[0], "completion": "Hello."}], SAID),
+    "paragraphs in ChatML": (
+        [{"text": CHATML.replace("Hi.", "Hi.\n\nThere <|im_end|>?\n")}],
+        [S, ("user", "Hi.\n\nThere <|im_end|>?\n"), A],
+    ),
+    "an open prompt": ([{"prompt": f"{CHATML}<|im_start|>user\nAnd"}], [*SAID, ("user", "And")]),
+    "Llama 3 in a text": (
+        [
+            {
+                "text": "<|begin_of_text|>"
+                + "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in SAID)
+            }
+        ],
+        SAID,
+    ),
+    "Gemma in a text": (
+        [
+            {
+                "text": "<bos>"
+                + "".join(f"<start_of_turn>{role}\n{text}<end_of_turn>\n" for role, text in (U, ("model", "Hello.")))
+            }
+        ],
+        [U, A],
+    ),
+    "Zephyr in a text": ([{"text": "".join(f"<|{role}|>\n{text}</s>\n" for role, text in SAID)}], SAID),
+    "HH-RLHF in a text": ([{"transcript": HH}], [U, A]),
+    "Guanaco": ([{"text": "### Human: Hi.### Assistant: Hello."}], [U, A]),
     "a dialog under a key": ([{"payload": {"system": "Be brief.", "messages": [USER, REPLY]}, "cost": 2}], SAID),
     "other names": (
         [

@@ -81,6 +81,13 @@ def test_a_system_prompt_beside_the_messages_is_read_once() -> None:
         ({"custom_id": "x", "method": "POST", "url": "/v1", "body": {"model": "m", "messages": [USER]}}, ["Hi."]),
         ([{"from": "human", "value": "Hi."}], ["Hi."]),
         ({"turns": [USER]}, ["Hi."]),
+        (
+            {"messages": [USER], "options": {"num_ctx": 8}, "stream": False, "response_format": {"type": "text"}},
+            ["Hi."],
+        ),
+        ({"custom_id": "x", "params": {"model": "m", "system": "S", "messages": [USER]}}, ["S", "Hi."]),
+        ({"contents": [{"parts": [{"text": "Hi."}]}], "toolConfig": {"functionCallingConfig": {}}}, ["Hi."]),
+        ({"prompt": "Hi.", "model": "m", "stream": False}, ["Hi."]),
     ],
 )
 def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str]) -> None:
@@ -90,7 +97,7 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"text": "### Human: Hi."}, "content: .USER}"),
+        ({"text": "So Human: Hi."}, "content: .USER}"),
         ({"exchange": [{"says": "Hi, how are you?", "who": "user"}]}, "[.exchange[] | {role: .who, content: .says}]"),
         ({"turns": ["Hi.", "Why?"]}, "has no 'messages', and its keys ['turns']"),
         ({"id": "x", "turns": ["Hi.", "Why?"]}, '[.turns | to_entries[] | {role: (if .key % 2 == 0 then "user" else'),

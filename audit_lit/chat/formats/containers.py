@@ -13,6 +13,7 @@ from io import BufferedIOBase, StringIO
 from itertools import islice
 from typing import Any
 
+from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
 from audit_lit.chat.suggestions import python
 from audit_lit.files.documents import decode_yaml
@@ -96,25 +97,31 @@ def textual(sample: str, opened: str) -> Container | None:
         sample: These characters.
         opened: Python code that opens the file as text.
     """
-    kinds = (_chatml, _transcript, _python, _table, _yaml)  # from the surest on
+    kinds = (_rendered, _transcript, _python, _table, _yaml)  # from the surest on
     return next(filter(None, (kind(sample, opened) for kind in kinds)), None)
 
 
-def _chatml(sample: str, opened: str) -> Container | None:
-    if not re.match(r"\s*(<s>|<bos>|<\|begin_of_text\|>)?\s*<\|im_start\|>", sample):
+def _rendered(sample: str, opened: str) -> Container | None:
+    if (name := layout_of(sample)) is None:
         return None
-    turns = rf"re.findall(r'<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)', {opened}.read(), re.S)"
-    messages = f"[dict(role=role, content=text) for role, text in {turns} if text.strip()]"
-    return Container("ChatML text", f"import json, re, sys; print(json.dumps(dict(messages={messages})))")
+    header, end = TURNS[name]
+    return Container(f"{name} text", _splitting(header, rf"re.sub(r'{end}\s*\Z', '', text)", opened))
+
+
+def _splitting(header: str, said: str, opened: str) -> str:
+    """Return the code that splits the text of one dialog before each turn."""
+    turns = "zip(parts[1::2], parts[2::2]) if text.strip()"
+    return (
+        f"import json, re, sys; parts = re.split(r'{header}', {opened}.read()); "
+        f"print(json.dumps(dict(messages=[dict(role=role, content={said}) for role, text in {turns}])))"
+    )
 
 
 def _transcript(sample: str, opened: str) -> Container | None:
     if not LABEL.match(sample.lstrip()):
         return None
     labels = "|".join(sorted(set(LABEL.findall(sample))))
-    parts = f"re.split(r'(?m){TURN.format(labels)}', {opened}.read())[1:]"
-    messages = "[dict(role=role, content=text.strip()) for role, text in zip(parts[::2], parts[1::2])]"
-    code = f"import json, re, sys; parts = {parts}; print(json.dumps(dict(messages={messages})))"
+    code = _splitting(f"(?m){TURN.format(labels)}", "text.strip()", opened)
     return Container(f"a transcript with the labels {labels.replace('|', ', ')}", code)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from audit_lit.chat.formats.format import METADATA, SYSTEM_KEYS
 from audit_lit.chat.formats.pairs import INPUTS, PROMPTS
+from audit_lit.chat.formats.rendered import splitting
 from audit_lit.chat.messages import ROLES, is_empty, plain_role
 from audit_lit.chat.suggestions import EACH, field, jq
 
@@ -16,8 +17,6 @@ PLACEHOLDERS = ", ".join(
     f'{{role: "{role}", content: .{key}}}'
     for role, key in (("system", "SYSTEM"), ("user", "USER"), ("assistant", "REPLY"))
 )
-HUMAN = "\n\nHuman:"
-"""How a transcript of HH-RLHF begins."""
 CHATGPT = (
     ". as $chat | {id: (.conversation_id // .id), messages: [[.current_node | recurse($chat.mapping[.].parent; . != "
     "null)] | reverse[] | $chat.mapping[.].message | select(. != null) | {role: .author.role, content: [.content | "
@@ -39,10 +38,7 @@ WHOLE_FILES = {
     frozenset({"sessionId", "type"}): CLAUDE_CODE,
 }
 """Programs for files of which each line holds a message, by keys of a line."""
-HH = (
-    r'{messages: [.chosen | splits("\n\n(?=(Human|Assistant):)") | select(test("^(Human|Assistant):")) | '
-    r'capture("^(?<role>Human|Assistant): ?(?<content>.*)$"; "m")]}'
-)
+LANGSMITH = "{messages: (.inputs.messages[0] + [.outputs.generations[0]?[0]?.message? // empty])}"
 FASTCHAT = (
     "{system: (.state | .system_message // .system), messages: [.state.messages[] | select(.[1]) | {role: .[0], "
     "content: .[1]}]}"
@@ -65,8 +61,8 @@ def preference(document: Mapping[str, Any]) -> str | None:
 
 def _chosen(document: Mapping[str, Any]) -> str:
     chosen = document["chosen"]
-    if isinstance(chosen, str) and chosen.startswith(HUMAN):
-        return HH
+    if isinstance(chosen, str) and (split := splitting(".chosen", chosen)):
+        return f"{{messages: {split}}}"
     turns = chosen if isinstance(chosen, list) else []
     is_whole = any(
         plain_role(turn.get("role", turn.get("from"))) == "user" for turn in turns if isinstance(turn, Mapping)
@@ -90,11 +86,11 @@ def conversion(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> s
     for keys, whole in WHOLE_FILES.items():
         if keys <= set(document):
             return jq(whole, "-sc")
-    program = _known(document) or _logged(document) or _inner(document, is_read) or _lists(document)
+    program = _known(document) or _logged(document) or _inner(document, is_read) or _lists(document) or _text(document)
     if program is None:
-        return f"{jq(f'{EACH}{{messages: [{PLACEHOLDERS}]}}')}, with your own keys for SYSTEM, USER and REPLY"
-    in_turn = ", which takes the texts in turn as the user's and the assistant's" if "to_entries" in program else ""
-    return jq(EACH + program) + in_turn
+        return f"(with your own keys for SYSTEM, USER and REPLY) {jq(f'{EACH}{{messages: [{PLACEHOLDERS}]}}')}"
+    in_turn = "(the texts are taken in turn for the user's and the assistant's) " if "to_entries" in program else ""
+    return in_turn + jq(EACH + program)
 
 
 def _known(document: Mapping[str, Any]) -> str | None:
@@ -108,6 +104,10 @@ def _known(document: Mapping[str, Any]) -> str | None:
         return COHERE if is_empty(document.get("documents")) else None
     if isinstance(state, Mapping) and isinstance(state.get("messages"), list):
         return FASTCHAT
+    inputs = document.get("inputs")
+    batch = inputs.get("messages") if isinstance(inputs, Mapping) else None
+    if isinstance(batch, list) and batch and isinstance(batch[0], list):
+        return LANGSMITH
     return None
 
 
@@ -129,6 +129,13 @@ def _inner(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> str |
         if key not in METADATA and isinstance(value, Mapping | list) and is_read(value):
             return field(key) if isinstance(value, Mapping) else f"{{id, messages: {field(key)}}}"
     return None
+
+
+def _text(document: Mapping[str, Any]) -> str | None:
+    """Return the program for a text in which the turns stand."""
+    texts = ((field(key), value) for key, value in document.items() if isinstance(value, str))
+    program = next(filter(None, (splitting(key, text) for key, text in texts)), None)
+    return program and f"{{id, messages: {program}}}"
 
 
 def _lists(document: Mapping[str, Any]) -> str | None:

@@ -29,7 +29,8 @@ METADATA = words(
     "user_id user name author country state hashed_ip header toxic redacted openai_moderation detoxify_moderation "
     "toxicity uid guid hash qid conv_id session_id thread_id trace_id run_id request_id message_id chat_id example_id "
     "row_id batch_id dialogue_id conversationId sessionId chatId requestId createdAt updatedAt object avatarUrl views "
-    "usage finish_reason model_b model_name dataset_name original_id source_id winner judge anony"
+    "usage finish_reason model_b model_name dataset_name original_id source_id winner judge anony "
+    "skip_prompt_formatting trigger"
 )
 """Keys beside the messages that say where a dialog comes from, and nothing that the model read."""
 
@@ -63,7 +64,7 @@ def read_turns(
             ``harmless``, and whose text does not stand in a message already.
     """
     messages = read_dialog(turns)
-    tool_keys = [name for name in KEYS if not is_empty(document.get(name))]
+    tool_keys = [name for name in KEYS if name not in harmless and not is_empty(document.get(name))]
     prompts = [name for name in (*SYSTEM_KEYS, *system) if not is_empty(document.get(name))]
     if prompts:
         prompt = read_system(document[prompts[0]])
@@ -83,6 +84,7 @@ def refuse_unread(
         if name not in {*read, *harmless, *METADATA}
         and not is_empty(value)
         and not (name == "response_format" and is_plain(value))
+        and not (name == "options" and isinstance(value, Mapping))  # Ollama's settings
         and not (isinstance(value, str) and value.strip() in texts)
     ]
     if unread:

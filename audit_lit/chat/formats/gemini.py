@@ -10,7 +10,7 @@ from audit_lit.chat.messages import Message, words
 from audit_lit.errors import DialogError
 
 SYSTEM = ("systemInstruction", "system_instruction")
-HARMLESS = words("generationConfig generation_config safetySettings safety_settings")
+HARMLESS = words("generationConfig generation_config safetySettings safety_settings toolConfig tool_config")
 
 
 def _matches(document: Any) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from audit_lit.chat.formats.format import REQUEST, Format, read_turns
+from audit_lit.chat.formats.rendered import RENDERED, splitting
 from audit_lit.chat.messages import Message, is_empty
+from audit_lit.chat.suggestions import EACH, field, jq
 from audit_lit.errors import DialogError
 
 PROMPTS = ("instruction", "prompt", "question", "query", "input")
@@ -15,11 +16,6 @@ PROMPTS = ("instruction", "prompt", "question", "query", "input")
 INPUTS = ("input", "context")
 """Keys of what an instruction is about, which follows it."""
 REPLIES = ("output", "completion", "response", "answer", "reply")
-
-RENDERED = re.compile(
-    r"<\|im_start\|>|\[INST\]|<<SYS>>|<\|start_header_id\|>|<start_of_turn>|<\|(system|user)\|>|\n\nHuman:"
-)
-"""What chat templates put before a turn."""
 
 
 def _matches(document: Any) -> bool:
@@ -51,9 +47,19 @@ def _turns(document: Mapping[str, Any], role: str, keys: list[str]) -> list[Any]
     if mark := RENDERED.search(text):
         raise DialogError(
             f"{keys[0]!r} holds {mark[0]!r}: it is rendered by a chat template, so that a hidden prompt in it would be "
-            "shown; expected plain text. Give the messages that it was rendered from."
+            f"shown; expected plain text. {_way_out(document, keys[0])}"
         )
     return [{"role": role, "content": text}]
+
+
+def _way_out(document: Mapping[str, Any], key: str) -> str:
+    """Say how to get the messages of a text that a chat template rendered."""
+    turns = splitting(field(key), document[key])
+    if turns is None or key in REPLIES:
+        return "Give the messages that it was rendered from."
+    replies = [f'{{role: "assistant", content: {field(reply)}}}' for reply in _given(document, REPLIES)]
+    program = f"{{id, messages: ({turns} + [{', '.join(replies)}])}}"
+    return f"To split it: {jq(EACH + program)}"
 
 
 def _history(pairs: Any) -> list[Message]:

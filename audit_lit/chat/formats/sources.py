@@ -75,9 +75,7 @@ def _opened(begin: bytes, encoding: str) -> str:
     """Return Python code that opens the file as text."""
     if begin.startswith(GZIP):
         return f"__import__('gzip').open(sys.argv[1], 'rt', encoding='{encoding}')"
-    return (
-        f"open(sys.argv[1], encoding='{encoding.replace('utf-8', 'utf-8-sig') if encoding == 'utf-8' else encoding}')"
-    )
+    return f"open(sys.argv[1], encoding='{'utf-8-sig' if encoding.startswith('utf-8') else encoding}')"
 
 
 def _contents(text: TextIOWrapper, name: str, opened: str) -> list[Any] | None:
@@ -86,7 +84,8 @@ def _contents(text: TextIOWrapper, name: str, opened: str) -> list[Any] | None:
     if not head or _is_json(head[0]):
         return None
     text.seek(0)
-    content = "".join(iter(lambda: text.read(SAMPLE), ""))
+    may_be_json = head[0].lstrip()[0] in "{["
+    content = "".join(iter(lambda: text.read(SAMPLE), "")) if may_be_json else text.read(SAMPLE)
     try:
         return [parse_json(content, name, EXPECTED, DialogError)]
     except DialogError as err:

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field, StrictBool, StrictInt
 
 from audit_lit.decoder.config import Count, DecoderConfig, Factor, Index, Text
+from audit_lit.decoder.formats.activation_oracles import activation_oracle
 from audit_lit.decoder.formats.sidecar import Sidecar, check_schema, checked, model_sizes, unreadable
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.reading import read_json
@@ -52,19 +53,17 @@ def read(path: Path, folder: Path, name: str) -> DecoderConfig:
     d_model, n_layers = model_sizes(folder)
     _check_depths(fields, n_layers, path)
     layers, is_choice = _layers(fields.act_layer_combinations, n_layers, path)
-    return DecoderConfig(
-        name=name,
+    oracle = activation_oracle(
+        name,
         target=fields.model_name,
-        base=fields.model_name,
         d_model=d_model,
         n_layers=n_layers,
-        read_layers=layers,
+        layers=layers,
         layer_choice="one" if is_choice else "all",
-        prompt="{sections}{question}",
+    )
+    return oracle.changed(
         section=_section(fields.prefix_template, path),
-        section_separator="",
         placeholder=fields.special_token,
-        write="add",
         write_layer=fields.hook_onto_layer,
         gain=fields.steering_coefficient,
         lora_scaling=_scaling(fields),

@@ -106,6 +106,10 @@ REFUSED = {
 }
 """Files that tell decoders which cannot be loaded, and why."""
 
+_NLA_FACTS = {
+    "kitft/nla-qwen2.5-7b-L20-av": {"size": "15.2 GB", "gated": "no"},
+    "kitft/nla-gemma3-12b-L32-av": {"gated": "yes"},
+}
 _AO_NAMES = f"its {ao_config.FILE}"
 ENTRIES = (
     Entry(
@@ -140,7 +144,14 @@ ENTRIES = (
         "ceselder/qwen3-8b-ao-v3-best", "activation oracles", "blocks 21 to 25 of Qwen3-8B, together", QWEN3, _AO_NAMES
     ),
     *(
-        Entry(name, "NLA", f"block {layer} of {target}, one position", "none (a whole model)", f"its {nla.FILE}")
+        Entry(
+            name,
+            "NLA",
+            f"block {layer} of {target}, one position",
+            "none (a whole model)",
+            f"its {nla.FILE}",
+            **_NLA_FACTS.get(name, {}),
+        )
         for name, (target, layer) in nla.CARDS.items()
     ),
     Entry(

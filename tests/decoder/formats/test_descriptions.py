@@ -150,6 +150,7 @@ def test_the_oracles_layers_are_one_of_several_or_all_together(target: Any, tmp_
     describe(folder, "ao_config.json", ao_config())
     one = Decoder.from_pretrained(str(folder), target=target).config
     assert (one.layer_choice, one.read_layers) == ("one", (2, 1, 3))  # the nearest to the middle first
+    assert (one.enable_thinking, one.reads_bos) == (False, True)  # as of every oracle
     describe(folder, "ao_config.json", ao_config(layer_combinations=[[25, 50]], act_layer_combinations=[[1, 2]]))
     config = Decoder.from_pretrained(str(folder), target=target).config
     assert (config.layer_choice, config.read_layers) == ("all", (1, 2))
