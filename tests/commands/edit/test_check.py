@@ -31,7 +31,7 @@ def test_the_edit_and_the_decoder_are_pinned(made: Path, pair: list[str], monkey
     revisions: dict[str, Any] = {}
     load, read, origin = Decoder.from_pretrained, weights.load_edit, weights.load_origin
 
-    def decoder(name: str, *, revision: str, target: Any) -> Any:
+    def decoder(name: str, *, revision: str, target: Any, **_: Any) -> Any:
         revisions["decoder"] = revision
         return load(name, target=target)
 

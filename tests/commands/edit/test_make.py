@@ -66,7 +66,7 @@ def test_the_decoder_is_pinned(pair: list[str], tmp_path: Path, monkeypatch: pyt
 
     revisions, load = [], Decoder.from_pretrained
 
-    def pinned(name: str, *, revision: str, target: Any) -> Any:
+    def pinned(name: str, *, revision: str, target: Any, **_: Any) -> Any:
         revisions.append(revision)
         return load(name, target=target)
 
