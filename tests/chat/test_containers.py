@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,18 @@ def test_gzip_that_is_broken_or_grows_without_measure_is_refused(
     monkeypatch.setattr(containers, "MOST_BYTES", 2**20)
     path.write_bytes(gzip.compress(b" " * 2**24))
     with pytest.raises(DialogError, match="unpacks to more than"):
+        list(DialogFile(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("conversations.json", "is a ZIP archive of .*python -m zipfile -e .*my.zip"), ("[Content_Types].xml", "as CSV")],
+)
+def test_archives_are_named(tmp_path: Path, name: str, error: str) -> None:
+    path = tmp_path / "my.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, "[]")
+    with pytest.raises(DialogError, match=error):
         list(DialogFile(path))
 
 

@@ -11,6 +11,9 @@ import yaml
 from helpers.inspect_logs import run, score_of
 from helpers.support import DIALOG
 
+from audit_lit.chat.formats.inspect_log import plain_fields
+from audit_lit.chat.messages import read_dialog
+
 pytest.importorskip("inspect_ai")
 pytestmark = pytest.mark.inspect
 
@@ -66,3 +69,11 @@ def test_a_system_prompt_goes_before_the_probes() -> None:
     assert [message.role for message in hidden_prompt().dataset[0].input] == ["user"]
     with pytest.raises(SettingsError, match="mark hidden turns in the file"):
         hidden_prompt(dialogs="some.jsonl", system="Be a pirate.")
+
+
+def test_tools_come_back_from_inspect() -> None:
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    messages = read_dialog([{"role": "system", "content": "S"}, {"role": "user", "content": "U", "tools": tools}])
+    from audit_lit.inspect_ext.task import to_chat  # it needs the extra
+
+    assert read_dialog([plain_fields(to_chat(message)) for message in messages])[1]["tools"] == tools

@@ -12,6 +12,7 @@ from gzip import GzipFile
 from io import BufferedIOBase, StringIO
 from itertools import islice
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
@@ -24,6 +25,8 @@ SAMPLE = 2**16
 GZIP = b"\x1f\x8b"
 MOST_UNPACKED = 200
 """How many times larger than what it was packed to text may be, once it is large; a tenth or so is usual."""
+LOG_PARTS, OFFICE = {"header.json", "_journal/start.json"}, "[Content_Types].xml"
+"""Files in the archives that Inspect's logs are, and that Office's documents are."""
 ROWS = "[print(json.dumps(row, default=str)) for row in {}.to_pylist()]"
 COPY = "import {0}, shutil, sys; shutil.copyfileobj({0}.open(sys.argv[1]), sys.stdout.buffer)"
 BINARY = {
@@ -88,6 +91,22 @@ def unpacked(file: BufferedIOBase) -> BufferedIOBase:
 def binary(begin: bytes) -> Container | None:
     """Return what a binary file is by how it begins, if it is one that is known."""
     return next((Container(*BINARY[magic]) for magic in BINARY if begin.startswith(magic)), None)
+
+
+def archive(file: BufferedIOBase) -> str | None:
+    """Say what a ZIP archive is, and what to do; None for a log of Inspect, and for one that cannot be read."""
+    try:
+        names = ZipFile(file).namelist()
+    except (BadZipFile, OSError):
+        return None
+    finally:
+        file.seek(0)
+    if LOG_PARTS & set(names):
+        return None
+    if OFFICE in names:
+        return "is an Office document, not JSON; expected text. Save its table as CSV."
+    step = "python -m zipfile -e FILE ."
+    return f"is a ZIP archive of {names[:4]}; expected a file of dialogs. Unpack it, and give the one in it: {step}"
 
 
 def textual(sample: str, opened: str) -> Container | None:

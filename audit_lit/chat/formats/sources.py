@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any
 
 from audit_lit.chat.formats import inspect_log
-from audit_lit.chat.formats.containers import GZIP, SAMPLE, Container, binary, textual, unpacked
+from audit_lit.chat.formats.containers import GZIP, SAMPLE, Container, archive, binary, textual, unpacked
 from audit_lit.chat.formats.detect import as_document, documents, format_of
 from audit_lit.chat.suggestions import piped
 from audit_lit.errors import DialogError
@@ -41,6 +41,8 @@ def sources(file: BufferedIOBase, name: str) -> Iterator[Source]:
     """
     begin = _begin(file)
     if begin.startswith(inspect_log.ZIP):
+        if said := archive(file):
+            raise DialogError(f"{name} {said}")
         yield from _of_log(inspect_log.log_samples(file, name), name)
         return
     if container := binary(begin):
