@@ -65,7 +65,8 @@ class WireFormat(BaseModel):
         section_separator: Text between sections.
         placeholder_separator: Text between slots.
         shift_positions: Whether decoder positions start at the number of hidden target tokens, as LatentQA's do.
-        answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token.
+        answer_end: Token that ends an answer; None means the tokenizer's end-of-sequence token, or any that the model's
+            own generation settings name.
         split_at_slots: Whether the text before, between and after the slots is tokenised piece by piece; otherwise as
             a whole, where a placeholder may merge with what follows it.
         enable_thinking: Setting of this name in the target's chat template; None leaves it to the template.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.prefix_cache import BATCH_SIZE, Injection, PrefixCache, no_injection, prefill
-from audit_lit.decoder.prompt import Prompt
+from audit_lit.decoder.prompt import MARK, Prompt
 from audit_lit.errors import DecoderConfigError, QuestionError
 from audit_lit.models.blocks import context_length
-from audit_lit.models.generation import Sampling
+from audit_lit.models.generation import Sampling, end_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -50,7 +50,7 @@ class LanguageModel:
         """Return the texts that the model generates after each prompt."""
         self.check_length(prompts, sampling.max_new_tokens)
         settings: dict[str, Any] = {"top_p": self.config.top_p, "top_k": self.config.top_k, "injection": injection}
-        tokens = generate(self.model, prompts, sampling, end=self._end, pad=self.pad, **settings)
+        tokens = generate(self.model, prompts, sampling, ends=self._ends, pad=self.pad, **settings)
         texts = [self.tokenizer.batch_decode(rows, skip_special_tokens=True) for rows in tokens]
         return [tuple(answer_in(str(text), self.config.answer_template) for text in row) for row in texts]
 
@@ -79,10 +79,23 @@ class LanguageModel:
         pad = self.tokenizer.pad_token_id
         return self._end if pad is None else int(pad)
 
-    @property
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Tokens that end an answer: the format's own; else the tokenizer's, and those of the model's own settings."""
+        if self.config.answer_end:
+            return [int(self.tokenizer.convert_tokens_to_ids(self.config.answer_end))]
+        return end_tokens(self.model, self.tokenizer)
+
+    @cached_property
     def _end(self) -> int:
-        end = self.config.answer_end
-        return int(self.tokenizer.convert_tokens_to_ids(end) if end else self.tokenizer.eos_token_id)
+        """The token that ends an answer that is given: among several, the one that the chat template closes it with."""
+        end = int(self.tokenizer.eos_token_id) if len(self._ends) > 1 else self._ends[0]
+        if len(self._ends) == 1 or not self.config.chat:
+            return end
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
+        closing = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).rpartition(MARK)[2]
+        (first,) = self.tokenizer(closing, add_special_tokens=False)["input_ids"][:1] or [end]
+        return int(first) if first in self._ends else end
 
 
 def answer_in(text: str, template: str) -> str:
@@ -107,13 +120,13 @@ def generate(
     prompts: Sequence[Prompt],
     sampling: Sampling,
     *,
-    end: int,
+    ends: Collection[int],
     pad: int,
     top_p: float = 1.0,
     top_k: int = 0,
     injection: Injection = no_injection,
 ) -> list[list[list[int]]]:
-    """Return the tokens of each prompt's texts, without the end token.
+    """Return the tokens of each prompt's texts, without the one that ends it.
 
     Sampled tokens are among the ``top_k`` likeliest, and of these among the likeliest whose probability is ``top_p``.
     """
@@ -134,7 +147,7 @@ def generate(
             cache = cache.rows([row for row in range(len(batch)) for _ in range(n_texts)])
         generator = torch.Generator(cache.mask.device).manual_seed(sampling.seed + start)
         row_temperatures = torch.tensor(temperatures * len(batch), device=cache.mask.device)
-        texts = _decode(model, cache, row_temperatures, generator, filters, end, sampling.max_new_tokens)
+        texts = _decode(model, cache, row_temperatures, generator, filters, ends, sampling.max_new_tokens)
         texts_of |= {index: texts[row * n_texts : (row + 1) * n_texts] for row, index in enumerate(batch)}
     return [texts_of[index] for index in range(len(prompts))]
 
@@ -145,7 +158,7 @@ def _decode(
     temperatures: Float[Tensor, " row"],
     generator: torch.Generator,
     filters: LogitsProcessorList,
-    end: int,
+    ends: Collection[int],
     max_new_tokens: int,
 ) -> list[list[int]]:
     texts: list[list[int]] = [[] for _ in temperatures]
@@ -154,7 +167,7 @@ def _decode(
     for step in range(max_new_tokens):
         tokens = _choose(cache.logits, temperatures[indices], generator, filters)
         for index, token in zip(indices, tokens.tolist(), strict=True):
-            if token == end:
+            if token in ends:
                 unfinished.discard(index)
             elif index in unfinished:
                 texts[index].append(token)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,9 @@ from audit_lit.hooks import Hook
 from audit_lit.models.capture import pad_left
 from audit_lit.models.target import Target
 from audit_lit.settings import MAX_SEED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BATCH_SIZE = 50
 MAX_SAMPLES = 1000
@@ -88,7 +91,8 @@ def _generate_batch(target: Target, rows: list[list[int]], sampling: Sampling) -
     end = target.tokenizer.eos_token_id
     if hasattr(model, "original_model"):
         tokens, mask = pad_left(rows, target)
-        arguments |= {"attention_mask": mask, "pad_token_id": end, "eos_token_id": _end_tokens(target)}
+        ends = end_tokens(target.base, target.tokenizer)
+        arguments |= {"attention_mask": mask, "pad_token_id": end, "eos_token_id": ends}
         new = model.original_model.generate(tokens, **arguments)[:, tokens.shape[1] :]
     else:
         arguments |= {"verbose": False, "prepend_bos": False, "eos_token_id": end}
@@ -97,11 +101,11 @@ def _generate_batch(target: Target, rows: list[list[int]], sampling: Sampling) -
     return [str(text).strip() for text in target.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-def _end_tokens(target: Target) -> list[int]:
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end a reply: the tokenizer's end token, and those that the model's own settings name."""
-    config = getattr(target.base, "generation_config", None)
+    config = getattr(model, "generation_config", None)
     model_ends = getattr(config, "eos_token_id", None) or []
-    return sorted({target.tokenizer.eos_token_id, *([model_ends] if isinstance(model_ends, int) else model_ends)})
+    return sorted({tokenizer.eos_token_id, *([model_ends] if isinstance(model_ends, int) else model_ends)})
 
 
 def reply_distributions(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from helpers.models import tiny_llama
 
+from audit_lit.decoder.generation import generate
+from audit_lit.decoder.prompt import Prompt
+from audit_lit.models.generation import Sampling
+
 PROMPTS = [(5, 6, 7, 8), (9, 10), (5, 6, 11), (30,), (31, 32), (33, 5)]
 
 
 def generated(model: Any, prompts: Any = PROMPTS, end: int = -1, **changes: Any) -> Any:
-    from audit_lit.decoder.generation import generate
-    from audit_lit.decoder.prompt import Prompt
-    from audit_lit.models.generation import Sampling
-
     kept = {name: changes.pop(name) for name in ("top_p", "top_k") if name in changes}
     sampling = Sampling(**{"max_new_tokens": 12, **changes})
-    return generate(model, [Prompt(ids, (False,) * len(ids)) for ids in prompts], sampling, end=end, pad=0, **kept)
+    return generate(model, [Prompt(ids, (False,) * len(ids)) for ids in prompts], sampling, ends=[end], pad=0, **kept)
 
 
 @pytest.mark.parametrize("n", [3, 6])  # of six, the one that ends stays in the batch
@@ -92,3 +93,23 @@ def test_an_answer_is_what_stands_between_the_marks_of_the_template(text: str, a
 
     assert answer_in(text, "<a>\n{answer}\n</a>") == answer
     assert answer_in(text, "{answer}") == text.strip()
+
+
+def test_answers_end_at_any_token_that_the_models_own_settings_name(make_decoder: Any) -> None:
+    """As on Gemma, whose chat template closes a turn with another token than the tokenizer's end token."""
+    decoder = make_decoder()
+    tokenizer = decoder.tokenizer = copy.deepcopy(decoder.tokenizer)
+    turn_end, text_end = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    tokenizer.eos_token = "<|endoftext|>"
+    assert decoder.answer_ids("Hi")[-1] == text_end
+    decoder = make_decoder(chat=True, prompt="{question}\n{sections}")
+    decoder.tokenizer = tokenizer
+    decoder.model.get_base_model().generation_config.eos_token_id = [text_end, turn_end]
+    assert decoder.answer_ids("Hi")[-1] == turn_end  # what the template closes an answer with
+    whole = generated(decoder.model, PROMPTS[:1])[0][0]
+    prompt = [Prompt(PROMPTS[0], (False,) * len(PROMPTS[0]))]
+    for end in whole[2:4]:
+        decoder = make_decoder()
+        decoder.model.get_base_model().generation_config.eos_token_id = [end]
+        ((text,),) = decoder.generate(prompt, Sampling(max_new_tokens=12))
+        assert text == decoder.tokenizer.decode(whole[: whole.index(end)], skip_special_tokens=True).strip()

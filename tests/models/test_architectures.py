@@ -109,7 +109,7 @@ def test_the_generated_answer_is_the_likeliest(chain: Chain) -> None:
 
     ids = tuple(torch.randint(3, 250, (2 * WINDOW,)).tolist())
     prompts = [Prompt(ids, (False,) * len(ids)), Prompt(ids[5:], (False,) * (len(ids) - 5))]
-    texts = generate(chain.decoder.model, prompts, Sampling(max_new_tokens=WINDOW + 4), end=-1, pad=0)
+    texts = generate(chain.decoder.model, prompts, Sampling(max_new_tokens=WINDOW + 4), ends=[], pad=0)
     for prompt, (text,) in zip(prompts, texts, strict=True):
         logits = chain.decoder.model(torch.tensor([[*prompt.token_ids, *text]])).logits[
             0, len(prompt.token_ids) - 1 : -1
