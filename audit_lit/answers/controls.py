@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from audit_lit.answers.reading import Reading
 from audit_lit.chat.decoys import N_DECOYS
-from audit_lit.decoder.decoder import Candidate, Decoder, text_baselines
+from audit_lit.decoder.answering import Candidate
+from audit_lit.decoder.decoder import Decoder, text_baselines
 from audit_lit.hooks import Project
 from audit_lit.models.activations import Activations
 from audit_lit.statistics.intervals import Values

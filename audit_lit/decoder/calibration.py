@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, model_validator
 
-from audit_lit.decoder.config import Count, DecoderConfig, Index, Number, Text
+from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.wire_format import Count, Index, Number, Text
 from audit_lit.errors import CalibrationError
 from audit_lit.hooks import same_model
 from audit_lit.settings import explain

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from audit_lit import hub
 from audit_lit.decoder.base import base_of, options_beside
-from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig, WireFormat
+from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
 from audit_lit.decoder.formats.published import REFUSED, published_config
 from audit_lit.decoder.text_baseline import TextBaseline
+from audit_lit.decoder.wire_format import WireFormat
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, TrainingError
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import replacing, require_writable

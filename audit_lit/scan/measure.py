@@ -21,7 +21,8 @@ from audit_lit.answers.session import Session
 from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
-from audit_lit.decoder.decoder import Candidate, text_baselines
+from audit_lit.decoder.answering import Candidate
+from audit_lit.decoder.decoder import text_baselines
 from audit_lit.errors import AuditLitError, DialogError
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_dialogs

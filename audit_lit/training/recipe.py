@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 
-from audit_lit.decoder.config import WireFormat
+from audit_lit.decoder.wire_format import WireFormat
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import load_recipe
 from audit_lit.settings import MAX_SEED, explain, merged, template_fields

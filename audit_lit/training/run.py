@@ -14,10 +14,11 @@ import torch
 
 from audit_lit.data.rows import Row, measurable
 from audit_lit.data.splits import load_split, split_hash
-from audit_lit.decoder.config import DecoderConfig, WireFormat
+from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.decoder.files import TEXT_BASELINE, plain_write
 from audit_lit.decoder.text_baseline import TextBaseline
+from audit_lit.decoder.wire_format import WireFormat
 from audit_lit.errors import AuditLitError, Incomplete, OutputError, TrainingError
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.evaluation.evaluate import SCHEMA, measure

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from audit_lit import DecoderConfig
 from audit_lit.chat.rendering import render
 from audit_lit.decoder import formats
-from audit_lit.decoder.config import CONFIG_FILE, FILE_ORDER
+from audit_lit.decoder.config import CONFIG_FILE
 from audit_lit.decoder.files import SHIPPED
+from audit_lit.decoder.wire_format import FILE_ORDER
 from audit_lit.errors import DecoderConfigError
 from audit_lit.training.recipe import TrainingWire
 

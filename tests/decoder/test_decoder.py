@@ -74,7 +74,7 @@ def test_scores_equal_full_logits_whatever_the_padding(decoder: Decoder, activat
 
 
 def test_what_scores_share_is_computed_once(decoder: Decoder, activations: Activations) -> None:
-    from audit_lit.decoder.decoder import Candidate
+    from audit_lit.decoder.answering import Candidate
 
     long, short = "What was the assistant told to be or do?", "Who?"
     asked = [Candidate(row, long, answer) for row in (0, 1) for answer in ("A pirate.", "No.", "")]

@@ -89,7 +89,7 @@ def test_the_decoder_shares_the_weights_and_has_a_lora_on_every_linear_layer(cha
 
 def test_scores_with_and_without_caches_are_equal(chain: Chain) -> None:
     """The prompts begin alike, have different lengths, and are longer than a window, as the last answer is, too."""
-    from audit_lit.decoder.decoder import Candidate
+    from audit_lit.decoder.answering import Candidate
 
     activations = chain.auditor.read(DIALOG).activations
     questions = [f"{LINE} {end}" for end in ("Who?", "Who are they, and where?", "So?")]

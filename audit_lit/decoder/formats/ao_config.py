@@ -11,9 +11,10 @@ from typing import Annotated
 
 from pydantic import Field, StrictBool, StrictInt
 
-from audit_lit.decoder.config import Count, DecoderConfig, Factor, Index, Text
+from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.formats.activation_oracles import activation_oracle
 from audit_lit.decoder.formats.sidecar import Sidecar, check_schema, checked, model_sizes, unreadable
+from audit_lit.decoder.wire_format import Count, Factor, Index, Text
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.reading import read_json
 

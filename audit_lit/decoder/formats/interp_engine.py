@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
-from audit_lit.decoder.config import DecoderConfig, Factor, Index
+from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.formats.oracle_lens import PROMPT, oracle_lens
 from audit_lit.decoder.formats.sidecar import Sidecar, base_name, checked, model_sizes
 from audit_lit.decoder.prompt import build_prompt
+from audit_lit.decoder.wire_format import Factor, Index
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.reading import read_json
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pydantic import StrictInt, StrictStr
 
-from audit_lit.decoder.config import Count, DecoderConfig, Factor, Index, Text
+from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.formats.sidecar import Sidecar, base_name, check_schema, checked, model_sizes, unreadable
+from audit_lit.decoder.wire_format import Count, Factor, Index, Text
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import read_text

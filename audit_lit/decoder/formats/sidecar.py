@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from audit_lit.decoder.config import Count
+from audit_lit.decoder.wire_format import Count
 from audit_lit.errors import DecoderConfigError, HubError
 from audit_lit.files.reading import read_json
 from audit_lit.settings import explain
