@@ -19,6 +19,8 @@ COMMANDS = {
     "edit show",
     "edit apply",
     "edit check",
+    "edit export",
+    "edit import",
     "edit evaluate",  # the former name of "edit check", hidden
     "calibrate",
     "eval",

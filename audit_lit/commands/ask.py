@@ -20,7 +20,7 @@ from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.positions import check_reveal
 from audit_lit.chat.suggestions import Shell
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION, LABEL_QUESTION, PROMPT_QUESTION
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.errors import DialogError
 from audit_lit.files.documents import check_text
 from audit_lit.files.writing import dump_json
@@ -45,7 +45,7 @@ OF_A_RUN = (
 @click.command()
 @click.argument("question", nargs=-1)
 @click.option("--claim", "claims", multiple=True, help="A claim to be given a probability. May be repeated.")
-@common.models_options
+@models.models_options
 @click.option("--system", help="Hidden system prompt: the target reads it, the decoder never does.")
 @click.option("--user", help="The user's message.")
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
@@ -57,7 +57,7 @@ OF_A_RUN = (
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")
 @common.max_new_tokens_option(None)
-@common.run_options
+@models.run_options
 def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Ask QUESTIONs about a model's activations; each answer comes beside its controls.
 
@@ -87,7 +87,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     except DialogError as err:
         raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
     if auditor.decoder.config.lift_threshold is None and not options["activations"]:
-        common.note(f"not calibrated: run {common.calibrate_command(auditor.session, **options)} first.")
+        common.note(f"not calibrated: run {models.calibrate_command(auditor.session, **options)} first.")
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
         common.show(dump_json({"dialog": reading.dialog, **document}, indent=2))
@@ -105,17 +105,17 @@ def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
     from audit_lit import Auditor, Reading
 
     reading = Reading.load(options["activations"])  # before the model is loaded
-    auditor = Auditor(None, common.load_decoder(**options), layer=options["layer"])
+    auditor = Auditor(None, models.load_decoder(**options), layer=options["layer"])
     common.note("asking ...")
     return auditor, reading
 
 
 def _of_run(dialog: Sequence[Message], reveal: str | list[int], options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
     """Return the activations of a dialog, written to --save-activations, and the auditor that read them."""
-    models = common.load_models(**options)
+    loaded = models.load_models(**options)
     from audit_lit import Auditor
 
-    auditor = Auditor(*models, layer=options["layer"])
+    auditor = Auditor(*loaded, layer=options["layer"])
     common.note("reading activations and asking ...")
     reading = auditor.read(dialog, reveal=reveal)
     if options["save_activations"]:

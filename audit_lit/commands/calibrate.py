@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.files.writing import dump_json
 
 if TYPE_CHECKING:  # they import torch
@@ -16,14 +16,14 @@ if TYPE_CHECKING:  # they import torch
 
 
 @click.command()
-@common.models_options
+@models.models_options
 @click.option("--dialogs", default=100, type=click.IntRange(8, 200), help="Number of neutral dialogs.")
 @click.option("--batch-size", default=8, type=click.IntRange(1), help="Number of dialogs that are measured at once.")
 @click.option("--safety/--no-safety", default=True, help="Count the harmless requests that are answered, too.")
 @click.option("--replace", is_flag=True, help="Let the values count in place of those that the decoder comes with.")
 @click.option("--again", is_flag=True, help="Measure anew what was measured before.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the calibration to this file.")
-@common.run_options
+@models.run_options
 def calibrate(replace: bool, again: bool, safety: bool, out: Path | None, as_json: bool, **options: Any) -> None:
     """Measure the threshold, the scales of claims and the false alarms of a decoder on a target.
 
@@ -32,14 +32,14 @@ def calibrate(replace: bool, again: bool, safety: bool, out: Path | None, as_jso
     calibration goes on where it stopped.
     """
     where = {name: options[name] for name in ("revision", "adapter", "base")}
-    common.require_models(options["target"], options["decoder"], **where)
+    models.require_models(options["target"], options["decoder"], **where)
     from audit_lit import Auditor
     from audit_lit.decoder.calibration_files import CalibrationFile, kept_in, why_ignored
     from audit_lit.files.reading import is_file
 
     if out and is_file(out):
         CalibrationFile.load(out)  # raises for a file of another kind, before minutes of work
-    auditor = Auditor(*common.load_models(**options), layer=options["layer"])
+    auditor = Auditor(*models.load_models(**options), layer=options["layer"])
     session = auditor.session
     if session.calibration is None and (ignored := why_ignored(session.decoder)):
         common.note(ignored)

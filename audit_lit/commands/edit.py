@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.errors import EditError
 from audit_lit.files.documents import check_text
 from audit_lit.files.reading import is_file
@@ -26,7 +26,7 @@ SCALE = common.FiniteRange(-1000, 1000)
 revision_option = click.option("--revision", help="Commit of an edit from the Hub.")
 edit_options = common.together(
     click.option("--target", help="Target model; by default the one that the edit was made for."),
-    common.adapter_option,
+    models.adapter_option,
     revision_option,
 )
 
@@ -41,12 +41,12 @@ def edit() -> None:
 @click.option("--goal", "--want", help="What the model should be like, in a sentence; instead of a recipe.")
 @click.option("--goal-file", "--want-file", type=FILE, help="Goal as JSON: pairs, messages or a control prompt.")
 @click.option("--lines", type=LINES, help="User lines to make it with, one per line; else the recipe's own.")
-@common.target_option
-@common.decoder_options("--decoder-revision")
+@models.target_option
+@models.decoder_options("--decoder-revision")
 @common.settings_option
 @click.option("--check/--no-check", default=True, help="Compare it with its controls; this takes twice as long.")
 @click.option("--out", required=True, type=common.OUT_FOLDER, help="Folder to write.")
-@common.load_options
+@models.load_options
 @common.json_option
 def make(
     recipe: str | None, goal: str | None, goal_file: Path | None, lines: BufferedIOBase | None, **options: Any
@@ -61,10 +61,10 @@ def make(
     edit_recipe = _recipe(recipe, goal, goal_file, common.parse_settings(options["settings"]))
     dialogs = line_dialogs(_read_lines(lines) or edit_recipe.lines)
 
-    models = common.load_models(**options, revision=options["decoder_revision"])
+    loaded = models.load_models(**options, revision=options["decoder_revision"])
     from audit_lit import Auditor
 
-    auditor = Auditor(*models)
+    auditor = Auditor(*loaded)
     common.note("making the edit ...")
     wording: dict[str, Any] = {"prompt": edit_recipe.prompt, "contrast": edit_recipe.contrast}
     edit = auditor.edit(edit_recipe.goal, dialogs, **wording, **edit_recipe.settings().model_dump())
@@ -155,12 +155,12 @@ def _show(origin: Origin, as_json: bool) -> None:
 @edit_options
 @common.max_new_tokens_option(40)
 @click.option("--temperature", default=0.0, type=common.FiniteRange(0, 100), help="0 takes the likeliest tokens.")
-@common.run_options
+@models.run_options
 def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as_json: bool, **options: Any) -> None:
     """Let the model speak with and without the edit NAME, side by side."""
     for text in (*user, system or ""):
         check_text(text, "--user or --system", click.UsageError)
-    common.require_models(options["target"], adapter=options["adapter"])
+    models.require_models(options["target"], adapter=options["adapter"])
     _require_edit(name, options["revision"])
     from audit_lit import load_target
     from audit_lit.display.libraries import quiet_libraries
@@ -173,7 +173,7 @@ def apply(name: str, user: tuple[str, ...], system: str | None, scale: float, as
     sampling = Sampling(options["max_new_tokens"], options["temperature"], seed=options["seed"])
     origin = load_origin(name, options["revision"])
     named = _target_of(origin, options["target"])
-    target = load_target(named, adapter=options["adapter"], **common.load_arguments(options))
+    target = load_target(named, adapter=options["adapter"], **models.load_arguments(options))
     edit = load_edit(name, target, options["revision"]).scaled(scale)
     hidden = [{"role": "system", "content": system}] if system else []
     dialogs = [[*hidden, *dialog] for dialog in (line_dialogs(user) if user else line_dialogs(held_out=True)[:3])]
@@ -215,15 +215,15 @@ def _print_side_by_side(rows: list[dict[str, str]]) -> None:
 @click.argument("name")
 @click.option("--lines", type=LINES, help="User lines to check it with; else lines that no shipped recipe uses.")
 @edit_options
-@common.decoder_options("--decoder-revision")
-@common.run_options
+@models.decoder_options("--decoder-revision")
+@models.run_options
 def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **options: Any) -> None:
     """Compare what the edit NAME does with its controls.
 
     The decoder should be the one that made the edit: it makes the control 'shuffled'.
     """
     user_lines = _read_lines(lines)
-    common.require_models(options["target"], adapter=options["adapter"])
+    models.require_models(options["target"], adapter=options["adapter"])
     _require_edit(name, options["revision"])
 
     from audit_lit import Auditor
@@ -232,7 +232,7 @@ def check(name: str, lines: BufferedIOBase | None, seed: int, as_json: bool, **o
 
     origin = load_origin(name, options["revision"])
     names = {"target": _target_of(origin, options["target"]), "revision": options["decoder_revision"]}
-    auditor = Auditor(*common.load_models(**options | names))
+    auditor = Auditor(*models.load_models(**options | names))
     edit = load_edit(name, auditor.target, options["revision"])
     common.note("letting the edited model and its controls speak ...")
     document = auditor.check(edit, line_dialogs(user_lines) if user_lines else None, seed=seed).to_dict()

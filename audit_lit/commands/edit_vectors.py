@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.errors import EditError
 from audit_lit.files.writing import EDIT, require_writable
 from audit_lit.hub import resolve
@@ -37,9 +37,9 @@ def export_vector(name: str, form: str, out: Path, revision: str | None) -> None
 
 @click.command("import")
 @click.argument("file", type=VECTOR)
-@common.target_option
+@models.target_option
 @click.option("--out", required=True, type=common.OUT_FOLDER, help="Folder to write.")
-@common.load_options
+@models.load_options
 def import_vector(file: Path, target: str, adapter: str | None, out: Path, **options: Any) -> None:
     """Read FILE, a steering vector of another tool, as an edit of a target, and write it to --out."""
     require_writable(out, EDIT, EditError)
@@ -49,6 +49,6 @@ def import_vector(file: Path, target: str, adapter: str | None, out: Path, **opt
 
     quiet_libraries()
     common.note("loading the target, which the vector must fit ...")
-    edit = import_edit(file, load_target(target, adapter=adapter, **common.load_arguments(options)))
+    edit = import_edit(file, load_target(target, adapter=adapter, **models.load_arguments(options)))
     edit.save(out)
     common.note(f"the edit is in {out}: {edit.origin.method}, layers {list(edit.layers)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.files.writing import dump_json
 
 EDITS = "edits"
@@ -20,12 +20,12 @@ N_LINES = 50
 @click.argument("suite")
 @click.option("--data", multiple=True, type=common.FOLDER, help="Data folder of a layout that the suite can use.")
 @click.option("--split", default="dev", help="Split of the data to measure on.")
-@common.models_options
+@models.models_options
 @click.option("--limit", type=click.IntRange(4), help="Number of rows to use; for 'edits', of neutral lines (50).")
 @click.option("--recipe", "recipes", multiple=True, help="For 'edits': a recipe to measure; else all. May be repeated.")
 @common.settings_option
 @click.option("--plot", type=common.OUTPUT_FILE, help="Also draw the figures, into this file.")
-@common.run_options
+@models.run_options
 def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> None:
     """Measure a decoder by SUITE; every figure comes beside its controls.
 
@@ -35,7 +35,7 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     """
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
-    common.require_models(
+    models.require_models(
         options["target"], options["decoder"], revision=options["revision"], adapter=options["adapter"]
     )
     if plot:
@@ -78,7 +78,7 @@ def _measure(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> 
 
     fits_probe = RUNNABLE[suite].probes and split != "train" and has_split(data, "train")
     train_rows = load_split(data, "train") if fits_probe else []
-    target, decoder = common.load_models(**options)
+    target, decoder = models.load_models(**options)
     common.note("measuring ...")
     settings = {name: options[name] for name in ("limit", "layer", "seed")}
     return evaluate(suite, decoder, target, rows, train_rows=train_rows, **settings)
@@ -98,7 +98,7 @@ def _measure_edits(
     from audit_lit.answers.session import Session
     from audit_lit.evaluation.edit_suite.suite import edits
 
-    session = Session.of(*common.load_models(**options), options["layer"])
+    session = Session.of(*models.load_models(**options), options["layer"])
     common.note("measuring ...")
     limit, seed = options["limit"] or N_LINES, options["seed"]
     return edits(session, recipes=recipes, folders=data, limit=limit, settings=overrides, seed=seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.commands.report import conclude, form_of, write_report
 from audit_lit.errors import ScanError, UnreadableDialog
 from audit_lit.files.writing import RUN, require_writable
@@ -27,8 +27,8 @@ OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "sav
 
 
 @click.command()
-@click.argument("target", default=common.DEFAULT_TARGET)
-@common.adapter_option
+@click.argument("target", default=models.DEFAULT_TARGET)
+@models.adapter_option
 @click.option("--recipe", default="hidden-prompt", help="What to ask: a name from 'recipes list', or a file.")
 @click.option("--dialogs", type=click.Path(path_type=Path), help="File of dialogs; else the recipe's own lines.")
 @common.format_option
@@ -37,14 +37,14 @@ OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "sav
 @click.option("--skip-unreadable", is_flag=True, help="Report dialogs that cannot be read, and read the others.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
 @click.option("--baseline", help="A model known to be clean, for the neutral twins of a fine-tuned one.")
-@common.decoder_options("--revision")
+@models.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
 @click.option(
     "--report", "report_file", type=common.OUTPUT_FILE, help="File for the report: .html, .md, .xml, .json, .txt."
 )
 @common.settings_option
-@common.run_options
+@models.run_options
 def scan(
     target: str,
     recipe: str,
@@ -69,7 +69,7 @@ def scan(
         raise click.UsageError("--system goes before the recipe's own lines; with --dialogs, mark hidden turns there.")
     if not dialogs and not options["activations"] and any(reading.values()):
         raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
-    common.require_models(options["baseline"])
+    models.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, _ = load_scan_recipe(recipe, overrides)
     if dialogs:
@@ -84,19 +84,19 @@ def scan(
 
     options["device"] = _device_here(options["device"])
     is_file = options["activations"] is not None
-    models = (None, common.load_decoder(**options)) if is_file else common.load_models(target, **options)
+    loaded = (None, models.load_decoder(**options)) if is_file else models.load_models(target, **options)
     from audit_lit import Auditor, load_target
     from audit_lit.report.wording import more_twins
     from audit_lit.scan.measure import needed_lift
 
-    auditor = Auditor(*models)
-    weights = common.load_arguments(options)
+    auditor = Auditor(*loaded)
+    weights = models.load_arguments(options)
     baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
     reader = auditor.session.for_layer(scan_recipe.layer)
     if needed_lift(reader, scan_recipe) is None and not options["activations"]:
         common.note(
             "the threshold of this decoder has not been measured on this target, so it is measured first, as by "
-            f"{common.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
+            f"{models.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
             "goes on where it stopped if it is interrupted ..."
         )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")

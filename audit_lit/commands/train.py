@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 from audit_lit.errors import TrainingError
 from audit_lit.files.writing import RUN, TRIAL, require_writable
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it imports pydantic
 @click.argument("recipe")
 @click.option("--data", multiple=True, type=common.FOLDER, help="Data folder, LatentQA's first. May be repeated.")
 @click.option("--out", type=common.OUT_FOLDER, help="Run folder; resumed if it holds this run.")
-@common.load_options
+@models.load_options
 @click.option("--smoke", is_flag=True, help="Try a few steps on a tiny random model and built-in data: under a minute.")
 @click.option("--track", type=click.Choice(["trackio", "wandb"]), help="Also log to a tracker, which you install.")
 @common.settings_option
@@ -43,7 +43,7 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
             raise click.UsageError("--smoke logs to no tracker; leave out --track, or --smoke for a real run.")
         require_tracker(options["track"])
     if not smoke:
-        common.require_models(training_recipe.target, training_recipe.start)
+        models.require_models(training_recipe.target, training_recipe.start)
     run_folder = out or Path("runs") / path.stem
     if out or not smoke:
         require_writable(run_folder, TRIAL if smoke else RUN, TrainingError)
@@ -56,7 +56,7 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     if smoke:
         folder = smoke_run(training_recipe, out)
     else:
-        weights = common.load_arguments(options)
+        weights = models.load_arguments(options)
         folder = run_training(training_recipe, data, run_folder, tracker=options["track"], **weights)
     common.show(folder)
 
