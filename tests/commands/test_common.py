@@ -75,9 +75,6 @@ def test_options_of_the_same_name_have_few_help_texts() -> None:
     assert len(texts["--target"]) == 3  # and doctor loads none
 
 
-WEIGHTS = ("--device", "--dtype", "--device-map", "--n-devices", "--max-memory", "--quantization")
-
-
 @given(st.text())
 def test_no_control_character_or_markup_is_left(text: str) -> None:
     plain = inert(text)

@@ -11,6 +11,8 @@ from helpers.commands import run
 from audit_lit.commands.models import load_arguments, load_models
 from audit_lit.errors import DecoderMismatch, HubError, TargetError
 
+WEIGHTS = ("--device", "--dtype", "--device-map", "--n-devices", "--max-memory", "--quantization")
+
 
 @pytest.mark.parametrize(
     "command", [["ask"], ["scan"], ["eval"], ["train"], ["edit", "make"], ["edit", "apply"], ["edit", "check"]]
