@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.models import tiny_llama
+from transformers import GenerationConfig
 
 from audit_lit.decoder.generation import generate
 from audit_lit.decoder.prompt import Prompt
@@ -104,12 +105,12 @@ def test_answers_end_at_any_token_that_the_models_own_settings_name(make_decoder
     assert decoder.answer_ids("Hi")[-1] == text_end
     decoder = make_decoder(chat=True, prompt="{question}\n{sections}")
     decoder.tokenizer = tokenizer
-    decoder.model.get_base_model().generation_config.eos_token_id = [text_end, turn_end]
+    decoder.model.get_base_model().generation_config = GenerationConfig(eos_token_id=[text_end, turn_end])
     assert decoder.answer_ids("Hi")[-1] == turn_end  # what the template closes an answer with
     whole = generated(decoder.model, PROMPTS[:1])[0][0]
     prompt = [Prompt(PROMPTS[0], (False,) * len(PROMPTS[0]))]
     for end in whole[2:4]:
         decoder = make_decoder()
-        decoder.model.get_base_model().generation_config.eos_token_id = [end]
+        decoder.model.get_base_model().generation_config = GenerationConfig(eos_token_id=[end])
         ((text,),) = decoder.generate(prompt, Sampling(max_new_tokens=12))
         assert text == decoder.tokenizer.decode(whole[: whole.index(end)], skip_special_tokens=True).strip()
