@@ -98,7 +98,8 @@ def test_silent_controls_are_not_compared(check_with: Callable[..., Check]) -> N
 def test_no_more_than_a_control_when_the_interval_holds_zero(check_with: Callable[..., Check]) -> None:
     checked = check_with(effects_of(dict.fromkeys(CONDITIONS, (0.0, 0.0, 0.0)) | {"edit": (1.0, -0.5, 0.4)}))
     assert checked.lift > 0 > checked.interval[0] and not checked.beats_controls
-    assert (
+    assert "is not shown to do more of what is wanted" in checked.verdict
+    assert "prompting does less (-0.30)" in checked.verdict
         "is not shown to do more of what is wanted" in checked.verdict
         and "prompting does less (-0.30)" in checked.verdict
     )
