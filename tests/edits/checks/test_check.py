@@ -100,9 +100,6 @@ def test_no_more_than_a_control_when_the_interval_holds_zero(check_with: Callabl
     assert checked.lift > 0 > checked.interval[0] and not checked.beats_controls
     assert "is not shown to do more of what is wanted" in checked.verdict
     assert "prompting does less (-0.30)" in checked.verdict
-        "is not shown to do more of what is wanted" in checked.verdict
-        and "prompting does less (-0.30)" in checked.verdict
-    )
 
 
 def test_few_replies_and_silence_decide_nothing() -> None:
