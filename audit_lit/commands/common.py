@@ -107,7 +107,7 @@ def refuse_beside_activations(names: tuple[str, ...]) -> None:
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"--activations is of a run that is over, and {name.replace('_', '-')} is about one to come; use one "
+                f"--activations is of a run that is over, and --{name.replace('_', '-')} is about one to come; use one "
                 "of them."
             )
 

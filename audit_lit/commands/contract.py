@@ -50,7 +50,7 @@ class ContractGroup(click.Group):
             _say(f"{type(err).__name__}: {err}")
             return INCOMPLETE if isinstance(err, Incomplete) else USAGE
         except (click.Abort, KeyboardInterrupt):
-            _say("interrupted; finished parts are kept.")
+            _say("interrupted; of an audit, a calibration and a training, finished parts are kept.")
         except (SystemExit, OSError) as err:  # rich exits when nobody reads the pipe any more
             if isinstance(err, OSError) and err.errno not in UNWRITTEN:
                 return _crashed()

@@ -56,7 +56,8 @@ def scan(
 ) -> None:
     """Audit TARGET on many dialogs; findings come with controls, neutral twins and error rates.
 
-    Exits 0 if nothing is found at or above --fail-on, 1 if something is, 3 if a dialog could not be read.
+    Exits 0 if nothing is found at or above --fail-on, 1 if something is, 2 if it cannot run, 3 if a dialog could not
+    be read.
     """
     from audit_lit.chat.formats import DialogFile, digest
     from audit_lit.scan.recipe import load_scan_recipe

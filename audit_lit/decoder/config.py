@@ -207,9 +207,12 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
     def read(cls, path: Path) -> DecoderConfig:
         """Read a file like ``protocol.json``, of any name (see ``load``)."""
         content = read_json(path, DecoderConfigError, finite=False)  # the fields say so in words
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        stated = content.pop("format", None) if isinstance(content, dict) else None
+        if stated != FORMAT:
             raise DecoderConfigError(
-                f"{path} is not of format {FORMAT}; expected a file that this version can read. Upgrade audit-lit."
+                f"{path} is not of format {FORMAT}: got {f'format {stated!r:.40}' if stated else 'none'}; expected "
+                f'{{"format": {FORMAT}, "name": ..., ...}}, as Decoder.save writes it. Or upgrade audit-lit for a newer '
+                "file."
             )
         try:
             return cls(**content)
