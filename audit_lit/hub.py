@@ -165,8 +165,8 @@ def _download(name: str, revision: str | None, kind: Kind, wanted: Wanted) -> Pa
             raise _not_fetched(name, kind, err.__cause__) from err
         raise HubError(
             f"{kind} {name!r} is no folder here, and not complete in the local cache, and the Hub cannot be reached "
-            "(offline mode or no network). Check the path. Unset HF_HUB_OFFLINE and check the network, or pass a folder "
-            "that holds it."
+            "(offline mode or no network). Check the path; or unset HF_HUB_OFFLINE, check the network, or pass a "
+            "folder that holds it."
         ) from err
     except Exception as err:  # the HTTP client's errors are not OSErrors, and the client may change
         raise _not_fetched(name, kind, err) from err

@@ -294,7 +294,7 @@ def test_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, cached: bool)
         if cached:
             assert resolve() == expected
         else:
-            fails("local cache", "check the network", "Unset HF_HUB_OFFLINE", "pass a folder")
+            fails("local cache", "check the network", "unset HF_HUB_OFFLINE", "pass a folder")
         monkeypatch.setattr(OFFLINE, True)
 
 

@@ -211,7 +211,7 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         if stated != FORMAT:
             raise DecoderConfigError(
                 f"{path} is not of format {FORMAT}: got {f'format {stated!r:.40}' if stated else 'none'}; expected "
-                f'{{"format": {FORMAT}, "name": ..., ...}}, as Decoder.save writes it. Or upgrade audit-lit for a newer '
+                f'{{"format": {FORMAT}, "name": ..., ...}}, as Decoder.save writes it. Upgrade audit-lit for a newer '
                 "file."
             )
         try:
