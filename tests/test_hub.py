@@ -106,7 +106,7 @@ def test_real_environment_variables(hub: FakeHub, decoder_folder: Path, tmp_path
     assert online.stdout.split() == [commit, *sorted(path.name for path in decoder_folder.iterdir())], online.stderr
     assert run(commit, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:1").stdout == online.stdout
     other = run("0" * 40, HF_HUB_OFFLINE="1")
-    assert "Unset HF_HUB_OFFLINE" in other.stderr.splitlines()[-1]
+    assert "unset HF_HUB_OFFLINE" in other.stderr.splitlines()[-1]
 
 
 def test_pinned_revision_gives_its_own_files(hub: FakeHub) -> None:
