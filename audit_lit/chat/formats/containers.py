@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 
 from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
-from audit_lit.chat.suggestions import python
+from audit_lit.chat.suggestions import FILE, python
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import MOST_BYTES
 
@@ -105,7 +105,7 @@ def archive(file: BufferedIOBase) -> str | None:
         return None
     if OFFICE in names:
         return "is an Office document, not JSON; expected text. Save its table as CSV."
-    step = "python -m zipfile -e FILE ."
+    step = f"python -m zipfile -e {FILE} ."
     return f"is a ZIP archive of {names[:4]}; expected a file of dialogs. Unpack it, and give the one in it: {step}"
 
 

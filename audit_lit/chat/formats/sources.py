@@ -14,7 +14,7 @@ from typing import Any
 from audit_lit.chat.formats import inspect_log
 from audit_lit.chat.formats.containers import GZIP, SAMPLE, Container, archive, binary, textual, unpacked
 from audit_lit.chat.formats.detect import as_document, documents, format_of
-from audit_lit.chat.suggestions import piped
+from audit_lit.chat.suggestions import FILE, piped
 from audit_lit.errors import DialogError
 from audit_lit.files.reading import as_text, encoding_of, parse_json
 
@@ -61,10 +61,10 @@ def sources(file: BufferedIOBase, name: str) -> Iterator[Source]:
 def to_json(file: BufferedIOBase) -> str:
     """Return the command that writes a file as text in UTF-8, where other programs cannot read it as it is."""
     if (begin := _begin(file)).startswith(GZIP):
-        return "gzip -dc FILE"
+        return f"gzip -dc {FILE}"
     if (encoding := encoding_of(begin)).startswith("utf-8"):
         return ""
-    return f'python -c "import sys; sys.stdout.buffer.write({_opened(begin, encoding)}.read().encode())" FILE'
+    return f'python -c "import sys; sys.stdout.buffer.write({_opened(begin, encoding)}.read().encode())" {FILE}'
 
 
 def _begin(file: BufferedIOBase) -> bytes:
