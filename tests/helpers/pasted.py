@@ -16,7 +16,7 @@ import pytest
 from audit_lit.chat.formats import DialogFile
 from audit_lit.errors import DialogError
 
-COMMAND = re.compile(r"(?:jq|python|gzip) .* > (dialogs2?\.jsonl)", re.DOTALL)
+COMMAND = re.compile(r"(?:jq|python|gzip) -.* > (dialogs2?\.jsonl)", re.DOTALL)
 
 
 def converted(path: Path, folder: Path, read: Callable[[Any], Any] = list, **names: str) -> list[list[tuple[str, str]]]:

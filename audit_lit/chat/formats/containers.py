@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
+from audit_lit.chat.formats.inspect_log import ZIP
 from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
 from audit_lit.chat.suggestions import FILE, python
@@ -91,6 +92,14 @@ def unpacked(file: BufferedIOBase) -> BufferedIOBase:
 def binary(begin: bytes) -> Container | None:
     """Return what a binary file is by how it begins, if it is one that is known."""
     return next((Container(*BINARY[magic]) for magic in BINARY if begin.startswith(magic)), None)
+
+
+def packed_title(begin: bytes) -> str | None:
+    """Return what a binary file is that gzip packed, by how it begins, if it is one that is known."""
+    if begin.startswith(GZIP):
+        return "packed by gzip"
+    container = binary(begin)
+    return "a ZIP archive" if begin.startswith(ZIP) else container and container.title
 
 
 def archive(file: BufferedIOBase) -> str | None:
