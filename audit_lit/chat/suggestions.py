@@ -1,6 +1,7 @@
 """Commands that turn a file of dialogs into one that is read, for error messages.
 
-``FILE`` stands for the path until that is known (see ``Shell``).
+``FILE`` stands for the path until that is known (see ``Shell``). Names from the document stand in programs of jq alone,
+where JSON escapes all that is not ASCII: no document can write ``FILE`` into a command.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+FILE = "‹FILE›"
+"""What stands for the path of the file."""
 EACH = "arrays[], objects | "
 """What begins a filter of jq: the dialogs of an array, or the one of a line."""
 OUT, OTHER_OUT = "dialogs.jsonl", "dialogs2.jsonl"
+JQ = r"""jq -\w+ (?:'[^']*'|"'")+"""
+"""What a command of jq begins with: its program is one word, as ``shlex`` quotes it."""
 
 
 def jq(program: str, options: str = "-c") -> str:
     """Return the command that applies a program of jq (https://jqlang.org) to the file."""
-    return f"jq {options} {shlex.quote(program)} FILE > {OUT}"
+    return f"jq {options} {shlex.quote(program)} {FILE} > {OUT}"
 
 
 def python(code: str) -> str:
     """Return the command that runs Python code on the file, which it names ``sys.argv[1]``."""
-    return f'python -c "{code}" FILE > {OUT}'
+    return f'python -c "{code}" {FILE} > {OUT}'
 
 
 def field(key: str) -> str:
@@ -44,7 +49,7 @@ def without_anywhere(keys: Iterable[str]) -> str:
 
 def piped(text: str, step: str) -> str:
     """Return an error message whose programs of jq read what a command writes, in place of the file."""
-    return re.sub(r"(jq -\w+ .*?) FILE >", lambda command: f"{step} | {command[1]} >", text) if step else text
+    return re.sub(f"({JQ}) {FILE} >", lambda command: f"{step} | {command[1]} >", text) if step else text
 
 
 @dataclass(frozen=True)
@@ -58,5 +63,5 @@ class Shell:
         """Return an error message whose commands can be pasted."""
         text = piped(text, self.to_json)
         if Path(self.path).name == OUT:  # the shell would empty the file before it is read
-            text = text.replace(f"> {OUT}", f"> {OTHER_OUT}")
-        return re.sub(r"\bFILE\b", lambda _: shlex.quote(self.path), text)
+            text = re.sub(rf"({FILE}(?: \| {JQ})?) > {OUT}", rf"\1 > {OTHER_OUT}", text)
+        return text.replace(FILE, shlex.quote(self.path))

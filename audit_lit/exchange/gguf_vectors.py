@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from audit_lit.errors import EditError
-from audit_lit.exchange.vectors import Vectors, incomplete
+from audit_lit.exchange.vectors import Vectors, block_of, incomplete
 from audit_lit.files.writing import replacing
 
+if TYPE_CHECKING:
+    from gguf import GGUFReader
+
+MOST_VALUES = 2**22
+"""Largest number of values in a header, of which a model's vocabulary has a million."""
 MAGIC, ARCHITECTURE = b"GGUF", "controlvector"
 
 
@@ -41,13 +46,11 @@ def write(vectors: Vectors, path: Path) -> None:
 
 def read(path: Path) -> tuple[str, Vectors]:
     """Return the name of the format, and the vectors of a file."""
-    from gguf import GGUFReader
-
     try:
-        reader = GGUFReader(path)
+        reader = _bounded_reader()(path)
         if (kind := _text(reader, "general.architecture")) != ARCHITECTURE:
             raise ValueError(f"its architecture is {kind!r}, and not {ARCHITECTURE!r}")
-        added = {_layer(tensor.name): _vector(tensor) for tensor in reader.tensors}
+        added = {block_of(tensor.name, "direction."): _vector(tensor) for tensor in reader.tensors}
         known = (_text(reader, f"audit_lit.{name}") for name in ("target", "fingerprint"))
         target, fingerprint = known
     except Exception as err:  # gguf raises errors of any kind about a broken file
@@ -55,15 +58,27 @@ def read(path: Path) -> tuple[str, Vectors]:
     return "gguf", Vectors(added, target=target, fingerprint=fingerprint)
 
 
+@cache
+def _bounded_reader() -> type[GGUFReader]:
+    """Return the reader of files that hold what their lengths promise; gguf's own reads on past the end, for ever."""
+    from gguf import GGUFReader
+
+    class BoundedReader(GGUFReader):
+        n_read = 0
+
+        def _get(self, offset: int, dtype: Any, count: Any = 1, *args: Any, **settings: Any) -> Any:
+            values = super()._get(offset, dtype, count, *args, **settings)
+            self.n_read += 1
+            if len(values) < count or self.n_read > MOST_VALUES:
+                raise ValueError(f"a length in it is beyond its end, or beyond {MOST_VALUES:,} values")
+            return values
+
+    return BoundedReader
+
+
 def _text(reader: Any, name: str) -> str | None:
     field = reader.get_field(name)
     return None if field is None else str(bytes(field.parts[-1]), encoding="utf-8")
-
-
-def _layer(name: str) -> int:
-    if match := re.fullmatch(r"direction\.(\d{1,6})", name):
-        return int(match[1])
-    raise ValueError(f"it holds the tensor {name!r}; expected direction.L alone")
 
 
 def _vector(tensor: Any) -> torch.Tensor:

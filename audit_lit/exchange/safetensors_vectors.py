@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from audit_lit.exchange.vectors import Vectors, incomplete
+from audit_lit.exchange.vectors import Vectors, block_of, incomplete
 from audit_lit.files.documents import decode_json
 from audit_lit.files.writing import replacing
 from audit_lit.settings import explain
@@ -102,9 +101,7 @@ def _of_vllm_lens(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
 def _of_steering_vectors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Vectors:
     if metadata["layer_type"] != BLOCK:
         raise ValueError(f"its layer_type is {metadata['layer_type']!r}; an edit changes the output of a {BLOCK!r}")
-    if unknown := [name for name in tensors if not re.fullmatch(r"\d{1,6}", name)]:
-        raise ValueError(f"it holds the tensor {unknown[0]!r}; expected numbers of blocks")
     if any(tensor.ndim != 1 for tensor in tensors.values()):
         raise ValueError("a tensor of it is no single vector")
-    added = {int(name): tensors[name].float() for name in sorted(tensors, key=int)}
+    added = {block_of(name): tensors[name].float() for name in sorted(tensors, key=block_of)}
     return Vectors(added, target=metadata.get("audit_lit.target"), fingerprint=metadata.get("audit_lit.fingerprint"))

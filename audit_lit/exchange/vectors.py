@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,17 @@ class Vectors:
                 f"the edit is for positions of one prompt, and the format {form} adds to every token; expected an edit "
                 "of method 'vector'. Export it to vllm-lens."
             )
+
+
+def block_of(name: str, prefix: str = "") -> int:
+    """Return the block that a tensor's name counts, in the only way to write it, so that no two name the same.
+
+    Raises:
+        ValueError: If the name is another.
+    """
+    if match := re.fullmatch(rf"{re.escape(prefix)}(0|[1-9]\d{{,5}})", name, re.ASCII):
+        return int(match[1])
+    raise ValueError(f"it holds the tensor {name!r}; expected {prefix}L alone, where L is a block, without zeros ahead")
 
 
 def incomplete(path: Path, err: object) -> EditError:

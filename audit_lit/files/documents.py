@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # help does not wait for it
     import yaml
 
 MAX_VALUES = 100_000
-"""Largest number of values in a YAML document, those that aliases repeat counted each time."""
+"""Largest number of values in a YAML document, those that aliases and merges repeat counted each time."""
 WITHOUT_END = re.compile(r"NaN|Infinity|[eE]\+?\d{3}|\d{300}")
 """What JSON text has somewhere if a number in it is not finite."""
 TAG = "tag:yaml.org,2002:"
@@ -53,13 +53,11 @@ def decode_yaml(text: str) -> Any:
     import yaml
 
     try:
-        content = yaml.load(text, Loader=_strict_loader())
-        _count(content)
+        return yaml.load(text, Loader=_strict_loader())
     except (yaml.YAMLError, LookupError, AttributeError, TypeError) as err:  # the last three for values of a wrong tag
         raise ValueError(_words(err)) from err
     except RecursionError as err:
         raise ValueError("it is nested too deeply, or holds itself") from err
-    return content
 
 
 def _words(err: Exception) -> str:
@@ -93,14 +91,14 @@ def check_text(text: str, what: str, error: type[Exception] = ValueError) -> Non
         raise error(f"{what} holds half of a surrogate pair, which is no character; expected text in UTF-8.") from err
 
 
-def _count(content: Any, seen: int = 0) -> int:
-    """Return the number of values, aliases written out; raise if there are too many."""
-    values = [*content, *content.values()] if isinstance(content, dict) else content
+def _count(node: yaml.Node, seen: int = 0) -> int:
+    """Return the number of values of a node, aliases and merges written out; raise if there are too many."""
     seen += 1
     if seen > MAX_VALUES:
         raise ValueError(f"it holds more than {MAX_VALUES:,} values, those that aliases repeat counted each time")
-    for value in values if isinstance(values, list) else ():
-        seen = _count(value, seen)
+    for part in node.value if isinstance(node.value, list) else ():
+        for inner in part if isinstance(part, tuple) else (part,):  # a key and its value
+            seen = _count(inner, seen)
     return seen
 
 
@@ -110,6 +108,11 @@ def _strict_loader() -> type[yaml.SafeLoader]:
     import yaml
 
     class StrictLoader(yaml.SafeLoader):
+        def get_single_node(self) -> yaml.Node | None:
+            if node := super().get_single_node():
+                _count(node)  # before any value is made, since a merge copies all that it names
+            return node
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
             seen = set()
             for key in (self.construct_object(key, deep=True) for key, _ in node.value if key.tag != f"{TAG}merge"):

@@ -89,6 +89,11 @@ FILES: dict[str, tuple[str, Any, list[Any]]] = {
     "HH text": ("is HH-RLHF text", "\n\nHuman: Hi.\n\nAssistant: Ho.", [BOTH[1]]),
     "python lines": ("is Python's notation", f"{ ({'messages': MESSAGES}) }\n" * 2, [SAID, SAID]),
     "python value": ("is Python's notation", f"{ ({'messages': MESSAGES}) }".replace("}, {", "},\n {"), [SAID]),
+    "gzip in gzip": (
+        "is packed by gzip, packed by gzip once more",
+        gzip.compress(gzip.compress(LINES.encode())),
+        [SAID] * 2,
+    ),
     "reasoning in gzip": (
         "unknown keys",
         gzip.compress(json.dumps([*MESSAGES[:2], MESSAGES[2] | {"mood": "good"}]).encode()),
@@ -132,9 +137,20 @@ def test_gzip_that_is_broken_or_grows_without_measure_is_refused(
     path.write_bytes(gzip.compress(LINES.encode())[:-20])
     with pytest.raises(DialogError, match="could not be unpacked"):
         list(DialogFile(path))
+    path.write_bytes(gzip.compress(LINES.encode()) + b"junk")
+    with pytest.raises(DialogError, match=r"could not be unpacked .*; expected what gzip packs, and no more"):
+        list(DialogFile(path))
     monkeypatch.setattr(containers, "MOST_BYTES", 2**20)
     path.write_bytes(gzip.compress(b" " * 2**24))
     with pytest.raises(DialogError, match="unpacks to more than"):
+        list(DialogFile(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16", "utf-32"])
+def test_text_that_is_cut_off_is_refused_in_its_encoding(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "dialogs"
+    path.write_bytes('[{"role": "user", "content": "é'.encode(encoding)[:-1])
+    with pytest.raises(DialogError, match=f"could not be read .*, in {encoding.upper()}.* to its end"):
         list(DialogFile(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from audit_lit import ActivationEdit, Reading
 from audit_lit.errors import ActivationError, EditError
-from audit_lit.exchange import export_edit, import_edit
+from audit_lit.exchange import export_edit, gguf_vectors, import_edit
 from audit_lit.exchange.edits import FORMATS
 from audit_lit.hooks import Origin, Steer, capture
 
@@ -201,6 +202,7 @@ def test_other_files_are_refused(target: Any, several: ActivationEdit, tmp_path:
         ({"format": STEERING, "layer_type": "mlp"}, {"1": torch.ones(D_MODEL)}, "its layer_type is 'mlp'"),
         ({"format": STEERING}, {"1": torch.ones(D_MODEL)}, "layer_type"),
         ({"format": STEERING, "layer_type": "decoder_block"}, {"one": torch.ones(D_MODEL)}, "the tensor 'one'"),
+        ({"format": STEERING, "layer_type": "decoder_block"}, {"1": torch.ones(9), "01": torch.zeros(9)}, "'01'"),
         ({"format": STEERING, "layer_type": "decoder_block"}, {"1": torch.ones(2, D_MODEL)}, "no single vector"),
     ):
         save_file(tensors, path, metadata)
@@ -222,6 +224,8 @@ STEERING = "steering-vectors steering vector"
         ("llama", "direction.1", "float32", "its architecture is 'llama'"),
         ("controlvector", "weight", "float32", "holds the tensor 'weight'"),
         ("controlvector", "direction.x", "float32", "holds the tensor 'direction.x'"),
+        ("controlvector", "direction.01", "float32", "holds the tensor 'direction.01'; expected direction.L alone"),
+        ("controlvector", "direction.١", "float32", "holds the tensor 'direction.١'"),
         ("controlvector", "direction.1", "int32", "direction.1 is I32"),
     ],
 )
@@ -236,3 +240,20 @@ def test_gguf_files_of_other_things_are_refused(
     writer.close()
     with pytest.raises(EditError, match=words):
         import_edit(tmp_path / "v.gguf", target)
+
+
+@pytest.mark.parametrize("dtype", [0, 4, 7, 8, 9, 12])
+@pytest.mark.parametrize("length", [1000, 2**33, 2**63])
+def test_gguf_lengths_beyond_the_end_are_refused(target: Any, tmp_path: Path, dtype: int, length: int) -> None:
+    key = b"a.b"
+    array = struct.pack("<IIQQQ", 0x46554747, 3, 0, 1, len(key)) + key + struct.pack("<IIQ", 9, dtype, length)
+    (tmp_path / "v.gguf").write_bytes(array + bytes(256))
+    with pytest.raises(EditError, match="a length in it is beyond its end"):
+        import_edit(tmp_path / "v.gguf", target)
+
+
+def test_a_gguf_header_has_a_bound(target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_vectors, "MOST_VALUES", 5)
+    export_edit(edit_of(make_intervention("steer"), origin=Origin("tiny", D_MODEL, N_LAYERS)), "gguf", tmp_path / "v")
+    with pytest.raises(EditError, match="or beyond 5 values"):
+        import_edit(tmp_path / "v", target)

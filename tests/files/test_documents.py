@@ -20,6 +20,9 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]\n" + "".joi
     f"c{level}: &c{level} [{', '.join([f'*{previous}'] * 10)}]\n"
     for level, previous in enumerate(["b", *(f"c{level}" for level in range(6))])
 )
+MERGE_BOMB = "b0: &b0 {x: 1}\n" + "".join(
+    f"b{level}: &b{level} {{<<: [{', '.join([f'*b{level - 1}'] * 30)}]}}\n" for level in range(1, 9)
+)
 
 
 @given(VALUES)
@@ -75,6 +78,8 @@ def test_words_and_pairs_of_surrogates_are_no_fault() -> None:
         ("[" * 100_000, "nested too deeply"),
         ("a: " + "1" * 5000, "4300 digits"),
         (BOMB, "more than 100,000 values"),
+        (MERGE_BOMB, "more than 100,000 values"),
+        ("a: &a {<<: *a}", "holds itself"),
         ("a: [1", "line"),
     ],
 )

@@ -16,14 +16,14 @@ import pytest
 from audit_lit.chat.formats import DialogFile
 from audit_lit.errors import DialogError
 
-COMMAND = re.compile(r"(?:jq|python|gzip) .* > (dialogs2?\.jsonl)")
+COMMAND = re.compile(r"(?:jq|python|gzip) -.* > (dialogs2?\.jsonl)", re.DOTALL)
 
 
 def converted(path: Path, folder: Path, read: Callable[[Any], Any] = list, **names: str) -> list[list[tuple[str, str]]]:
     """Return what is read of a file after the command of its error has been pasted once, in a folder."""
     with pytest.raises(DialogError) as caught:
         read(DialogFile(path))
-    command = COMMAND.search(str(caught.value))
+    command = COMMAND.search(str(caught.value).replace(str(path), "", 1))  # where the error is
     assert command, str(caught.value)
     text = command[0]
     if "jq " in text and not shutil.which("jq"):

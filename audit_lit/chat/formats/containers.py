@@ -14,9 +14,10 @@ from itertools import islice
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
+from audit_lit.chat.formats.inspect_log import ZIP
 from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
-from audit_lit.chat.suggestions import python
+from audit_lit.chat.suggestions import FILE, python
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import MOST_BYTES
 
@@ -93,6 +94,14 @@ def binary(begin: bytes) -> Container | None:
     return next((Container(*BINARY[magic]) for magic in BINARY if begin.startswith(magic)), None)
 
 
+def packed_title(begin: bytes) -> str | None:
+    """Return what a binary file is that gzip packed, by how it begins, if it is one that is known."""
+    if begin.startswith(GZIP):
+        return "packed by gzip"
+    container = binary(begin)
+    return "a ZIP archive" if begin.startswith(ZIP) else container and container.title
+
+
 def archive(file: BufferedIOBase) -> str | None:
     """Say what a ZIP archive is, and what to do; None for a log of Inspect, and for one that cannot be read."""
     try:
@@ -105,7 +114,7 @@ def archive(file: BufferedIOBase) -> str | None:
         return None
     if OFFICE in names:
         return "is an Office document, not JSON; expected text. Save its table as CSV."
-    step = "python -m zipfile -e FILE ."
+    step = f"python -m zipfile -e {FILE} ."
     return f"is a ZIP archive of {names[:4]}; expected a file of dialogs. Unpack it, and give the one in it: {step}"
 
 

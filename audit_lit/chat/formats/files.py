@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from io import BufferedIOBase
 from operator import attrgetter
 from pathlib import Path
@@ -73,8 +74,8 @@ class DialogFile:
             require_regular(path)
             with path.open("rb") as file:
                 yield from read_dialogs(file, str(path), self.format, self.skip_unreadable, str(path))
-        except (OSError, UnicodeError) as err:
-            raise DialogError(f"{path} could not be read: {err}. Expected {EXPECTED}, in UTF-8.") from err
+        except OSError as err:
+            raise DialogError(f"{path} could not be read: {err}. Expected {EXPECTED}.") from err
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def read_dialogs(
         path: What the commands in messages call it.
 
     Raises:
-        DialogError: If one cannot be read, unless that is skipped, or the file holds no JSON.
+        DialogError: If one cannot be read, unless that is skipped, or the file holds no JSON, or cannot be unpacked or
+            decoded.
     """
     if format not in (None, *NAMES):
         raise DialogError(f"format {format!r} is unknown; expected one of {', '.join(NAMES)}.")
@@ -119,8 +121,16 @@ def read_dialogs(
             yield _read(source, format, skip_unreadable, shell)
     except DialogError as err:
         raise type(err)(shell.pasteable(str(err))) from err
-    except (EOFError, zlib.error) as err:  # broken or cut off after gzip packed it
-        raise DialogError(f"{name} could not be unpacked ({err}); expected what gzip packs. Fetch it again.") from err
+    except UnicodeDecodeError as err:
+        encoding = err.encoding.upper()
+        raise DialogError(
+            f"{name} could not be read ({err}); expected {EXPECTED}, in {encoding} to its end. Fetch it again, or "
+            "write it in UTF-8."
+        ) from err
+    except (EOFError, BadGzipFile, zlib.error) as err:  # broken, cut off or lengthened after gzip packed it
+        raise DialogError(
+            f"{name} could not be unpacked ({err}); expected what gzip packs, and no more. Fetch it again."
+        ) from err
 
 
 def _read(source: Source, format: str | None, skip_unreadable: bool, shell: Shell) -> NamedDialog | Unreadable:

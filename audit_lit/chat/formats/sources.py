@@ -12,12 +12,13 @@ from types import UnionType
 from typing import Any
 
 from audit_lit.chat.formats import inspect_log
-from audit_lit.chat.formats.containers import GZIP, SAMPLE, Container, archive, binary, textual, unpacked
+from audit_lit.chat.formats.containers import GZIP, SAMPLE, Container, archive, binary, packed_title, textual, unpacked
 from audit_lit.chat.formats.detect import as_document, documents, format_of
-from audit_lit.chat.suggestions import piped
+from audit_lit.chat.suggestions import FILE, OUT, piped
 from audit_lit.errors import DialogError
 from audit_lit.files.reading import as_text, encoding_of, parse_json
 
+UNPACK = f"gzip -dc {FILE}"
 EXPECTED = "one dialog per line, or one JSON document"
 DECODER, WHITESPACE = json.JSONDecoder(), re.compile(r"\s*")
 
@@ -47,7 +48,12 @@ def sources(file: BufferedIOBase, name: str) -> Iterator[Source]:
         return
     if container := binary(begin):
         raise DialogError(_converted(container, name))
-    text = as_text(unpacked(file))
+    plain = unpacked(file)
+    if plain is not file and (title := packed_title(_begin(plain))):
+        raise DialogError(
+            f"{name} is {title}, packed by gzip once more; expected {EXPECTED}. Unpack it: {UNPACK} > {OUT}"
+        )
+    text = as_text(plain)
     contents = _contents(text, name, _opened(begin, text.encoding))
     for number, content in enumerate(contents or (), start=1):
         yield from _split(content, str(number) if len(contents or ()) > 1 else "", name)
@@ -61,10 +67,10 @@ def sources(file: BufferedIOBase, name: str) -> Iterator[Source]:
 def to_json(file: BufferedIOBase) -> str:
     """Return the command that writes a file as text in UTF-8, where other programs cannot read it as it is."""
     if (begin := _begin(file)).startswith(GZIP):
-        return "gzip -dc FILE"
+        return UNPACK
     if (encoding := encoding_of(begin)).startswith("utf-8"):
         return ""
-    return f'python -c "import sys; sys.stdout.buffer.write({_opened(begin, encoding)}.read().encode())" FILE'
+    return f'python -c "import sys; sys.stdout.buffer.write({_opened(begin, encoding)}.read().encode())" {FILE}'
 
 
 def _begin(file: BufferedIOBase) -> bytes:
