@@ -91,8 +91,10 @@ def score_claims(
         controls["shuffled"] = claim_marginals(decoder, reading.decoys, claims) - marginals
     # The scales hold only with the reference, or the number of decoys, that they were measured with.
     n_reference = 0 if reference is None else len(reference)
-    is_measured = n_reference == decoder.config.n_reference and (reference is not None or n_distinct(others) == N_DECOYS)
-    is_measured &= reading.rendered is not None  # else hidden tokens may have been read
+    is_comparable = n_reference == decoder.config.n_reference and (
+        reference is not None or n_distinct(others) == N_DECOYS
+    )
+    is_measured = is_comparable and reading.rendered is not None  # else hidden tokens may have been read
     scale = decoder.config.claim_scale if is_measured else None
     choice = decoder.config.choice_scale if is_measured and len(claims) > 1 else None
     probabilities = [None] * len(claims) if scale is None else probability(nats, scale).tolist()

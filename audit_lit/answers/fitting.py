@@ -86,9 +86,7 @@ def _rendering(reading: Reading, decoder: Decoder, target: Target | None) -> Ren
 def _read(reading: Reading) -> list[tuple[int, int]]:
     """Return each position that was read, and the token there."""
     activations = reading.activations
-    positions, token_ids = (
-        rows[activations.mask].tolist() for rows in (activations.positions, activations.token_ids)
-    )
+    positions, token_ids = (rows[activations.mask].tolist() for rows in (activations.positions, activations.token_ids))
     return list(zip(positions, token_ids, strict=True))
 
 

@@ -194,8 +194,8 @@ def _check_parts(reading: Reading, path: str | Path) -> None:
         last = (part.positions * part.mask).amax(dim=1)
         if bool(((part.n_hidden >= last) & (part.n_hidden > 0) & (last > 0)).any()):  # BOS alone may be read
             raise ActivationError(
-                f"{path}: n_hidden of the {name} is {part.n_hidden.tolist()!s:.80}, and the last position that was read "
-                f"{last.tolist()!s:.80}; expected fewer hidden tokens. Count those before the first visible one."
+                f"{path}: n_hidden of the {name} is {part.n_hidden.tolist()!s:.80}, and the last position that was "
+                f"read {last.tolist()!s:.80}; expected fewer hidden tokens. Count those before the first visible one."
             )
         for row, mask in zip(part.token_ids, part.mask, strict=True):
             if row[mask].tolist()[1:] != tokens[1:] or int(mask.sum()) != len(tokens):  # LatentQA's first is special
