@@ -43,13 +43,10 @@ def _check_model(reading: Reading, config: DecoderConfig, target: Target | None)
     if not is_compared and activations.source not in (config.target, target and target.name):
         raise DecoderMismatch(
             f"decoder {config.name!r} reads {config.target!r}, and these activations are of {activations.source!r}, "
-            f"without a fingerprint that could tell whether it is the same model{_lacking(reading)}. If it is, write "
-            f"{config.target!r} as their source, or the model's fingerprint (see docs/activations.md)."
+            f"without a fingerprint that could tell whether it is the same model (the reading has "
+            f"{reading.fingerprint!r:.80}, and the decoder {config.target_fingerprint!r:.80}). If it is, write "
+            f"{config.target!r} as their source, or give both the model's fingerprint (see docs/activations.md)."
         )
-
-
-def _lacking(reading: Reading) -> str:
-    return " (they have one, and the decoder has none to compare it with)" if reading.fingerprint else ""
 
 
 def _rendering(reading: Reading, decoder: Decoder, target: Target | None) -> RenderedDialog | None:
@@ -64,7 +61,7 @@ def _rendering(reading: Reading, decoder: Decoder, target: Target | None) -> Ren
     if reading.dialog is None or not known:
         rendered = reading.rendered
         return rendered if rendered and not _differing(reading, rendered) else None
-    tokenizer = known.get(source) or [*known.values()][-1]  # of a model that the fingerprint tells to be the same
+    tokenizer = known.get(source, [*known.values()][-1])  # of a model that the fingerprint tells to be the same
     try:
         rendered = config.render(reading.dialog, tokenizer)
         if differing := _differing(reading, rendered):

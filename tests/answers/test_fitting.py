@@ -201,14 +201,17 @@ def test_another_name_does_not_show_what_is_hidden(of_a_fine_tune: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["dialog", "token", "base"])
-def test_nothing_is_supported_where_nobody_knows_what_is_visible(of_a_fine_tune: Any, change: str) -> None:
-    alone, reading = of_a_fine_tune
-    reading = replace(reading, visible_text="user: Who are you?")
+def test_nothing_is_supported_where_nobody_knows_what_is_visible(
+    of_a_fine_tune: Any, target: Any, reading: Any, change: str
+) -> None:
+    alone, _ = of_a_fine_tune
+    reading = renamed(replace(reading, rendered=None), "mine", target.fingerprint())
+    assert alone.ask(reading, "Who?", **QUICK).missing == ()
     if change == "dialog":
         reading = replace(reading, dialog=None)
     elif change == "token":
-        rows = [replace(part, token_ids=part.token_ids + 1) for part in (reading.activations, reading.decoys)]
-        reading = replace(reading, activations=rows[0], decoys=rows[1])
+        rows = reading.activations
+        reading = replace(reading, activations=replace(rows, token_ids=rows.token_ids + 1))
     else:
         alone.decoder.config = alone.decoder.config.model_copy(update={"base": "org/base"})
     alone.decoder.config = alone.decoder.config.model_copy(update={"claim_scale": (1.0, 0.0)})
