@@ -51,7 +51,8 @@ class Answer:
         target: Name of the audited model.
         decoder: Name of the decoder.
         missing: Names of the controls that could not be computed, or not from enough decoys, because a file of
-            activations lacks what they need. Then no answer is supported.
+            activations lacks what they need; and ``visibility``, if it cannot be checked that nothing hidden was read.
+            Then no answer is supported.
     """
 
     question: str

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from audit_lit.answers.controls import n_distinct
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
 from audit_lit.chat.arguments import texts
@@ -76,7 +77,7 @@ def score_claims(
     reading, decoder = session.read(dialog, reveal), session.decoder
     reference = decoder.reference if reading.reveal == "user" else None
     others = reference or reading.decoys
-    if others is None:
+    if not others:
         raise ActivationError(
             "the reading has no decoys, and the decoder no reference for these positions; a claim's likelihood must be "
             "compared with that after other hidden prompts. Read the decoys as well (see docs/activations.md)."
@@ -86,11 +87,14 @@ def score_claims(
     controls = {
         "no_activation": claim_likelihoods(decoder, reading.activations, claims, injected=False)[0] - marginals,
     }
-    if reading.decoys is not None:
+    if reading.decoys:
         controls["shuffled"] = claim_marginals(decoder, reading.decoys, claims) - marginals
     # The scales hold only with the reference, or the number of decoys, that they were measured with.
     n_reference = 0 if reference is None else len(reference)
-    is_measured = n_reference == decoder.config.n_reference and (reference is not None or len(others) == N_DECOYS)
+    is_comparable = n_reference == decoder.config.n_reference and (
+        reference is not None or n_distinct(others) == N_DECOYS
+    )
+    is_measured = is_comparable and reading.rendered is not None  # else hidden tokens may have been read
     scale = decoder.config.claim_scale if is_measured else None
     choice = decoder.config.choice_scale if is_measured and len(claims) > 1 else None
     probabilities = [None] * len(claims) if scale is None else probability(nats, scale).tolist()

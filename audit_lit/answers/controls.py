@@ -29,6 +29,8 @@ ACTIVATIONS = "activations"
 """Name of the condition that is not a control: the dialog's own activations."""
 CONTROLS = ("no_activation", "null", "shuffled", "text_only")
 """The controls of every decoder; a decoder with a trained text baseline has ``text_trained`` as well."""
+VISIBILITY = "visibility"
+"""Not a score, but what all of them need: that the tokens that were read are visible ones of the dialog."""
 N_NULL = 4
 """Number of draws of the control ``null``."""
 NULL_KINDS = ("random", "permuted", "mean")
@@ -41,11 +43,20 @@ def controls_of(decoder: Decoder) -> tuple[str, ...]:
 
 
 def missing_controls(decoder: Decoder, reading: Reading) -> tuple[str, ...]:
-    """Return the names of the controls that a reading does not allow, or not in full, as one of a file may not."""
-    text_controls = [] if reading.visible_text is not None else list(text_baselines(decoder))
-    n_decoys = 0 if reading.decoys is None else len(reading.decoys)
-    lacking = [*text_controls, *(["shuffled"] if n_decoys < N_DECOYS else [])]
-    return tuple(name for name in controls_of(decoder) if name in lacking)
+    """Return the names of the controls that a reading does not allow, or not in full, as one of a file may not.
+
+    ``VISIBILITY`` is among them where nobody knows whether its positions are visible (see ``answers.fitting``): a
+    decoder that sees what is hidden proves nothing.
+    """
+    lacking = [] if reading.visible_text is not None else list(text_baselines(decoder))
+    lacking += ["shuffled"] if n_distinct(reading.decoys) < N_DECOYS else []
+    lacking += [VISIBILITY] if reading.rendered is None else []
+    return tuple(name for name in (*controls_of(decoder), VISIBILITY) if name in lacking)
+
+
+def n_distinct(rows: Activations | None) -> int:
+    """Return the number of rows that are no copies of others; a copy is no further control."""
+    return 0 if rows is None else len(set(rows.hashes()))
 
 
 def null_activations(activations: Activations, write: nn.Module, *, seed: int = 0) -> Activations:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from audit_lit.chat.dialog import RenderedDialog, Reveal, is_hidden
 from audit_lit.chat.messages import Message, read_dialog
-from audit_lit.errors import ActivationError
+from audit_lit.chat.positions import ROLES, check_reveal
+from audit_lit.errors import ActivationError, DialogError
 from audit_lit.files.documents import decode_json
 from audit_lit.files.writing import dump_json
 from audit_lit.models.activation_files import CONVENTION, FORMAT_2, broken, read_file, write_file
@@ -37,7 +38,8 @@ class Reading:
         decoys: The activations of its decoys, one row each: the same visible turns after other hidden prompts. None if
             they were not read: then the control ``shuffled`` is missing.
         tokens: The text of each token that was read.
-        rendered: The dialog as the target reads it; None if it is a file's.
+        rendered: The dialog as the target reads it; None of a file, until it is rendered again for a decoder (see
+            ``answers.fitting``), or if it cannot be.
         positions: The visible positions that were revealed, of which slots receive ``rendered.slot_positions``; empty
             if it is a file's.
         visible_text: The messages that are not hidden, as an observer reads them; None if they are unknown: then the
@@ -117,13 +119,17 @@ class Reading:
         n_read = int(reading.activations.mask.sum())
         if "tokens" in metadata and len(reading.tokens) != n_read:
             raise broken(path, ValueError(f"it names {len(reading.tokens)} tokens, and holds {n_read}"))
-        ids = reading.activations.token_ids[reading.activations.mask].tolist()
-        return replace(reading, tokens=reading.tokens or tuple(f"token {token_id}" for token_id in ids))
+        return replace(reading, tokens=reading.tokens or without_texts(reading.activations))
 
 
 def visible_text_of(dialog: Sequence[Mapping[str, Any]]) -> str:
     """Return what an observer reads of messages (see ``RenderedDialog.visible_text``)."""
     return "\n".join(f"{message['role']}: {message['content']}" for message in dialog if not is_hidden(message))
+
+
+def without_texts(activations: Activations) -> tuple[str, ...]:
+    """Return what the tokens of a row are called where their texts are unknown."""
+    return tuple(f"token {token_id}" for token_id in activations.token_ids[activations.mask].tolist())
 
 
 def _refuse_unknown(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: str | Path) -> None:
@@ -150,17 +156,25 @@ def _documents(metadata: Mapping[str, str], path: str | Path) -> dict[str, Any]:
         values["tokens"] = tuple(values.get("tokens", ()))
         if "reveal" in values:
             values["reveal"] = _reveal(values["reveal"])
-    except (TypeError, ValueError) as err:
+    except (TypeError, ValueError, DialogError) as err:
         raise broken(path, err) from err
     return values
 
 
 def _reveal(value: Any) -> Reveal:
-    if isinstance(value, list) and all(type(position) is int for position in value):
+    if isinstance(value, list) and value and all(type(position) is int for position in value):
         return tuple(value)
     if not isinstance(value, str):
         raise TypeError(f"reveal is {value!r:.80}, and neither a text nor a list of positions")
+    check_reveal(value)
     return value
+
+
+def _n_revealed(reveal: Reveal | None) -> int | None:
+    """Return how many tokens a reading holds at most; None if that depends on the dialog."""
+    if reveal is None or reveal in ROLES:
+        return None
+    return int(reveal.partition(":")[2]) if isinstance(reveal, str) else len(reveal)
 
 
 def _check_parts(reading: Reading, path: str | Path) -> None:
@@ -169,11 +183,19 @@ def _check_parts(reading: Reading, path: str | Path) -> None:
     if len(rows) != 1:
         raise ActivationError(f"{path} holds {len(rows)} dialogs; expected one in each file. Split it.")
     tokens = rows.token_ids[rows.mask].tolist()
+    if (n_revealed := _n_revealed(reading.reveal)) is not None and n_revealed < len(tokens):
+        raise broken(path, ValueError(f"it reveals {reading.reveal!r:.80}, and holds {len(tokens)} tokens"))
     for name, part in reading.parts.items():
         if part.resid.shape[-1] != rows.resid.shape[-1]:
             raise ActivationError(
                 f"{path}: the {name} have width {part.resid.shape[-1]}, and the dialog {rows.resid.shape[-1]}; "
                 "expected activations of one model."
+            )
+        last = (part.positions * part.mask).amax(dim=1)
+        if bool(((part.n_hidden >= last) & (part.n_hidden > 0) & (last > 0)).any()):  # BOS alone may be read
+            raise ActivationError(
+                f"{path}: n_hidden of the {name} is {part.n_hidden.tolist()!s:.80}, and the last position that was "
+                f"read {last.tolist()!s:.80}; expected fewer hidden tokens. Count those before the first visible one."
             )
         for row, mask in zip(part.token_ids, part.mask, strict=True):
             if row[mask].tolist()[1:] != tokens[1:] or int(mask.sum()) != len(tokens):  # LatentQA's first is special

@@ -34,7 +34,6 @@ DEMO = (
     {"role": "user", "content": "What have you been thinking about lately?"},
 )
 ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(dir_okay=False, path_type=Path)
 OF_A_RUN = (
     *("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal"),
     "save_activations",
@@ -52,7 +51,7 @@ OF_A_RUN = (
 @click.option("--dialog", type=common.INPUT_FILE, help="File with one dialog, in any chat format; '-' is stdin.")
 @common.format_option
 @click.option("--activations", type=ACTIVATIONS, help="File of activations to ask about; the target does not run.")
-@click.option("--save-activations", type=OUT, help="File to write what is read to, for --activations.")
+@click.option("--save-activations", type=common.OUTPUT_FILE, help="File to write what is read to, for --activations.")
 @click.option("--prefill", is_flag=True, help="Leave the assistant's last turn open: read it without its end mark.")
 @click.option("--reveal", default="user", help="Whose activations to read: user, assistant, last:K or positions 3,4,5.")
 @click.option("--samples", default=5, type=click.IntRange(0, 100), help="Number of samples, to see if they agree.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # they import torch
 @click.option("--safety/--no-safety", default=True, help="Count the harmless requests that are answered, too.")
 @click.option("--replace", is_flag=True, help="Let the values count in place of those that the decoder comes with.")
 @click.option("--again", is_flag=True, help="Measure anew what was measured before.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the calibration to this file.")
+@click.option("--out", type=common.OUTPUT_FILE, help="Also write the calibration to this file.")
 @models.run_options
 def calibrate(replace: bool, again: bool, safety: bool, out: Path | None, as_json: bool, **options: Any) -> None:
     """Measure the threshold, the scales of claims and the false alarms of a decoder on a target.

@@ -14,13 +14,12 @@ from audit_lit.hub import resolve
 
 FORMATS = ("vllm-lens", "steering-vectors", "gguf")
 VECTOR = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("export")
 @click.argument("name")
 @click.option("--to", "form", required=True, type=click.Choice(FORMATS), help="Format; repeng and llama.cpp read gguf.")
-@click.option("--out", required=True, type=OUT, help="File to write.")
+@click.option("--out", required=True, type=common.OUTPUT_FILE, help="File to write.")
 @click.option("--revision", help="Commit of an edit from the Hub.")
 def export_vector(name: str, form: str, out: Path, revision: str | None) -> None:
     """Write the edit NAME as a steering vector of another tool.

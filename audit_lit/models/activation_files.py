@@ -15,7 +15,7 @@ from audit_lit.files.writing import replacing, saved
 FORMAT_1, FORMAT_2 = "audit-lit activations 1", "audit-lit activations 2"
 """Activations alone; those of one dialog with its controls, and the layers' convention written down."""
 CONVENTION = "output of block L, counted from 0"
-"""What a layer is, in words that a file of format 2 must repeat."""
+"""What a layer is, in words that a file of format 2 must repeat, and that no file may contradict."""
 
 
 def write_file(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -54,9 +54,10 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ActivationError(
             f"{path} is of format {form!r}; expected {FORMAT_1!r} or {FORMAT_2!r}. If it is newer, upgrade audit-lit."
         )
-    if form == FORMAT_2 and metadata.get("convention") != CONVENTION:
+    convention = metadata.get("convention", CONVENTION if form == FORMAT_1 else None)
+    if convention != CONVENTION:
         raise ActivationError(
-            f"{path} counts its layers as {metadata.get('convention')!r}; expected {CONVENTION!r}, which is "
+            f"{path} counts its layers as {convention!r}; expected {CONVENTION!r}, which is "
             "hidden_states[L + 1] of transformers. Number the layers so, and write the file again."
         )
     return tensors, metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from audit_lit.files.documents import decode_json
 from audit_lit.models.activation_files import FORMAT_1, broken, read_file, write_file
 
 TENSORS = ("resid", "mask", "token_ids", "positions", "n_hidden")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of the vectors."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,19 @@ class Activations:
             )
         counts = {name: getattr(self, name) for name in ("token_ids", "positions", "n_hidden")}
         exact = [name for name, tensor in counts.items() if tensor.dtype not in (torch.int64, torch.int32)]
-        if exact or self.mask.dtype != torch.bool or not self.resid.is_floating_point():
+        if exact or self.mask.dtype != torch.bool or self.resid.dtype not in DTYPES:
             types = {name: getattr(self, name).dtype for name in TENSORS}
-            raise ActivationError(f"the activations have types {types}; expected floats, truth values, and integers.")
+            raise ActivationError(
+                f"the activations have types {types}; expected floats ({', '.join(map(str, DTYPES))}), truth values, "
+                "and integers."
+            )
         if negative := [name for name, tensor in counts.items() if bool((tensor < 0).any())]:
             raise ActivationError(f"{negative[0]} of the activations is below 0 somewhere; expected 0 or more.")
         is_block = [type(layer) is int and layer >= 0 for layer in self.layers]
-        if not all(is_block) or len(set(self.layers)) != len(self.layers) or len(self.layers) != shape[1]:
+        if not all(is_block) or len(set(self.layers)) != len(self.layers) or not 0 < len(self.layers) == shape[1]:
             raise ActivationError(
-                f"the activations are of {shape[1]} layers, named {list(self.layers)}; expected the number of a block "
-                "for each, and each once."
+                f"the activations are of {shape[1]} layers, named {list(self.layers)}; expected at least one, the "
+                "number of a block for each, and each once."
             )
 
     def __len__(self) -> int:
@@ -145,6 +151,11 @@ class Activations:
         layers = torch.arange(n_layers, device=mask.device)
         layer_index = repeat(layers, "layer -> batch layer slot", batch=n_batch, slot=n_slots)
         return self.resid[mask], layer_index[mask]
+
+    def hashes(self) -> list[bytes]:
+        """Return a hash of each dialog's vectors, by which copies are told."""
+        rows = zip(self.resid.float().cpu(), self.mask.cpu(), strict=True)
+        return [hashlib.sha256(resid[:, mask].numpy().tobytes()).digest() for resid, mask in rows]
 
     def at_layers(self, layers: Sequence[int]) -> Activations:
         """Return some of the layers, in the order of ``layers``.

@@ -88,7 +88,7 @@ def scan(
         reader = _measure_threshold(reader, baseline)
     content = census.sha256
     if isinstance(given, ReadingFolder):
-        given.require_twins(n_twins)
+        n_twins = given.n_twins(n_twins, twins_per_dialog(loaded, questions, census.n_dialogs))
         measurement = Measurement(reader, loaded, questions, n_twins, None, seed, audited=given.model())
         content = given.sha256()
     else:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audit_lit.answers.controls import missing_controls
+from audit_lit.answers.controls import missing_controls, n_distinct
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
+from audit_lit.chat.decoys import NEUTRAL
 from audit_lit.chat.dialog import Reveal
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.errors import AuditLitError, DialogError, OutputError, ScanError
@@ -33,18 +34,35 @@ class NamedReading(NamedDialog):
         Raises:
             ActivationError: If the file is broken, or lacks a layer.
             DecoderMismatch: If it is of another model.
-            DialogError: If it does not allow all controls, lacks neutral twins, or reveals something else.
+            DialogError: If it does not allow all controls, lacks neutral twins or has copies for them, or reveals
+                something else.
         """
-        reading = session.read(Reading.load(self.path))
-        lacks = [*missing_controls(session.decoder, reading), *(["twins"] if reading.twins is None else [])]
+        reading = Reading.load(self.path)
+        if reading.reveal not in (None, reveal if isinstance(reveal, str) else tuple(reveal)):
+            raise DialogError(f"{self.path} reveals {reading.reveal!r}, and the recipe {reveal!r}; read it again.")
+        reading = session.read(reading)
+        lacks = [*missing_controls(session.decoder, reading), *([] if reading.twins else ["twins"])]
         if lacks:
             raise DialogError(
                 f"{self.path} lacks what {', '.join(lacks)} need; a scan takes files with the dialog, its decoys and "
                 "its neutral twins (see docs/activations.md)."
             )
-        if reading.reveal not in (None, reveal if isinstance(reveal, str) else tuple(reveal)):
-            raise DialogError(f"{self.path} reveals {reading.reveal!r}, and the recipe {reveal!r}; read it again.")
+        self._check_twins(reading)
         return reading
+
+    def _check_twins(self, reading: Reading) -> None:
+        """Refuse copies for twins; a few are equal, since neutral prompts that are short are drawn from few."""
+        n_twins, n_others = len(reading.twins or ()), n_distinct(reading.twins)
+        if 2 * n_others < min(n_twins, len(NEUTRAL)):
+            raise DialogError(
+                f"{self.path} has {n_twins} neutral twins, of which only {n_others} differ; expected each to be read "
+                "after a neutral prompt of its own. Read them again."
+            )
+        if reading.twins and reading.decoys and {*reading.twins.hashes()} & {*reading.decoys.hashes()}:
+            raise DialogError(
+                f"{self.path} has a neutral twin that is a copy of a decoy; expected twins that were read after "
+                "neutral prompts. Read them again."
+            )
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class ReadingFolder:
                 yield Unreadable(path.stem, str(err), str(path))
 
     def _paths(self) -> list[Path]:
-        if not (paths := sorted(self.path.glob(f"*{ENDING}"))):
+        if not (paths := sorted(path for path in self.path.iterdir() if path.suffix.lower() == ENDING)):
             raise DialogError(f"{self.path} holds no file *{ENDING}; expected one for each dialog.")
         return paths
 
@@ -86,14 +104,23 @@ class ReadingFolder:
             raise ScanError(f"{self.path} holds readings of {models[0]} and of {different[0]}; expected one model.")
         return models[0]
 
-    def require_twins(self, n_twins: int) -> None:
-        """Raise ``ScanError`` if a file has fewer neutral twins than an audit compares each dialog with."""
-        fewest = min(len(reading.twins) for reading in self._readable() if reading.twins is not None)
-        if fewest < n_twins:
+    def n_twins(self, wanted: int, least: int) -> int:
+        """Return the number of neutral twins that each dialog is compared with.
+
+        Args:
+            wanted: As many as the dialogs that can be read need. The files may have fewer, if some cannot be read.
+            least: As many as all dialogs need, if all could be read.
+
+        Raises:
+            ScanError: If a file has fewer than the least.
+        """
+        fewest = min(len(reading.twins) for reading in self._readable() if reading.twins)
+        if fewest < least:
             raise ScanError(
-                f"{self.path} holds a file with {fewest} neutral twins, and this audit needs {n_twins} for each "
-                "dialog; give more dialogs or a larger alpha, or read more twins."
+                f"{self.path} holds a file with {fewest} neutral twins, and this audit needs {least} for each dialog; "
+                "give more dialogs or a larger alpha, or read more twins."
             )
+        return min(wanted, fewest)
 
     def _readable(self) -> Iterator[Reading]:
         for path in self._paths():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from helpers.support import count_calls
 
-from audit_lit import Auditor, Reading
+from audit_lit import Activations, Auditor, Reading
 from audit_lit.answers.answer import Answer
 from audit_lit.answers.claims import claim_marginals
 from audit_lit.errors import ActivationError, DecoderMismatch, TargetError
@@ -101,9 +102,9 @@ def test_claims_need_something_to_be_compared_with(auditor: Any, reading: Any) -
     auditor.decoder.reference = reading.decoys.rows([0, 3])
     for claim in auditor.score_claims(bare, CLAIMS):
         assert set(claim.controls) == {"no_activation"}
-    of_the_reply = auditor.score_claims(replace(reading, reveal="assistant"), CLAIMS)[0]
+    of_the_last = auditor.score_claims(replace(reading, reveal="last:31"), CLAIMS)[0]
     marginal = claim_marginals(auditor.decoder, reading.decoys, CLAIMS)[0]
-    assert of_the_reply.controls["shuffled"] == pytest.approx(0) and marginal < 0
+    assert of_the_last.controls["shuffled"] == pytest.approx(0) and marginal < 0
     with pytest.raises(ActivationError, match="no reference for these positions"):
         auditor.score_claims(replace(bare, reveal=None), CLAIMS)
 
@@ -122,6 +123,26 @@ def test_a_reading_of_another_model_is_refused(target: Any, make_decoder: Any, r
         auditor.ask(renamed(reading, "org/other", None), "Who?")
     for source, known in (("org/fine-tune", fingerprint), (target.name, None)):
         assert auditor.ask(renamed(reading, source, known), "Who?", **QUICK).target == source
+
+
+@pytest.mark.parametrize("fingerprint", ["junk", "", "0123-4567"])
+def test_a_fingerprint_that_cannot_be_compared_proves_nothing(
+    target: Any, make_decoder: Any, reading: Any, fingerprint: str
+) -> None:
+    evil = renamed(reading, "evil/other-model", fingerprint)
+    for asker in (Auditor(None, make_decoder()), Auditor(target, make_decoder())):
+        with pytest.raises(DecoderMismatch, match="are of 'evil/other-model', without a fingerprint that could tell"):
+            asker.ask(evil, "Who?")
+    assert Auditor(None, make_decoder()).ask(renamed(reading, target.name, fingerprint), "Who?", **QUICK).text
+
+
+def test_a_reading_of_the_target_that_is_here_may_have_its_name(make_decoder: Any, target: Any, reading: Any) -> None:
+    decoder = make_decoder()
+    decoder.config = decoder.config.model_copy(update={"target": "org/other"})
+    auditor = Auditor(target, decoder)
+    assert auditor.ask(renamed(reading, target.name, None), "Who?", **QUICK).missing == ()
+    with pytest.raises(DecoderMismatch, match="without a fingerprint"):
+        Auditor(None, auditor.decoder).ask(renamed(reading, target.name, None), "Who?")
 
 
 def test_a_reading_of_another_shape_is_refused(auditor: Any, reading: Any) -> None:
@@ -162,6 +183,99 @@ def test_hidden_positions_are_refused(auditor: Any, dialog: Any) -> None:
     with pytest.raises(ActivationError, match="position 15, which is in a hidden turn"):
         auditor.ask(replace(reading, dialog=tuple(dialog)), "Who?")
     assert auditor.ask(reading, "Who?", **QUICK).positions == (15, 16)
+
+
+@pytest.fixture
+def of_a_fine_tune(target: Any, make_decoder: Any, dialog: Any) -> tuple[Auditor, Reading]:
+    """A reading of hidden positions, by another name and with the target's fingerprint, and who may be asked."""
+    shown = [{**dialog[0], "hidden": False}, dialog[1]]
+    decoder = make_decoder(target_fingerprint=target.fingerprint())
+    reading = replace(Auditor(target, decoder).read(shown, reveal=[15, 16]), rendered=None, dialog=tuple(dialog))
+    return Auditor(None, decoder), renamed(reading, "mine", target.fingerprint())
+
+
+def test_another_name_does_not_show_what_is_hidden(of_a_fine_tune: Any) -> None:
+    alone, reading = of_a_fine_tune
+    with pytest.raises(ActivationError, match="position 15, which is in a hidden turn"):
+        alone.ask(reading, "Who?")
+
+
+@pytest.mark.parametrize("change", ["dialog", "token", "base"])
+def test_nothing_is_supported_where_nobody_knows_what_is_visible(
+    of_a_fine_tune: Any, target: Any, reading: Any, change: str
+) -> None:
+    alone, _ = of_a_fine_tune
+    reading = renamed(replace(reading, rendered=None), "mine", target.fingerprint())
+    assert alone.ask(reading, "Who?", **QUICK).missing == ()
+    if change == "dialog":
+        reading = replace(reading, dialog=None)
+    elif change == "token":
+        rows = reading.activations
+        reading = replace(reading, activations=replace(rows, token_ids=rows.token_ids + 1))
+    else:
+        alone.decoder.config = alone.decoder.config.model_copy(update={"base": "org/base"})
+    alone.decoder.config = alone.decoder.config.model_copy(update={"claim_scale": (1.0, 0.0)})
+    answer = alone.ask(reading, "Who?", **QUICK)
+    surely = replace(answer, lift=9.0, interval=(8.0, 10.0), threshold=0.1)
+    assert answer.missing == ("visibility",) and not surely.supported and "cannot be judged" in surely.verdict
+    assert alone.score_claims(reading, CLAIMS)[0].probability is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"visible_text": ""}, "visible_text '', which contradicts its dialog; expected user: Who are you"),
+        ({"visible_text": "zzz"}, "visible_text 'zzz', which contradicts"),
+        ({"tokens": ("zzz",) * 31}, "tokens .*'zzz'.* contradicts its dialog"),
+        ({"reveal": (-99,) * 31}, "position -99 is outside"),
+        ({"reveal": "assistant"}, "reveal='assistant' selects nothing"),
+        ({"reveal": "last:30"}, "reveal 'last:30', which contradicts its dialog"),
+        ({"reveal": (-1,)}, "reveal .*, which contradicts its dialog"),
+    ],
+)
+def test_a_reading_that_contradicts_its_dialog_is_refused(
+    auditor: Any, reading: Any, fields: dict[str, Any], words: str
+) -> None:
+    for asker in (auditor, without_target(auditor)):
+        with pytest.raises(ActivationError, match=words):
+            asker.ask(replace(reading, **fields), "Who?")
+
+
+@pytest.mark.parametrize("n_hidden", [0, 3])
+def test_another_number_of_hidden_tokens_is_refused(auditor: Any, reading: Any, n_hidden: int) -> None:
+    wrong = replace(reading.activations, n_hidden=torch.tensor([n_hidden]))
+    with pytest.raises(ActivationError, match=f"n_hidden {n_hidden}, which contradicts its dialog"):
+        auditor.ask(replace(reading, activations=wrong), "Who?")
+
+
+def test_the_visible_text_may_be_that_of_the_messages_or_of_the_template(auditor: Any) -> None:
+    reading = auditor.read([{"role": "user", "content": " Hi "}])
+    for text in (reading.visible_text, "user:  Hi ", None):
+        assert auditor.ask(replace(reading, visible_text=text), "Who?", **QUICK).text
+
+
+def copies(rows: Activations) -> Activations:
+    return rows.rows([0] * len(rows))
+
+
+def zeros(rows: Activations) -> Activations:
+    return replace(rows, resid=torch.zeros_like(rows.resid))
+
+
+@pytest.mark.parametrize("change", [copies, zeros])
+def test_copies_are_no_whole_control(auditor: Any, reading: Any, change: Callable[[Activations], Activations]) -> None:
+    auditor.decoder.config = auditor.decoder.config.model_copy(update={"claim_scale": (1.0, 0.0)})
+    copied = replace(reading, decoys=change(reading.decoys))
+    assert auditor.ask(copied, "Who?", **QUICK).missing == ("shuffled",)
+    known = [auditor.score_claims(value, CLAIMS)[0].probability is not None for value in (reading, copied)]
+    assert known == [True, False]
+
+
+def test_decoys_without_a_row_are_none(auditor: Any, reading: Any) -> None:
+    empty = replace(reading, decoys=reading.decoys.rows([]), reveal="last:31")
+    assert auditor.ask(empty, "Who?", **QUICK).missing == ("shuffled",)
+    with pytest.raises(ActivationError, match="the reading has no decoys"):
+        auditor.score_claims(empty, CLAIMS)
 
 
 def test_padding_is_not_compared(auditor: Any, reading: Any) -> None:

@@ -110,6 +110,8 @@ def test_the_visible_text_of_a_dialog_need_not_stand_in_the_file(file: Path) -> 
         ({"format": "audit-lit activations 3"}, "expected 'audit-lit activations 1' or .*upgrade audit-lit"),
         ({"convention": "hidden_states[L]"}, r"counts its layers as 'hidden_states\[L\]'; expected 'output of block L"),
         ({"convention": None}, "counts its layers as None"),
+        ({"convention": "hidden_states index", "format": None}, "counts its layers as 'hidden_states index'"),
+        ({"convention": "hidden_states index", "format": "audit-lit activations 1"}, "counts its layers as"),
         ({"dialogue": "[]"}, "metadata of the name 'dialogue'.*Did you mean 'dialog'"),
         ({"layers": "[2, 3]"}, "of 1 layers, named"),
         ({"layers": "2"}, "not iterable"),
@@ -121,6 +123,10 @@ def test_the_visible_text_of_a_dialog_need_not_stand_in_the_file(file: Path) -> 
         ({"tokens": '["a"]'}, "names 1 tokens, and holds"),
         ({"tokens": "[1]"}, "not a list of texts"),
         ({"reveal": "3"}, "neither a text nor a list of positions"),
+        ({"reveal": "[]"}, "neither a text nor a list of positions"),
+        ({"reveal": '"banana"'}, "reveal='banana' is unknown"),
+        ({"reveal": '"last:1"'}, "reveals 'last:1', and holds 31 tokens"),
+        ({"reveal": "[40, 41]"}, r"reveals \(40, 41\), and holds 31 tokens"),
     ],
 )
 def test_metadata_is_read_strictly(file: Path, metadata: dict[str, str | None], words: str) -> None:
@@ -145,6 +151,8 @@ def _cut(name: str) -> Callable[[dict[str, Any]], object]:
         (lambda tensors: tensors.update(resid=tensors["resid"][0]), r"expected \[dialog, layer, slot, width\]"),
         (lambda tensors: tensors["decoys.token_ids"][3].add_(1), "the decoys were read at other tokens"),
         (lambda tensors: tensors["resid"].fill_(torch.nan), "contain NaN"),
+        (lambda tensors: tensors["n_hidden"].fill_(900), "n_hidden of the activations is .900.*; expected fewer"),
+        (lambda tensors: tensors["decoys.n_hidden"].fill_(900), "n_hidden of the decoys is .900"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

@@ -212,7 +212,7 @@ def test_missing_controls_are_shown(tiny: list[str], tmp_path: Path) -> None:
     replace(Reading.load(file), decoys=None, dialog=None, visible_text=None).save(file)
     result = run("ask", "Who?", "--activations", str(file), *tiny[2:], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    for expected in ("cannot be judged", "shuffled, text_only missing or incomplete", "no_activation"):
+    for expected in ("cannot be judged", "shuffled, text_only, visibility missing or incomplete", "no_activation"):
         assert expected in result.stdout
     assert "dialog that the target read" not in result.stdout
     refused = run("ask", "--claim", "persona: x", "--activations", str(file), *tiny[2:])
@@ -241,5 +241,13 @@ def test_a_file_of_another_kind_exits_2(tiny: list[str], tmp_path: Path) -> None
     (tmp_path / "a").write_text("no activations")
     result = run("ask", "Who?", "--activations", str(tmp_path / "a"), *tiny[2:])
     assert result.exit_code == 2 and "is not a complete file of activations" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_target_is_loaded(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import audit_lit
+
+    monkeypatch.setattr(audit_lit, "load_target", raises(AssertionError("the target was loaded")), raising=False)
     result = run("ask", "Who?", "--user", "Hi", "--save-activations", str(tmp_path / "none" / "a"), *tiny)
-    assert result.exit_code == 2 and "cannot be written" in result.stderr
+    assert result.exit_code == 2 and "cannot be written" in result.stderr and "no folder that can be" in result.stderr

@@ -94,6 +94,36 @@ def test_files_that_cannot_be_read_leave_an_audit_incomplete(alone: Auditor, kep
     assert name == "2" and "lacks what shuffled need" in error
 
 
+def test_a_broken_file_that_is_skipped_asks_no_more_twins_of_the_others(alone: Auditor, kept: Any) -> None:
+    folder, expected = kept
+    (folder / "2.safetensors").write_bytes(b"")
+    report = alone.scan(folder, RECIPE, skip_unreadable=True, **FAST)
+    assert not report.complete and report.n_read == 1
+    assert report.manifest["n_twins"] == expected.manifest["n_twins"]
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (lambda reading: reading.twins.rows([3] * len(reading.twins)), "of which only 1 differ"),
+        (lambda reading: reading.activations.rows([0] * len(reading.twins)), "of which only 1 differ"),
+        (lambda reading: reading.decoys.rows([n % 8 for n in range(len(reading.twins))]), "is a copy of a decoy"),
+        (lambda reading: reading.twins.rows([]), "lacks what twins need"),
+    ],
+)
+def test_copies_are_no_neutral_twins(alone: Auditor, kept: Any, of: Any, words: str) -> None:
+    folder, _ = kept
+    change(folder / "2.safetensors", twins=of(Reading.load(folder / "2.safetensors")))
+    with pytest.raises(DialogError, match=rf"2\.safetensors.*{words}"):
+        alone.scan(folder, RECIPE, **FAST)
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(alone: Auditor, kept: Any) -> None:
+    folder, expected = kept
+    (folder / "2.safetensors").rename(folder / "2.SAFETENSORS")
+    assert figures(alone.scan(folder, RECIPE, **FAST)) == figures(expected)
+
+
 def test_folders_that_cannot_be_audited_are_refused(auditor: Any, alone: Auditor, kept: Any, tmp_path: Path) -> None:
     folder, _ = kept
     reading = Reading.load(folder / "1.safetensors")
