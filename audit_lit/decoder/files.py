@@ -58,6 +58,11 @@ def find(
     config: DecoderConfig | str | Path | None = None,
 ) -> DecoderFiles:
     """Return the files of a shipped decoder, a folder or a Hub id (see ``Decoder.from_pretrained``)."""
+    if not isinstance(config, DecoderConfig | str | Path | None):
+        raise DecoderConfigError(
+            f"got config={config!r:.80}; expected a DecoderConfig, or a file that holds one. A mapping of its fields "
+            "becomes one by DecoderConfig(**fields)."
+        )
     name = str(name) if isinstance(name, Path) else name
     shipped = SHIPPED.get(name) if isinstance(name, str) else None
     if shipped and revision is not None:
@@ -75,7 +80,7 @@ def find(
     given = read_description(Path(config), folder, name) if isinstance(config, str | Path) else config
     places = [place / file for place in (folder, root) for file in DESCRIPTIONS]
     path = next((path for path in places if path.is_file()), None)
-    stated = read_description(path, folder, name) if path else None
+    stated = _stated(path, folder, name, is_needed=given is None) if path else None
     if stated and given and path:
         _check_agreement(stated, given, path)
     chosen = given or stated or published_config(name, subfolder)
@@ -86,6 +91,16 @@ def find(
             "one of audit_lit.decoder.formats, or a file like protocol.json (--protocol FILE)."
         )
     return DecoderFiles(folder, chosen)
+
+
+def _stated(path: Path, folder: Path, name: str, *, is_needed: bool) -> DecoderConfig | None:
+    """Return what a decoder's own description says; None if it cannot be followed and the caller gave another."""
+    try:
+        return read_description(path, folder, name)
+    except DecoderConfigError:
+        if is_needed or path.name == CONFIG_FILE:
+            raise
+        return None
 
 
 def is_whole(folder: Path) -> bool:

@@ -127,10 +127,10 @@ def _check_device(device: str) -> None:
 
 def _check_devices(n_devices: int | None) -> None:
     n_here = torch.cuda.device_count()
-    if n_devices is not None and (n_devices < 2 or n_devices > n_here):
+    if n_devices is not None and (type(n_devices) is not int or not 2 <= n_devices <= n_here):
         raise TargetError(
-            f"got n_devices={n_devices}; expected 2 or more, and at most the number of GPUs that torch sees here, "
-            f"{n_here}. For one GPU, use device='cuda'; for none, device='cpu'."
+            f"got n_devices={n_devices!r:.80}; expected 2 or more, and at most the number of GPUs that torch sees "
+            f"here, {n_here}. For one GPU, use device='cuda'; for none, device='cpu'."
         )
 
 

@@ -27,6 +27,8 @@ GPU_AND_CPU = {"model.embed_tokens": 0, "model.layers": "cpu"}
         ({"device_map": "cuda"}, "got device_map='cuda'; expected auto, balanced"),
         ({"device_map": GPU_AND_CPU}, "device_map has 0, cpu, but TransformerLens"),
         ({"n_devices": 99}, "got n_devices=99; expected 2 or more"),
+        ({"n_devices": "2"}, "got n_devices='2'; expected 2 or more"),
+        ({"n_devices": True}, "got n_devices=True"),
         ({"n_devices": 1}, "For one GPU, use device='cuda'"),
         ({"device": "nonsense"}, "cannot be put on device 'nonsense'"),
         ({"device": "meta"}, "meta tensors hold no values"),
