@@ -44,10 +44,11 @@ HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
 
 @dataclass(frozen=True)
 class DecoderFiles:
-    """A decoder's folder, and its configuration."""
+    """A decoder's folder, its configuration, and where that is from, in words."""
 
     folder: Path
     config: DecoderConfig
+    origin: str = CONFIG_FILE
 
 
 def find(
@@ -90,7 +91,8 @@ def find(
             f"among the published ones ({', '.join(PUBLISHED)}). That cannot be guessed: pass config=, for instance "
             "one of audit_lit.decoder.formats, or a file like protocol.json (--protocol FILE)."
         )
-    return DecoderFiles(folder, chosen)
+    origin = "the configuration that was given" if given else path.name if path else "its published configuration"
+    return DecoderFiles(folder, chosen, origin)
 
 
 def _stated(path: Path, folder: Path, name: str, *, is_needed: bool) -> DecoderConfig | None:
@@ -229,8 +231,8 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
     expected = config.lora_scaling  # patterns of ranks and alphas give some modules another
     if expected is not None and not any(math.isclose(scaling, expected) for scaling in scalings):
         raise DecoderMismatch(
-            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {expected}; the two "
-            "files do not belong to the same decoder. Fetch both again."
+            f"the adapter's LoRA scaling is {sorted(scalings)}, but {files.origin} says {expected}; the two do not "
+            "belong to the same decoder. Fetch or give both again."
         )
     return model
 
@@ -261,8 +263,8 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     expected = (len(files.config.read_layers), files.config.d_model)
     if write.mean.shape != expected:
         raise DecoderMismatch(
-            f"{path} is for {tuple(write.mean.shape)} read layers and width, but {CONFIG_FILE} says {expected}; the "
-            "two files do not belong to the same decoder. Fetch both again."
+            f"{path} is for {tuple(write.mean.shape)} read layers and width, but {files.origin} says {expected}; "
+            "the two do not belong to the same decoder. Fetch or give both again."
         )
     return write.eval()
 
@@ -288,7 +290,7 @@ def load_reference(files: DecoderFiles) -> Activations | None:
         got = f"{len(reference)} dialogs at layers {list(reference.layers)}" if reference else "no such file"
         raise HubError(
             f"{path} holds {got}; expected {config.n_reference} dialogs at layers {list(config.read_layers)}, as "
-            f"{CONFIG_FILE} says. Fetch the decoder's folder again."
+            f"{files.origin} says. Fetch the decoder's folder again."
         )
     return reference
 

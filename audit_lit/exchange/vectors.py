@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,20 @@ class Vectors:
                 f"the edit is for positions of one prompt, and the format {form} adds to every token; expected an edit "
                 "of method 'vector'. Export it to vllm-lens."
             )
+
+
+def as_added(name: str, tensor: Tensor, scale: float = 1.0) -> Tensor:
+    """Return a tensor as a vector to add, ``[d_model]`` or ``[position, d_model]``, in float32.
+
+    Raises:
+        ValueError: If it is not of real floating-point numbers, is zero, or its length is not finite in float32.
+    """
+    if not tensor.is_floating_point():
+        raise ValueError(f"the vector {name!r} is of type {tensor.dtype}; expected real floating-point numbers")
+    vector = scale * tensor.float()
+    if not 0 < (length := float(vector.norm())) < math.inf:
+        raise ValueError(f"the vector {name!r} has the length {length}; expected a finite one above 0")
+    return vector
 
 
 def incomplete(path: Path, err: object) -> EditError:
