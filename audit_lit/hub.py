@@ -90,12 +90,19 @@ def within(folder: Path, subfolder: str | None) -> Path:
     """
     if not subfolder:
         return folder
+    _require_path(subfolder)
     inside = folder / subfolder
     if is_outside(subfolder) or not inside.resolve().is_relative_to(folder.resolve()):
         raise HubError(f"subfolder {subfolder!r} lies outside {folder}; expected a path inside, such as 'read15'.")
     if not is_folder(inside):
         raise HubError(f"{folder} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")
     return inside
+
+
+def _require_path(subfolder: object) -> None:
+    """Raise ``HubError`` for what is the name of no folder."""
+    if not isinstance(subfolder, str) or "\0" in subfolder:
+        raise HubError(f"got subfolder={subfolder!r:.80}; expected a path inside, such as 'read15', as text.")
 
 
 def is_outside(path: str) -> bool:
@@ -111,6 +118,7 @@ def _wanted(
         refuse_pickles(name, [path for path in paths if "/" not in path], refused)
         _refuse_several(name, paths)
         return list(files)
+    _require_path(subfolder)
     inside = [path for path in paths if path.startswith(subfolder.rstrip("/") + "/")]
     if not inside:
         raise HubError(f"{name!r} holds no subfolder {subfolder!r}; expected one of its folders. Check the spelling.")

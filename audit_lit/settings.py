@@ -64,7 +64,7 @@ def _explain_problem(problem: Any, known: list[str]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f", did you mean {nearest[0]!r}?" if nearest else f"; expected some of {', '.join(known)}"
+        hint = f", did you mean {nearest[0]!r}?" if nearest else f"; expected some of {', '.join(known)}" * bool(known)
         return f"unknown key {where!r}{hint}"
     if problem["type"] in ("value_error", "missing"):  # the first names its value itself, the second has none
         message = problem["msg"].removeprefix("Value error, ")

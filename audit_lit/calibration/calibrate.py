@@ -29,6 +29,8 @@ from audit_lit.calibration.refusals import counted, harmless_requests, refusals
 from audit_lit.calibration.settings import CalibrationSettings, neutral_dialogs
 from audit_lit.decoder.calibration import CalibrationRecord, Claims, Rate
 from audit_lit.decoder.calibration_files import calibrations_folder, decoder_key, find_calibration, store
+from audit_lit.errors import CalibrationError
+from audit_lit.files.writing import locked
 from audit_lit.statistics.scores import log_mean_exp
 
 PARTS = ("claims", "safety")
@@ -43,34 +45,39 @@ def calibrate(
     again: bool = False,
     replaces: bool = False,
 ) -> CalibrationRecord:
-    """Measure and keep a calibration (see ``Auditor.calibrate``)."""
+    """Measure and keep a calibration (see ``Auditor.calibrate``); no other run may measure the same meanwhile."""
     settings = settings or CalibrationSettings()
-    key, fingerprint = decoder_key(session.decoder), session.target.fingerprint()
-    journal = Journal(_unfinished(key, fingerprint, settings), settings.batch_size)
-    kept = None if again else find_calibration(session.decoder, session.target)
-    is_same = kept and (kept.seed, kept.n_dialogs) == (settings.seed, settings.dialogs)
-    if not (kept and is_same):
-        kept = CalibrationRecord(
-            decoder=session.decoder.config.name,
-            decoder_key=key,
-            target=session.target.name,
-            target_fingerprint=fingerprint,
-            read_layers=session.decoder.config.read_layers,
-            date=date.today().isoformat(),
-            version=version("audit-lit"),
-            seed=settings.seed,
-            n_dialogs=settings.dialogs,
-            **_about_nothing(session, settings, journal),
-        )
-    record = _kept(kept, session, replaces=replaces)
-    if "claims" in parts and record.claims is None:
-        record = _kept(record, session, claims=_claims(session, settings, journal))
-    if "safety" in parts and record.safety is None:
-        requests = harmless_requests()
-        refused = journal.measured("requests", requests, lambda chunk, _: refusals(session.decoder, chunk))
-        record = _kept(record, session, safety=counted(list(map(tuple, refused))))
-    journal.clear()
+    journal = Journal(_unfinished(session, settings), settings.batch_size)
+    where, advice = journal.path, "set AUDIT_LIT_CACHE to another folder"
+    with locked(where.parent, CalibrationError, name=where.stem, advice=advice):
+        kept = None if again else find_calibration(session.decoder, session.target)
+        if not (kept and (kept.seed, kept.n_dialogs) == (settings.seed, settings.dialogs)):
+            kept = _measured(session, settings, journal)
+        record = _kept(kept, session, replaces=replaces)
+        if "claims" in parts and record.claims is None:
+            record = _kept(record, session, claims=_claims(session, settings, journal))
+        if "safety" in parts and record.safety is None:
+            requests = harmless_requests()
+            refused = journal.measured("requests", requests, lambda chunk, _: refusals(session.decoder, chunk))
+            record = _kept(record, session, safety=counted(list(map(tuple, refused))))
+        journal.clear()
     return record
+
+
+def _measured(session: Session, settings: CalibrationSettings, journal: Journal) -> CalibrationRecord:
+    """Return a record of what the decoder says about nothing, without other parts."""
+    return CalibrationRecord(
+        decoder=session.decoder.config.name,
+        decoder_key=decoder_key(session.decoder),
+        target=session.target.name,
+        target_fingerprint=session.target.fingerprint(),
+        read_layers=session.decoder.config.read_layers,
+        date=date.today().isoformat(),
+        version=version("audit-lit"),
+        seed=settings.seed,
+        n_dialogs=settings.dialogs,
+        **_about_nothing(session, settings, journal),
+    )
 
 
 def _kept(record: CalibrationRecord, session: Session, **changes: Any) -> CalibrationRecord:
@@ -80,8 +87,8 @@ def _kept(record: CalibrationRecord, session: Session, **changes: Any) -> Calibr
     return changed
 
 
-def _unfinished(key: str, fingerprint: str, settings: CalibrationSettings) -> Path:
-    what = f"{key} {fingerprint} {settings!r} {version('audit-lit')}"
+def _unfinished(session: Session, settings: CalibrationSettings) -> Path:
+    what = f"{decoder_key(session.decoder)} {session.target.fingerprint()} {settings!r} {version('audit-lit')}"
     return calibrations_folder() / f"unfinished-{hashlib.sha256(what.encode()).hexdigest()[:16]}.jsonl"
 
 

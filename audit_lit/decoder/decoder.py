@@ -116,7 +116,8 @@ class Decoder(AnsweringModel):
             )
         if config is not None and protocol is not None:
             raise DecoderConfigError("got config and protocol, its former name; expected one of them. Leave one out.")
-        located = files.find(name, revision=revision, subfolder=subfolder, config=config or protocol)
+        config = protocol if config is None else config
+        located = files.find(name, revision=revision, subfolder=subfolder, config=config)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)

@@ -44,10 +44,11 @@ HARMLESS_INITS = (True, False, "gaussian", "orthogonal", "eva")
 
 @dataclass(frozen=True)
 class DecoderFiles:
-    """A decoder's folder, and its configuration."""
+    """A decoder's folder, its configuration, and where that is from, in words."""
 
     folder: Path
     config: DecoderConfig
+    origin: str = CONFIG_FILE
 
 
 def find(
@@ -58,6 +59,11 @@ def find(
     config: DecoderConfig | str | Path | None = None,
 ) -> DecoderFiles:
     """Return the files of a shipped decoder, a folder or a Hub id (see ``Decoder.from_pretrained``)."""
+    if not isinstance(config, DecoderConfig | str | Path | None):
+        raise DecoderConfigError(
+            f"got config={config!r:.80}; expected a DecoderConfig, or a file that holds one. A mapping of its fields "
+            "becomes one by DecoderConfig(**fields)."
+        )
     name = str(name) if isinstance(name, Path) else name
     shipped = SHIPPED.get(name) if isinstance(name, str) else None
     if shipped and revision is not None:
@@ -75,7 +81,7 @@ def find(
     given = read_description(Path(config), folder, name) if isinstance(config, str | Path) else config
     places = [place / file for place in (folder, root) for file in DESCRIPTIONS]
     path = next((path for path in places if path.is_file()), None)
-    stated = read_description(path, folder, name) if path else None
+    stated = _stated(path, folder, name, is_needed=given is None) if path else None
     if stated and given and path:
         _check_agreement(stated, given, path)
     chosen = given or stated or published_config(name, subfolder)
@@ -85,7 +91,18 @@ def find(
             f"among the published ones ({', '.join(PUBLISHED)}). That cannot be guessed: pass config=, for instance "
             "one of audit_lit.decoder.formats, or a file like protocol.json (--protocol FILE)."
         )
-    return DecoderFiles(folder, chosen)
+    origin = "the configuration that was given" if given else path.name if path else "its published configuration"
+    return DecoderFiles(folder, chosen, origin)
+
+
+def _stated(path: Path, folder: Path, name: str, *, is_needed: bool) -> DecoderConfig | None:
+    """Return what a decoder's own description says; None if it cannot be followed and the caller gave another."""
+    try:
+        return read_description(path, folder, name)
+    except DecoderConfigError:
+        if is_needed or path.name == CONFIG_FILE:
+            raise
+        return None
 
 
 def is_whole(folder: Path) -> bool:
@@ -214,8 +231,8 @@ def _load_adapter(base: PreTrainedModel, files: DecoderFiles, settings: PeftConf
     expected = config.lora_scaling  # patterns of ranks and alphas give some modules another
     if expected is not None and not any(math.isclose(scaling, expected) for scaling in scalings):
         raise DecoderMismatch(
-            f"the adapter's LoRA scaling is {sorted(scalings)}, but {CONFIG_FILE} says {expected}; the two "
-            "files do not belong to the same decoder. Fetch both again."
+            f"the adapter's LoRA scaling is {sorted(scalings)}, but {files.origin} says {expected}; the two do not "
+            "belong to the same decoder. Fetch or give both again."
         )
     return model
 
@@ -246,8 +263,8 @@ def load_write(files: DecoderFiles, d_model: int) -> nn.Module:
     expected = (len(files.config.read_layers), files.config.d_model)
     if write.mean.shape != expected:
         raise DecoderMismatch(
-            f"{path} is for {tuple(write.mean.shape)} read layers and width, but {CONFIG_FILE} says {expected}; the "
-            "two files do not belong to the same decoder. Fetch both again."
+            f"{path} is for {tuple(write.mean.shape)} read layers and width, but {files.origin} says {expected}; "
+            "the two do not belong to the same decoder. Fetch or give both again."
         )
     return write.eval()
 
@@ -273,7 +290,7 @@ def load_reference(files: DecoderFiles) -> Activations | None:
         got = f"{len(reference)} dialogs at layers {list(reference.layers)}" if reference else "no such file"
         raise HubError(
             f"{path} holds {got}; expected {config.n_reference} dialogs at layers {list(config.read_layers)}, as "
-            f"{CONFIG_FILE} says. Fetch the decoder's folder again."
+            f"{files.origin} says. Fetch the decoder's folder again."
         )
     return reference
 

@@ -20,8 +20,10 @@ from pydantic import (
 from audit_lit.settings import template_fields
 
 Text = Annotated[StrictStr, Field(min_length=1, max_length=100_000)]
-Index = Annotated[StrictInt, Field(ge=0)]
-Count = Annotated[StrictInt, Field(ge=1)]
+LARGEST = 2**31 - 1
+"""Largest whole number of a description: none of a model is larger, and larger ones are too many for a float."""
+Index = Annotated[StrictInt, Field(ge=0, le=LARGEST)]
+Count = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Factor = Annotated[StrictFloat, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[StrictFloat, Field(gt=0, le=1)]

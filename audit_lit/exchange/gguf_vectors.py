@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from audit_lit.errors import EditError
-from audit_lit.exchange.vectors import Vectors, block_of, incomplete
+from audit_lit.exchange.vectors import Vectors, as_added, block_of, incomplete
 from audit_lit.files.writing import replacing
 
 if TYPE_CHECKING:
@@ -86,4 +86,4 @@ def _vector(tensor: Any) -> torch.Tensor:
         raise ValueError(
             f"{tensor.name} is {tensor.tensor_type.name} of shape {list(tensor.shape)}; expected F32 [d_model]"
         )
-    return torch.from_numpy(tensor.data.copy()).float()
+    return as_added(tensor.name, torch.from_numpy(tensor.data.copy()))

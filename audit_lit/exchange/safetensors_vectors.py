@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from audit_lit.exchange.vectors import Vectors, block_of, incomplete
+from audit_lit.exchange.vectors import Vectors, as_added, block_of, incomplete
 from audit_lit.files.documents import decode_json
 from audit_lit.files.writing import replacing
 from audit_lit.settings import explain
@@ -81,10 +81,13 @@ def _of_vllm_lens(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
         raise ValueError(f"it holds the tensors {sorted(tensors)}; expected 'activations' alone")
     if arguments.norm_match:
         raise ValueError("norm_match is true: the vector's length follows the residuals, which no edit does")
-    activations, layers = arguments.scale * tensors["activations"].float(), arguments.layer_indices
+    activations, layers = tensors["activations"], arguments.layer_indices
     if activations.ndim not in (2, 3) or len(activations) != len(layers) or len(set(layers)) < len(layers):
         raise ValueError(f"activations has shape {list(activations.shape)} for the layers {layers}")
-    added = dict(zip(layers, activations, strict=True))
+    added = {
+        layer: as_added(f"layer {layer}", vector, arguments.scale)
+        for layer, vector in zip(layers, activations, strict=True)
+    }
     target, fingerprint = (metadata.get(f"audit_lit.{name}") for name in ("target", "fingerprint"))
     if activations.ndim == 2:
         if arguments.position_indices is not None:
@@ -103,5 +106,5 @@ def _of_steering_vectors(tensors: Mapping[str, Tensor], metadata: Mapping[str, s
         raise ValueError(f"its layer_type is {metadata['layer_type']!r}; an edit changes the output of a {BLOCK!r}")
     if any(tensor.ndim != 1 for tensor in tensors.values()):
         raise ValueError("a tensor of it is no single vector")
-    added = {block_of(name): tensors[name].float() for name in sorted(tensors, key=block_of)}
+    added = {block_of(name): as_added(name, tensors[name]) for name in sorted(tensors, key=block_of)}
     return Vectors(added, target=metadata.get("audit_lit.target"), fingerprint=metadata.get("audit_lit.fingerprint"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,20 @@ def block_of(name: str, prefix: str = "") -> int:
     if match := re.fullmatch(rf"{re.escape(prefix)}(0|[1-9]\d{{,5}})", name, re.ASCII):
         return int(match[1])
     raise ValueError(f"it holds the tensor {name!r}; expected {prefix}L alone, where L is a block, without zeros ahead")
+
+
+def as_added(name: str, tensor: Tensor, scale: float = 1.0) -> Tensor:
+    """Return a tensor as a vector to add, ``[d_model]`` or ``[position, d_model]``, in float32.
+
+    Raises:
+        ValueError: If it is not of real floating-point numbers, is zero, or its length is not finite in float32.
+    """
+    if not tensor.is_floating_point():
+        raise ValueError(f"the vector {name!r} is of type {tensor.dtype}; expected real floating-point numbers")
+    vector = scale * tensor.float()
+    if not 0 < (length := float(vector.norm())) < math.inf:
+        raise ValueError(f"the vector {name!r} has the length {length}; expected a finite one above 0")
+    return vector
 
 
 def incomplete(path: Path, err: object) -> EditError:

@@ -97,8 +97,13 @@ def is_folder(path: str | Path) -> bool:
 
 
 def check_tensors(tensors: Mapping[str, Any], where: object, error: type[AuditLitError]) -> None:
-    """Raise ``error`` if a tensor holds a value that is not finite in float32."""
+    """Raise ``error`` if a tensor is not of real floating-point numbers, or one of them is not finite in float32."""
     for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise error(
+                f"{where}: the tensor {name!r} is of type {tensor.dtype}; expected real floating-point numbers. Fetch "
+                "or make it again."
+            )
         if not bool(tensor.float().isfinite().all()):
             raise error(
                 f"{where}: the tensor {name!r} holds values that are not finite; expected finite numbers. Fetch or "

@@ -64,24 +64,32 @@ def _is_marked(path: Path | None, marker: str) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, error: type[AuditLitError]) -> Iterator[None]:
-    """Create a folder if it is missing, and keep other runs out of it meanwhile.
+def locked(
+    folder: Path, error: type[AuditLitError], *, name: str = "", advice: str = "name another with --out"
+) -> Iterator[None]:
+    """Create a folder if it is missing, and keep other runs out of it meanwhile, or out of a part of it.
 
     The operating system holds the lock, so that a killed run leaves none.
+
+    Args:
+        folder: The folder.
+        error: What to raise.
+        name: The part, whose lock is another than that of other parts.
+        advice: What to do if there can be no lock.
 
     Raises:
         AuditLitError: If another run is in it, or it cannot be made or written to, as ``error``.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / f"{name and f'.{name}'}.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as err:
-        raise error(f"{folder} is in use by another run; wait for it, or name another with --out.") from err
+        raise error(f"{folder} is in use by another run; wait for it, or {advice}.") from err
     except OSError as err:
-        raise error(f"{folder} cannot be used as a folder ({err.strerror}); name another with --out.") from err
+        raise error(f"{folder} cannot be used as a folder ({err.strerror}); {advice}.") from err
     try:
         yield
     finally:

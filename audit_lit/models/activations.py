@@ -56,7 +56,7 @@ class Activations:
         if not bool(torch.isfinite(self.resid).all()):
             raise ActivationError(
                 f"the activations of {self.source!r} contain NaN or infinity at layers {list(self.layers)}; expected "
-                "finite values. Check the weights, or load the target in float32 or bfloat16 instead of float16."
+                "finite values. Check the weights, or load the target in float32 or bfloat16."
             )
         if not bool(self.mask.any(dim=1).all()):
             raise ActivationError(

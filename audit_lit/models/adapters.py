@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit_lit import hub
 from audit_lit.errors import HubError, TargetError
-from audit_lit.files.reading import read_json
+from audit_lit.files.reading import check_tensors, read_json
 from audit_lit.models import smollm2
 
 if TYPE_CHECKING:
@@ -106,7 +106,10 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         raise TargetError(
             f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
         )
+    from safetensors.torch import load_file
+
     try:
+        check_tensors(load_file(folder / WEIGHTS), folder / WEIGHTS, TargetError)
         settings = read_settings(folder)
         if settings.peft_type != "LORA":
             raise ValueError(f"it is of type {settings.peft_type}, and not a LoRA")

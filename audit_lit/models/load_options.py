@@ -11,8 +11,8 @@ import torch
 
 from audit_lit.errors import TargetError
 
-DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
-"""The types that models compute in."""
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+"""The types that models compute in. Attention is in float32, whose range the mask of float64 exceeds."""
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 BITS = ("8bit", "4bit")
 OFFLOADED = ("cpu", "disk")
@@ -43,6 +43,8 @@ class LoadOptions:
         self._check_placement()
         self._check_dtype()
         self._check_device_map()
+        if self.max_memory is not None:
+            self._check_max_memory()
         _check_devices(self.n_devices)
         if self.device is not None:
             _check_device(str(self.device))
@@ -98,19 +100,41 @@ class LoadOptions:
                 "bits, use quantization."
             )
 
-    def _check_device_map(self) -> None:
-        if isinstance(self.device_map, str) and self.device_map not in DEVICE_MAPS:
+    def _check_max_memory(self) -> None:
+        from accelerate.utils import convert_file_size_to_int
+
+        try:
+            for device, most in (self.max_memory or {}).items():  # type: ignore[union-attr]  # it may be anything
+                if (type(device) is not int and device not in OFFLOADED) or convert_file_size_to_int(most) <= 0:
+                    raise ValueError
+        except (AttributeError, TypeError, ValueError) as err:
             raise TargetError(
-                f"got device_map={self.device_map!r}; expected {', '.join(DEVICE_MAPS)}, or a mapping of modules to "
-                "devices. For a single device, use device."
+                f"got max_memory={self.max_memory!r:.80}; expected numbers of GPUs, or cpu, each with its most bytes, "
+                "such as {0: '20GiB', 'cpu': '60GiB'}."
+            ) from err
+
+    def _check_device_map(self) -> None:
+        if self.device_map is None or self.device_map in DEVICE_MAPS:
+            return
+        modules = list(self.device_map) if isinstance(self.device_map, Mapping) else []
+        if not modules or not all(isinstance(name, str) for name in modules):
+            raise TargetError(
+                f"got device_map={self.device_map!r:.80}; expected {', '.join(DEVICE_MAPS)}, or a mapping of modules "
+                "to devices. For a single device, use device."
             )
-        if isinstance(self.device_map, Mapping):
-            places = {str(place) for place in self.device_map.values()}
-            if places & set(OFFLOADED) and places - set(OFFLOADED):
-                raise TargetError(
-                    f"device_map has {', '.join(sorted(places))}, but TransformerLens runs no model that is partly on "
-                    "GPUs and partly offloaded; expected GPUs alone, or cpu and disk."
-                )
+        _check_places(self.device_map)
+
+
+def _check_places(device_map: Mapping[str, Any]) -> None:
+    """Raise unless all devices of a mapping are there, and a model runs on them together."""
+    places = {str(place) for place in device_map.values()}
+    if places & set(OFFLOADED) and places - set(OFFLOADED):
+        raise TargetError(
+            f"device_map has {', '.join(sorted(places))}, but TransformerLens runs no model that is partly on GPUs and "
+            "partly offloaded; expected GPUs alone, or cpu and disk."
+        )
+    for place in sorted(places - {"disk"}):
+        _check_device(f"cuda:{place}" if place.isdecimal() else place)
 
 
 def _check_device(device: str) -> None:
@@ -127,10 +151,10 @@ def _check_device(device: str) -> None:
 
 def _check_devices(n_devices: int | None) -> None:
     n_here = torch.cuda.device_count()
-    if n_devices is not None and (n_devices < 2 or n_devices > n_here):
+    if n_devices is not None and (type(n_devices) is not int or not 2 <= n_devices <= n_here):
         raise TargetError(
-            f"got n_devices={n_devices}; expected 2 or more, and at most the number of GPUs that torch sees here, "
-            f"{n_here}. For one GPU, use device='cuda'; for none, device='cpu'."
+            f"got n_devices={n_devices!r:.80}; expected 2 or more, and at most the number of GPUs that torch sees "
+            f"here, {n_here}. For one GPU, use device='cuda'; for none, device='cpu'."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,8 @@ def load_base(folder: Path, options: LoadOptions) -> PreTrainedModel:
         raise _broken(folder, "model", err) from err
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and leaves them random
         raise _broken(folder, "model", f"{len(missing)} of its weights are missing, such as {missing[0]!r}")
+    if isinstance(options.device_map, Mapping):
+        _check_modules(options.device_map, model)
     if model.get_input_embeddings().weight.is_meta:
         raise TargetError(
             "the token embeddings are offloaded, so that tokens have no device to go to; expected them on a device. "
@@ -150,6 +153,16 @@ def load_base(folder: Path, options: LoadOptions) -> PreTrainedModel:
                 "another type or device; 'audit-lit doctor --target ID' says what fits."
             ) from err
     return model.eval()
+
+
+def _check_modules(device_map: Mapping[str, object], model: PreTrainedModel) -> None:
+    """Raise if a module of a mapping to devices is not the model's, which transformers passes over."""
+    known = dict(model.named_modules()) | dict(model.named_parameters())
+    if unknown := [name for name in device_map if name not in known]:
+        raise TargetError(
+            f"device_map names {unknown[0]!r}, which the model does not have; expected some of its modules, such as "
+            f"{', '.join(name for name, _ in model.named_children())}, or '' for all of it."
+        )
 
 
 def _broken(folder: Path, part: str, reason: object) -> TargetError:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers.calibrations import QUICK
 
-from audit_lit.errors import Incomplete
+from audit_lit.errors import CalibrationError
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_calibration_is_measured_kept_and_used(make_decoder: Any, target: Any,
     assert record.safety.despite_base.n == 3 - record.safety.base.count
     config = auditor.decoder.config
     assert (config.lift_threshold, config.claim_scale) == (record.lift_threshold, record.claims.claim_scale)
-    assert [path.suffix for path in cache.iterdir()] == [".json"]  # the journal is gone
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".lock"]  # the journal is gone
     again = Auditor(target, make_decoder())
     assert again.decoder.config == config
 
@@ -86,8 +86,23 @@ def test_what_cannot_be_kept_is_an_error_in_words(make_decoder: Any, target: Any
 
     cache.parent.mkdir()
     cache.write_text("a file stands where the folder should")
-    with pytest.raises(Incomplete, match="AUDIT_LIT_CACHE"):
+    with pytest.raises(CalibrationError, match="AUDIT_LIT_CACHE"):
         Auditor(target, make_decoder()).calibrate(**QUICK)
+
+
+def test_what_another_run_measures_is_not_measured_twice(make_decoder: Any, target: Any, cache: Path) -> None:
+    from audit_lit.answers.session import Session
+    from audit_lit.calibration.calibrate import _unfinished, calibrate
+    from audit_lit.calibration.settings import CalibrationSettings
+    from audit_lit.files.writing import locked
+
+    session, settings = Session.of(target, make_decoder()), CalibrationSettings(**QUICK)
+    with (
+        locked(cache, CalibrationError, name=_unfinished(session, settings).stem),
+        pytest.raises(CalibrationError, match="in use by another run; wait for it"),
+    ):
+        calibrate(session, settings, parts=())
+    assert calibrate(session, settings, parts=()).threshold_n == 12
 
 
 def test_values_that_a_decoder_comes_with_count_until_they_are_replaced(

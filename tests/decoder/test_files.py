@@ -81,7 +81,7 @@ def test_missing_file(folder: Path, target: Any, name: str, error: type[Exceptio
     ("name", "changes", "error", "expected"),
     [
         (PROTOCOL, {"write_layer": 4}, DecoderMismatch, ("writes at block 4", "has 4;", "load the base")),
-        (PROTOCOL, {"read_layers": [1, 2]}, DecoderMismatch, ("(1, 32)", "(2, 32)", "Fetch both again")),
+        (PROTOCOL, {"read_layers": [1, 2]}, DecoderMismatch, ("(1, 32)", "(2, 32)", "give both again")),
         (PROTOCOL, {"base": None}, DecoderMismatch, ("does not name its base model",)),
         (PROTOCOL, {"base": "org/gone", "target": "x"}, HubError, ("base model is needed", "'org/gone'")),
         (PROTOCOL, {"read_layers": [9]}, DecoderConfigError, ("read_layers=[9]", "from 0 to 3")),
@@ -144,7 +144,7 @@ def test_adapter_of_another_base(
 @pytest.mark.parametrize(
     ("name", "changes", "error", "expected"),
     [
-        (PROTOCOL, {"lora_scaling": 4.0}, DecoderMismatch, ("LoRA scaling is [2.0]", "says 4.0", "Fetch both again")),
+        (PROTOCOL, {"lora_scaling": 4.0}, DecoderMismatch, ("LoRA scaling is [2.0]", "says 4.0", "give both again")),
         (CONFIG, {"r": 8}, DecoderMismatch, ("size mismatch", "does not fit the base")),
         (CONFIG, {"target_modules": ["nothing"]}, DecoderMismatch, ("nothing", "does not fit the base")),
         (CONFIG, {"target_modules": ["q_proj"]}, DecoderMismatch, ("have no place", "does not fit the base")),
@@ -207,6 +207,14 @@ def test_weights_of_the_base_that_no_lora_stands_beside_are_refused(lora_of: Cal
     refuses(folder, target, DecoderMismatch, "have no place", "does not fit the base")
     edit_tensors(folder / ADAPTER, lambda tensors: tensors.update({name.replace("lm_head", "x"): tensors.pop(name)}))
     refuses(folder, target, DecoderMismatch, "x.base_layer.weight", "is not the weight of the base")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.bool])
+def test_a_lora_of_other_than_real_floating_point_is_refused(folder: Path, target: Any, dtype: torch.dtype) -> None:
+    edit_tensors(
+        folder / ADAPTER, lambda tensors: tensors.update({name: value.to(dtype) for name, value in tensors.items()})
+    )
+    refuses(folder, target, HubError, f"is of type {dtype}", "expected real floating-point numbers")
 
 
 def test_scalings_of_patterns_and_of_rank_stabilised_loras(lora_of: Callable[..., Path], target: Any) -> None:

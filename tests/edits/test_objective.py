@@ -24,6 +24,7 @@ from audit_lit.edits.recipe import edit_settings
 from audit_lit.errors import DialogError, EditError
 from audit_lit.hooks import Steer
 from audit_lit.models.capture import capture_batch
+from audit_lit.models.wrapping import as_target
 
 Make = Callable[..., Decoder]
 PAIRS = (("Who are you?", "A pirate."), ("What?", "Be a pirate"))
@@ -33,7 +34,9 @@ on_every_write = pytest.mark.parametrize("write", ["replace", "add", "project"])
 
 @pytest.fixture(scope="module")
 def wide_target(tiny_folder: Path) -> Any:
-    return load_target(str(tiny_folder), dtype=torch.float64)
+    loaded = load_target(str(tiny_folder))
+    assert loaded.base is not None
+    return as_target(loaded.base.double(), loaded.tokenizer, "wide")  # one row without padding is right in float64
 
 
 def dialogs(*lines: str) -> list[Any]:

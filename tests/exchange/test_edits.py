@@ -159,11 +159,15 @@ def test_a_vector_of_another_model_is_refused(target: Any, several: ActivationEd
         import_edit(tmp_path / "vector", target)
 
 
-def vllm_lens(path: Path, shape: tuple[int, ...] = (1, D_MODEL), **arguments: Any) -> None:
+def vllm_lens(
+    path: Path, shape: tuple[int, ...] = (1, D_MODEL), fill: Any = 1.0, dtype: Any = torch.float32, **arguments: Any
+) -> None:
     """Write a file of vllm-lens by hand."""
     steering = json.dumps({"layer_indices": [1], **arguments})
     save_file(
-        {"activations": torch.ones(shape)}, path, {"format": "vllm-lens steering vector", "steering_vector": steering}
+        {"activations": torch.full(shape, fill, dtype=dtype)},
+        path,
+        {"format": "vllm-lens steering vector", "steering_vector": steering},
     )
 
 
@@ -183,6 +187,12 @@ def test_a_scale_multiplies(target: Any, tmp_path: Path) -> None:
         ({"position_indices": [3]}, "position_indices stand beside"),
         ({"layers": [1]}, "unknown key 'layers'"),
         ({"scale": "2"}, "scale"),
+        ({"scale": 0.0}, "'layer 1' has the length 0"),
+        ({"fill": 0.0}, "'layer 1' has the length 0"),
+        ({"fill": 1e38}, "'layer 1' has the length inf"),
+        ({"fill": 1e300, "dtype": torch.float64}, "'layer 1' has the length inf"),
+        ({"fill": 1j, "dtype": torch.complex64}, "is of type torch.complex64; expected real"),
+        ({"dtype": torch.int32}, "is of type torch.int32; expected real"),
     ],
 )
 def test_what_an_edit_cannot_do_is_refused(target: Any, tmp_path: Path, content: Any, words: str) -> None:
@@ -204,6 +214,8 @@ def test_other_files_are_refused(target: Any, several: ActivationEdit, tmp_path:
         ({"format": STEERING, "layer_type": "decoder_block"}, {"one": torch.ones(D_MODEL)}, "the tensor 'one'"),
         ({"format": STEERING, "layer_type": "decoder_block"}, {"1": torch.ones(9), "01": torch.zeros(9)}, "'01'"),
         ({"format": STEERING, "layer_type": "decoder_block"}, {"1": torch.ones(2, D_MODEL)}, "no single vector"),
+        ({"format": STEERING, "layer_type": "decoder_block"}, {"1": torch.zeros(D_MODEL)}, "'1' has the length 0"),
+        ({"format": STEERING, "layer_type": "decoder_block"}, {"1": 1j * torch.ones(D_MODEL)}, "expected real"),
     ):
         save_file(tensors, path, metadata)
         with pytest.raises(EditError, match=words):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.decoder_files import edit_tensors
 from helpers.models import byte_tokenizer, make_config, tiny_llama
 
 from audit_lit import Decoder, load_target
@@ -91,6 +92,15 @@ def test_a_pickle_or_nothing_is_refused(lora: Path, tiny_folder: Path) -> None:
     (lora / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(HubError, match="pickle"):
         load_target(str(tiny_folder), adapter=str(lora))
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.bool])
+def test_a_lora_of_other_than_real_floating_point_is_refused(lora: Path, dtype: torch.dtype) -> None:
+    edit_tensors(
+        lora / WEIGHTS, lambda tensors: tensors.update({name: value.to(dtype) for name, value in tensors.items()})
+    )
+    with pytest.raises(TargetError, match=f"is of type {dtype}"):
+        load_target(str(lora))
 
 
 def test_a_lora_of_another_shape_or_kind_is_refused(lora: Path, tmp_path: Path) -> None:

@@ -135,17 +135,19 @@ def test_a_device_that_is_not_here_is_refused_in_words(tiny_folder: Path, device
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("dtype", ["float7", "Tensor", "", torch.int64, torch.bool, torch.float8_e4m3fn, float])
+@pytest.mark.parametrize(
+    "dtype", ["float7", "float64", torch.float64, "Tensor", torch.int64, torch.bool, torch.float8_e4m3fn, float]
+)
 def test_a_type_that_no_model_computes_in_is_refused(tiny_folder: Path, dtype: Any) -> None:
     refuses(tiny_folder, "got dtype=", "expected auto, float32, bfloat16", dtype=dtype)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "float64"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, "float16"])
 def test_a_model_computes_in_the_type_that_was_named(tiny_folder: Path, dtype: Any) -> None:
     tokens = torch.arange(3, 20)[None]
     logits = load_target(str(tiny_folder), dtype=dtype).model(tokens, attention_mask=torch.ones_like(tokens))
-    assert logits.dtype == (torch.float64 if dtype == "float64" else dtype)
+    assert logits.dtype == (torch.float16 if dtype == "float16" else dtype)
     torch.testing.assert_close(logits.float(), tiny_llama()(tokens).logits, rtol=0, atol=0.1)
 
 
@@ -208,3 +210,8 @@ def test_an_adapter_beside_a_model_has_no_endless_pattern(folder: Path) -> None:
     load_target(str(folder))
     edit_json(folder / "adapter_config.json", target_modules="((a*)*)*b")  # read before it is matched
     refuses(folder, "might take for ever to match")
+
+
+def test_a_module_that_the_model_does_not_have_is_refused(tiny_folder: Path) -> None:
+    with pytest.raises(TargetError, match=r"device_map names 'nope'.*such as model, lm_head"):
+        load_target(str(tiny_folder), device_map={"nope": "cpu", "model": "cpu", "lm_head": "cpu"})

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StrictBool, StrictInt
 
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.formats.activation_oracles import activation_oracle
-from audit_lit.decoder.formats.sidecar import Sidecar, check_schema, checked, model_sizes, unreadable
+from audit_lit.decoder.formats.sidecar import EachOnce, Layers, Sidecar, check_schema, checked, model_sizes, unreadable
 from audit_lit.decoder.wire_format import Count, Factor, Index, Text
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.reading import read_json
@@ -23,11 +23,27 @@ NEWEST_SCHEMA = 1
 SLOTS = "{special_token} * {num_positions}"
 """Prose for as many slots as there are positions."""
 
-Combinations = Annotated[tuple[Annotated[tuple[Index, ...], Field(min_length=1)], ...], Field(min_length=1)]
+TRAINING = """
+activation_collection_batch_size chat_regularization_every_n_ao_updates chat_regularization_max_train_examples
+chat_regularization_path chat_regularization_weight created_at_utc dataset_configs dataset_folder dataset_loader_names
+eval_batch_size eval_logs_path eval_on_start eval_steps examples_per_source_epoch fp8 generation_kwargs git_commit
+gradient_accumulation_steps gradient_checkpointing hf_private_repo hf_push_to_hub hf_repo_id hf_repo_name load_in_8bit
+load_lora_path lora_dropout lora_target_modules lr max_grad_norm max_target_tokens max_train_examples
+monitor_eval_on_start monitor_eval_steps monitor_num_eval_examples_classification_total
+monitor_num_eval_examples_per_component num_epochs open_ended_eval_include open_ended_eval_max_entries
+positive_negative_examples resume_from save_dir save_steps save_training_state seed train_batch_size
+train_batches_per_materialization_block unsloth_max_seq_length use_decoder_vectors use_lora use_unsloth
+validation_dataset_configs validation_dataset_loader_names validation_on_start validation_steps wandb_project
+wandb_run_name wandb_suffix warmup_ratio window_mult
+"""
+"""Fields of schema 1 about training and bookkeeping, which the authors' reader refuses to do without a name as well."""
+Combinations = Annotated[tuple[Layers, ...], Field(min_length=1), EachOnce]
 
 
 class AoConfig(Sidecar):
     """The fields that say how an oracle reads; layers are counted from 0, and in percent of the depth."""
+
+    describing: ClassVar[frozenset[str]] = frozenset(TRAINING.split())
 
     schema_version: StrictInt = 1
     model_name: Text

@@ -6,15 +6,18 @@ it is the first of U+3200 to U+33FF that is one token in the prompt of every lay
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import StrictInt
 
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.formats.oracle_lens import PROMPT, oracle_lens
-from audit_lit.decoder.formats.sidecar import Sidecar, base_name, checked, model_sizes
+from audit_lit.decoder.formats.sidecar import Layers, Sidecar, base_name, check_schema, checked, model_sizes
 from audit_lit.decoder.prompt import build_prompt
-from audit_lit.decoder.wire_format import Factor, Index
+from audit_lit.decoder.wire_format import Factor
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.reading import read_json
 
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FILE = "run.json"
+NEWEST_SCHEMA = 1
+DECIDES = re.compile(
+    r"(?<![a-z])(activations?|alpha|cent\w*|embed\w*|gain|hooks?|inject\w*|layers?|markers?|mean|norm\w*|positions?"
+    r"|project\w*|prompts?|scal\w*|slots?|steer\w*|templates?|transforms?|whiten\w*|write\w*)(?![a-z])",
+    re.IGNORECASE,
+)
+"""A word in the name of a field that decides how activations enter; which others there are is written down nowhere."""
 ANY_MARKER = "\u3200-\u33ff"
 """Stands for a marker that the tokenizer decides."""
 MAX_NEW_TOKENS = 128
@@ -31,24 +41,36 @@ PROMPTS = {
 }
 
 
-class Extra(Sidecar):
+class Part(Sidecar):
+    """A part of the file: interp-engine passes over fields that it does not know, such as those of the training."""
+
+    describing: ClassVar[frozenset[str]] = frozenset({"lora_alpha", "max_grad_norm"})
+
+    @classmethod
+    def describes(cls, name: object) -> bool:
+        """Return whether no word of a field's name is about how activations enter."""
+        return name in cls.describing or not DECIDES.search(str(name))
+
+
+class Extra(Part):
     """The name of the prompt."""
 
     prompt: Literal["concepts_raw", "concepts_raw_inline"] = "concepts_raw"
 
 
-class Read(Sidecar):
+class Read(Part):
     """How an activation is read: rescaled to the norm ``alpha``, from one of the layers."""
 
     alpha: Factor
-    layers: tuple[Index, ...]
+    layers: Layers
     transform: Literal["unit"] = "unit"
     extra: Extra = Extra()
 
 
-class Run(Sidecar):
+class Run(Part):
     """The part of the file that says so."""
 
+    schema_version: StrictInt = 1
     config: Read
 
 
@@ -56,9 +78,11 @@ def read(path: Path, folder: Path, name: str) -> DecoderConfig:
     """Return the configuration that ``run.json`` describes, with a marker that is still to be chosen.
 
     Raises:
-        DecoderConfigError: If a field is missing or unknown.
+        DecoderConfigError: If it is of a newer schema, or a field is missing or unknown.
     """
-    fields = checked(Run, read_json(path, DecoderConfigError), path).config
+    run = checked(Run, read_json(path, DecoderConfigError), path)
+    check_schema(run.schema_version, NEWEST_SCHEMA, path)
+    fields = run.config
     d_model, n_layers = model_sizes(folder)
     return oracle_lens(
         name,

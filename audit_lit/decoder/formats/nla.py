@@ -11,7 +11,7 @@ Two projects use this name for two operations, so the content tells:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import StrictInt, StrictStr
 
@@ -35,9 +35,25 @@ CARDS = {
 """Target and read layer of the published ones, for what a file leaves out."""
 
 
-class Extraction(Sidecar):
-    """Where activations come from, and the norm that they are rescaled to."""
+DESCRIBING = """
+api_summaries base_checkpoint base_model created_at created_by critic dataset_id generation keep_debug_metadata
+parent_checkpoints parent_datasets row_count stage trained_on training training_args
+"""
+"""Fields about training and data, in the authors' ``write_model_sidecar`` and their data sets."""
+OF_DATA = """
+activation_norm_p75 base_model corpus corpus_config corpus_split mse_scale positions_per_doc regenerated_from
+val_doc_permille
+"""
+"""Fields about the data, and the reconstructor's loss, beside the read layer."""
+VERBALIZERS, RECONSTRUCTORS = ("av", "actor", "verbalizer"), ("ar", "critic", "reconstructor")
 
+
+class Extraction(Sidecar):
+    """Where activations come from, unchanged (``norm``), and the norm that they are rescaled to."""
+
+    describing: ClassVar[frozenset[str]] = frozenset(OF_DATA.split())
+
+    norm: Literal["none"] | None = None
     layer_index: Index | None = None
     d_model: Count | None = None
     injection_scale: Factor | Literal["sqrt_d_model"] | None = None
@@ -45,6 +61,8 @@ class Extraction(Sidecar):
 
 class Tokens(Sidecar):
     """The marker, and the tokens that must stand around it."""
+
+    describing: ClassVar[frozenset[str]] = frozenset({"critic_suffix_ids"})
 
     injection_char: Text
     injection_token_id: Index
@@ -54,6 +72,8 @@ class Tokens(Sidecar):
 
 class NlaMeta(Sidecar):
     """The fields that say how an activation is verbalised."""
+
+    describing: ClassVar[frozenset[str]] = frozenset(DESCRIBING.split())
 
     kind: Literal["nla_model", "nla_dataset"]
     schema_version: StrictInt = 1
@@ -117,10 +137,13 @@ def _load(path: Path) -> NlaMeta:
         raise DecoderConfigError(f"{path} could not be read ({err}); expected YAML. Fetch the folder again.") from err
     meta = checked(NlaMeta, content, path)
     check_schema(meta.schema_version, NEWEST_SCHEMA, path)
-    if meta.role in ("ar", "critic", "reconstructor"):
+    role = meta.role.lower() if meta.role else VERBALIZERS[0]
+    if role in RECONSTRUCTORS:
         raise unreadable(
             path, f"role is {meta.role!r}: it turns words into activations, and not activations into words"
         )
+    if role not in VERBALIZERS:
+        raise unreadable(path, f"role is {meta.role!r}; expected one of {', '.join(VERBALIZERS)}")
     return meta
 
 

@@ -4,34 +4,64 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from audit_lit.decoder.wire_format import Count
+from audit_lit.decoder.wire_format import Count, Index
 from audit_lit.errors import DecoderConfigError, HubError
 from audit_lit.files.reading import read_json
 from audit_lit.settings import explain
 
-LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\..*\.lora_[AB]\.weight$")
+LAYER = re.compile(r"\.(?:layers|h|blocks)\.([0-9]{1,6})\..*\.lora_[AB]\.weight$")
 READS_RESIDUAL = re.compile(r"\.(?:q_proj|k_proj|v_proj|qkv_proj|gate_proj|up_proj|gate_up_proj)\.lora_A\.weight$")
 """The LoRA matrices whose input has the width of the residual stream."""
 
 
 class Sidecar(BaseModel):
-    """The fields of a description that decide how it is read; it may have others, such as those of its training."""
+    """The fields of a description that decide how it is read.
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+    Those that only tell of its training are named in ``describing`` and left out. Any other is refused, since it may
+    change how activations enter the decoder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    describing: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_describing(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        return {name: value for name, value in content.items() if name in cls.model_fields or not cls.describes(name)}
+
+    @classmethod
+    def describes(cls, name: object) -> bool:
+        """Return whether a field has no say in how activations enter the decoder."""
+        return name in cls.describing
 
 
 class Sizes(Sidecar):
-    """The sizes in a model's ``config.json``."""
+    """The sizes in a model's ``config.json``, which says much else."""
+
+    model_config = ConfigDict(extra="ignore")
 
     hidden_size: Count
     num_hidden_layers: Count
 
 
 Fields = TypeVar("Fields", bound=Sidecar)
+Item = TypeVar("Item")
+
+
+def _each_once(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"expected each once, got {values!r:.80}")
+    return values
+
+
+EachOnce = AfterValidator(_each_once)
+Layers = Annotated[tuple[Index, ...], Field(min_length=1), EachOnce]
 
 
 def checked(kind: type[Fields], content: Any, path: Path) -> Fields:
@@ -88,10 +118,11 @@ def _adapter_sizes(path: Path) -> tuple[int, int]:
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
-            widths = {file.get_slice(name).get_shape()[1] for name in names if READS_RESIDUAL.search(name)}
+            widths = {tuple(file.get_slice(name).get_shape()[1:]) for name in names if READS_RESIDUAL.search(name)}
     except (SafetensorError, OSError) as err:
         raise HubError(f"{path} is broken or cut short ({err}); fetch the folder again.") from err
     layers = [int(match[1]) for name in names if (match := LAYER.search(name))]
-    if len(widths) != 1 or not layers:
+    sizes = [size for width in widths for size in width]
+    if len(widths) != 1 or len(sizes) != 1 or not layers:
         raise unreadable(path, "its tensors do not tell the width and the number of blocks of the model")
-    return widths.pop(), max(layers) + 1
+    return sizes[0], max(layers) + 1

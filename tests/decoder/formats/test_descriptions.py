@@ -20,9 +20,11 @@ from helpers.published import (
     save_lora,
     save_whole,
 )
+from safetensors.torch import load_file, save_file
 
 from audit_lit import Auditor, Decoder
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION
+from audit_lit.decoder.formats import read_description
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, HubError, OutputError, QuestionError, ScanError
 
 ANSWER = "A pirate"
@@ -161,7 +163,7 @@ def test_rank_stabilised_scaling_is_what_the_description_says(target: Any, tmp_p
     describe(folder, "ao_config.json", ao_config(lora_r=8, lora_alpha=16, use_rslora=True))
     assert Decoder.from_pretrained(str(folder), target=target).config.lora_scaling == 16 / 8**0.5
     describe(folder, "ao_config.json", ao_config(lora_r=8, lora_alpha=16))
-    with pytest.raises(DecoderMismatch, match="LoRA scaling"):
+    with pytest.raises(DecoderMismatch, match=r"LoRA scaling is .* but ao_config\.json says 2\.0"):
         Decoder.from_pretrained(str(folder), target=target)
 
 
@@ -169,7 +171,7 @@ AO_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"schema_version": 2}, "schema_version is 2; expected at most 1.*upgrade audit-lit"),
     ({"prefix_template": "L{layer}: {special_token}"}, "prefix_template"),
     ({"prefix_template": "{depth}{special_token} * {num_positions}"}, "prefix_template"),
-    ({"act_layer_combinations": [[1], [2], [2]]}, "are not the layers at"),
+    ({"act_layer_combinations": [[1], [3], [2]]}, "are not the layers at"),
     ({"hook_onto_layer": None}, "hook_onto_layer: expected"),
     ({"special_token": 3}, "special_token: expected"),
     ({"steering_coefficient": 0}, "steering_coefficient: expected greater than 0"),
@@ -177,12 +179,22 @@ AO_FAULTS: list[tuple[dict[str, Any], str]] = [
         {"layer_combinations": [[25, 50], [75]], "act_layer_combinations": [[1, 2], [3]]},
         "one of several sets of layers",
     ),
+    ({"injection": "replace"}, "unknown key 'injection'.*upgrade audit-lit"),
+    ({"layer_combinations": [[50, 50]], "act_layer_combinations": [[2, 2]]}, "expected each once"),
+    ({"layer_combinations": [[50], [50]], "act_layer_combinations": [[2], [2]]}, "expected each once"),
+    ({"layer_combinations": [[10**400], [50], [75]]}, "layer_combinations.*expected less than"),
+    ({"lora_r": 10**400}, "lora_r: expected less than"),
 ]
 NLA_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"schema_version": 3}, "schema_version is 3; expected at most 2"),
     ({"kind": "other"}, "kind: expected"),
     ({"kind": "nla_dataset"}, "beside the weights of a model"),
     ({"role": "ar"}, "turns words into activations"),
+    ({"role": "AR"}, "turns words into activations"),
+    ({"role": "xyz"}, "role is 'xyz'; expected one of av, actor"),
+    ({"extraction": {"layer_index": 2, "injection_scale": 150.0, "norm": "whitened"}}, "norm: expected 'none'"),
+    ({"extraction": {"layer_index": 2, "injection_scale": 150.0, "transport": "j"}}, "key 'extraction.transport'"),
+    ({"n_slots": 2}, "unknown key 'n_slots'"),
     ({"d_model": 64}, r"d_model is \[64\], but the weights have 32"),
     ({"extraction": {"layer_index": 2}}, "injection_scale None"),
     ({"extraction": {"injection_scale": 150.0}}, "names 0 read layers"),
@@ -194,6 +206,11 @@ RUN_FAULTS: list[tuple[Any, str]] = [
     ({}, "config: Field required"),
     ({"config": {"alpha": 3.0, "layers": [1], "transform": "whitened"}}, "config.transform: expected 'unit'"),
     ({"config": {"alpha": 3.0, "layers": [1], "extra": {"prompt": "mine"}}}, "config.extra.prompt: expected"),
+    ({"schema_version": 9, "config": {"alpha": 3.0, "layers": [1]}}, "schema_version is 9; expected at most 1"),
+    ({"config": {"alpha": 3.0, "layers": [1], "layer_norm": "rms"}}, "unknown key 'config.layer_norm'"),
+    ({"config": {"alpha": 3.0, "layers": [1], "extra": {"injection": "add"}}}, "key 'config.extra.injection'"),
+    ({"config": {"alpha": 3.0, "layers": [2, 2]}}, "layers: expected each once"),
+    ({"config": {"alpha": 3.0, "layers": []}}, "config.layers: "),
 ]
 
 
@@ -216,6 +233,56 @@ def test_a_description_that_cannot_be_followed_is_refused(
     describe(folder, CASES[case][1], whole)
     with pytest.raises(DecoderConfigError, match=words):
         Decoder.from_pretrained(str(folder), target=target)
+
+
+def test_fields_that_only_describe_are_passed_over(target: Any, tmp_path: Path) -> None:
+    run = description("interp-engine", target)
+    run["config"] |= {"lr": 1e-4, "lora_alpha": 32, "max_grad_norm": 1.0, "base_model": "tiny"}
+    meta = description("nla", target) | {"role": "AV", "stage": "rl", "training": {"lr": 1e-5}, "created_by": "me"}
+    meta["extraction"] |= {"mse_scale": 60.0, "norm": "none", "base_model": "tiny"}
+    contents = {"ao": ao_config(git_commit="0", fp8=False), "interp-engine": run | {"metrics": {}}, "nla": meta}
+    for case, content in contents.items():
+        folder = build(case, tmp_path / case, target)
+        expected = read_description(folder / CASES[case][1], folder, "x")
+        describe(folder, CASES[case][1], content)
+        assert read_description(folder / CASES[case][1], folder, "x") == expected
+
+
+@pytest.mark.parametrize("shape", [(32,), ()])
+def test_tensors_without_a_width_are_refused(shape: tuple[int, ...], target: Any, tmp_path: Path) -> None:
+    folder = build("ao", tmp_path / "ao", target)
+    path = folder / "adapter_model.safetensors"
+    tensors = {
+        name: torch.ones(shape) if ".q_proj.lora_A" in name else value for name, value in load_file(path).items()
+    }
+    save_file(tensors, path)
+    with pytest.raises(DecoderConfigError, match="do not tell the width"):
+        Decoder.from_pretrained(str(folder), target=target)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("config", [5, {"a": 1}, [], b"x"])
+def test_what_is_no_configuration_is_refused(config: Any, target: Any, tmp_path: Path) -> None:
+    folder = build("ao", tmp_path / "ao", target)
+    with pytest.raises(DecoderConfigError, match=r"got config=.*expected a DecoderConfig, or a file"):
+        Decoder.from_pretrained(str(folder), target=target, config=config)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("subfolder", ["a\0", 5, Path("a")])
+def test_what_is_the_name_of_no_subfolder_is_refused(subfolder: Any, target: Any, tmp_path: Path, hub: FakeHub) -> None:
+    folder = build("ao", tmp_path / "ao", target)
+    hub.add("org/decoder", folder)
+    for name in (str(folder), "org/decoder"):
+        with pytest.raises(HubError, match="got subfolder="):
+            Decoder.from_pretrained(name, target=target, subfolder=subfolder)
+
+
+def test_a_given_configuration_counts_where_the_decoders_own_cannot_be_followed(target: Any, tmp_path: Path) -> None:
+    folder = build("ao", tmp_path / "ao", target)
+    config = read_description(folder / "ao_config.json", folder, "x")
+    describe(folder, "ao_config.json", ao_config(schema_version=2))
+    assert Decoder.from_pretrained(str(folder), target=target, config=config).config == config
 
 
 def test_a_marker_of_two_tokens_or_between_others_is_refused(target: Any, tmp_path: Path) -> None:
