@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from audit_lit.errors import EditError
 from audit_lit.exchange.vectors import Vectors, as_added, block_of, incomplete
 from audit_lit.files.writing import replacing
-
-if TYPE_CHECKING:
-    from gguf import GGUFReader
 
 MOST_VALUES = 2**22
 """Largest number of values in a header, of which a model's vocabulary has a million."""
@@ -59,11 +56,11 @@ def read(path: Path) -> tuple[str, Vectors]:
 
 
 @cache
-def _bounded_reader() -> type[GGUFReader]:
+def _bounded_reader() -> type[Any]:
     """Return the reader of files that hold what their lengths promise; gguf's own reads on past the end, for ever."""
     from gguf import GGUFReader
 
-    class BoundedReader(GGUFReader):
+    class BoundedReader(GGUFReader):  # type: ignore[misc]  # gguf has no types
         n_read = 0
 
         def _get(self, offset: int, dtype: Any, count: Any = 1, *args: Any, **settings: Any) -> Any:

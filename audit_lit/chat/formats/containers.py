@@ -98,8 +98,10 @@ def packed_title(begin: bytes) -> str | None:
     """Return what a binary file is that gzip packed, by how it begins, if it is one that is known."""
     if begin.startswith(GZIP):
         return "packed by gzip"
+    if begin.startswith(ZIP):
+        return "a ZIP archive"
     container = binary(begin)
-    return "a ZIP archive" if begin.startswith(ZIP) else container and container.title
+    return container.title if container else None
 
 
 def archive(file: BufferedIOBase) -> str | None:
