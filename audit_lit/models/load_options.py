@@ -44,7 +44,7 @@ class LoadOptions:
         self._check_dtype()
         self._check_device_map()
         if self.max_memory is not None:
-            self._check_max_memory()
+            _check_max_memory(self.max_memory)
         _check_devices(self.n_devices)
         if self.device is not None:
             _check_device(str(self.device))
@@ -100,24 +100,11 @@ class LoadOptions:
                 "bits, use quantization."
             )
 
-    def _check_max_memory(self) -> None:
-        from accelerate.utils import convert_file_size_to_int
-
-        try:
-            for device, most in (self.max_memory or {}).items():  # type: ignore[union-attr]  # it may be anything
-                if (type(device) is not int and device not in OFFLOADED) or convert_file_size_to_int(most) <= 0:
-                    raise ValueError
-        except (AttributeError, TypeError, ValueError) as err:
-            raise TargetError(
-                f"got max_memory={self.max_memory!r:.80}; expected numbers of GPUs, or cpu, each with its most bytes, "
-                "such as {0: '20GiB', 'cpu': '60GiB'}."
-            ) from err
-
     def _check_device_map(self) -> None:
         if self.device_map is None or self.device_map in DEVICE_MAPS:
             return
-        modules = list(self.device_map) if isinstance(self.device_map, Mapping) else []
-        if not modules or not all(isinstance(name, str) for name in modules):
+        is_named = isinstance(self.device_map, Mapping) and all(isinstance(name, str) for name in self.device_map)
+        if not isinstance(self.device_map, Mapping) or not self.device_map or not is_named:
             raise TargetError(
                 f"got device_map={self.device_map!r:.80}; expected {', '.join(DEVICE_MAPS)}, or a mapping of modules "
                 "to devices. For a single device, use device."
@@ -135,6 +122,21 @@ def _check_places(device_map: Mapping[str, Any]) -> None:
         )
     for place in sorted(places - {"disk"}):
         _check_device(f"cuda:{place}" if place.isdecimal() else place)
+
+
+def _check_max_memory(max_memory: Mapping[int | str, int | str]) -> None:
+    from accelerate.utils import convert_file_size_to_int
+
+    try:
+        for device, most in max_memory.items():
+            is_gpu = type(device) is int and device >= 0
+            if not (is_gpu or device in (*OFFLOADED, "mps")) or convert_file_size_to_int(most) <= 0:
+                raise ValueError
+    except (AttributeError, TypeError, ValueError) as err:
+        raise TargetError(
+            f"got max_memory={max_memory!r:.80}; expected numbers of GPUs, or cpu, each with its most bytes, such as "
+            "{0: '20GiB', 'cpu': '60GiB'}."
+        ) from err
 
 
 def _check_device(device: str) -> None:

@@ -136,7 +136,7 @@ def test_a_device_that_is_not_here_is_refused_in_words(tiny_folder: Path, device
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
-    "dtype", ["float7", "float64", torch.float64, "Tensor", torch.int64, torch.bool, torch.float8_e4m3fn, float]
+    "dtype", ["float7", "float64", torch.float64, "", "Tensor", torch.int64, torch.bool, torch.float8_e4m3fn, float]
 )
 def test_a_type_that_no_model_computes_in_is_refused(tiny_folder: Path, dtype: Any) -> None:
     refuses(tiny_folder, "got dtype=", "expected auto, float32, bfloat16", dtype=dtype)
