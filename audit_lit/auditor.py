@@ -47,7 +47,7 @@ class Auditor:
 
     def __init__(
         self,
-        target: Target | HookedModel | PreTrainedModel | None,
+        target: Target | HookedModel | PreTrainedModel,
         decoder: Decoder,
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
@@ -57,7 +57,7 @@ class Auditor:
 
         Args:
             target: The result of ``load_target``, any TransformerLens model with raw weights, or a Hugging Face causal
-                language model, also with a LoRA by PEFT. None if only readings of files are asked about.
+                language model, also with a LoRA by PEFT.
             decoder: The result of ``Decoder.from_pretrained``.
             tokenizer: The Hugging Face tokenizer of a bare model; None takes the decoder's, which fits if both have
                 the same base.
@@ -69,8 +69,19 @@ class Auditor:
         """
         check_decoder(decoder)
         given = tokenizer or decoder.tokenizer
-        model = None if target is None else as_target(target, given, decoder.config.target)
-        self.session = Session.of(model, decoder, layer)
+        self.session = Session.of(as_target(target, given, decoder.config.target), decoder, layer)
+
+    @classmethod
+    def without_target(cls, decoder: Decoder, *, layer: int | None = None) -> Auditor:
+        """Return an auditor that is asked about readings of files alone (see docs/activations.md).
+
+        Raises:
+            DecoderMismatch: If the decoder was not trained on that layer, or is none.
+        """
+        check_decoder(decoder)
+        auditor = cls.__new__(cls)
+        auditor.session = Session.of(None, decoder, layer)
+        return auditor
 
     def __repr__(self) -> str:
         """Return target and decoder."""

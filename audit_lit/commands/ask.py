@@ -104,7 +104,7 @@ def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
     from audit_lit import Auditor, Reading
 
     reading = Reading.load(options["activations"])  # before the model is loaded
-    auditor = Auditor(None, models.load_decoder(**options), layer=options["layer"])
+    auditor = Auditor.without_target(models.load_decoder(**options), layer=options["layer"])
     common.note("asking ...")
     return auditor, reading
 

@@ -85,12 +85,12 @@ def scan(
 
     options["device"] = _device_here(options["device"])
     is_file = options["activations"] is not None
-    loaded = (None, models.load_decoder(**options)) if is_file else models.load_models(target, **options)
+    loaded = (models.load_decoder(**options),) if is_file else models.load_models(target, **options)
     from audit_lit import Auditor, load_target
     from audit_lit.report.wording import more_twins
     from audit_lit.scan.measure import needed_lift
 
-    auditor = Auditor(*loaded)
+    auditor = Auditor.without_target(*loaded) if is_file else Auditor(*loaded)
     weights = models.load_arguments(options)
     baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
     reader = auditor.session.for_layer(scan_recipe.layer)

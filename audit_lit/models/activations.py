@@ -20,8 +20,8 @@ from audit_lit.files.documents import decode_json
 from audit_lit.models.activation_files import FORMAT_1, broken, read_file, write_file
 
 TENSORS = ("resid", "mask", "token_ids", "positions", "n_hidden")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""Types of the vectors."""
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Types of the vectors; files hold those of the first three."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,8 @@ class Activations:
         try:
             layers = decode_json(metadata["layers"])
             parts: dict[str, Any] = {name: tensors[prefix + name] for name in TENSORS}
+            if parts["resid"].dtype == torch.float64:
+                raise TypeError(f"{prefix}resid is of float64; expected float32, bfloat16 or float16")
             return cls(**parts, layers=tuple(layers), source=metadata["source"])
         except (KeyError, TypeError, ValueError) as err:
             raise broken(path, err) from err

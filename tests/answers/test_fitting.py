@@ -21,7 +21,7 @@ CLAIMS = ["persona: pirate", "persona: chef"]
 
 
 def without_target(auditor: Auditor) -> Auditor:
-    return Auditor(None, auditor.session.full_decoder)
+    return Auditor.without_target(auditor.session.full_decoder)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def renamed(reading: Reading, source: str, fingerprint: str | None) -> Reading:
 
 def test_a_reading_of_another_model_is_refused(target: Any, make_decoder: Any, reading: Any) -> None:
     fingerprint = target.fingerprint()
-    auditor = Auditor(None, make_decoder(target_fingerprint=fingerprint))
+    auditor = Auditor.without_target(make_decoder(target_fingerprint=fingerprint))
     with pytest.raises(DecoderMismatch, match="another model of the same shape"):
         auditor.ask(renamed(reading, target.name, "0" * 16), "Who?")
     with pytest.raises(DecoderMismatch, match="are of 'org/other', without a fingerprint"):
@@ -130,10 +130,10 @@ def test_a_fingerprint_that_cannot_be_compared_proves_nothing(
     target: Any, make_decoder: Any, reading: Any, fingerprint: str
 ) -> None:
     evil = renamed(reading, "evil/other-model", fingerprint)
-    for asker in (Auditor(None, make_decoder()), Auditor(target, make_decoder())):
+    for asker in (Auditor.without_target(make_decoder()), Auditor(target, make_decoder())):
         with pytest.raises(DecoderMismatch, match="are of 'evil/other-model', without a fingerprint that could tell"):
             asker.ask(evil, "Who?")
-    assert Auditor(None, make_decoder()).ask(renamed(reading, target.name, fingerprint), "Who?", **QUICK).text
+    assert Auditor.without_target(make_decoder()).ask(renamed(reading, target.name, fingerprint), "Who?", **QUICK).text
 
 
 def test_a_reading_of_the_target_that_is_here_may_have_its_name(make_decoder: Any, target: Any, reading: Any) -> None:
@@ -142,7 +142,7 @@ def test_a_reading_of_the_target_that_is_here_may_have_its_name(make_decoder: An
     auditor = Auditor(target, decoder)
     assert auditor.ask(renamed(reading, target.name, None), "Who?", **QUICK).missing == ()
     with pytest.raises(DecoderMismatch, match="without a fingerprint"):
-        Auditor(None, auditor.decoder).ask(renamed(reading, target.name, None), "Who?")
+        Auditor.without_target(auditor.decoder).ask(renamed(reading, target.name, None), "Who?")
 
 
 def test_a_reading_of_another_shape_is_refused(auditor: Any, reading: Any) -> None:
@@ -162,7 +162,7 @@ def test_more_layers_than_the_decoder_reads_do_no_harm(target: Any, make_decoder
     wide = several.read(dialog)
     for layer in (1, 2):
         expected = Auditor(target, one, layer=layer).ask(dialog, "Who?", **QUICK)
-        assert Auditor(None, one, layer=layer).ask(wide, "Who?", **QUICK) == expected
+        assert Auditor.without_target(one, layer=layer).ask(wide, "Who?", **QUICK) == expected
 
 
 def test_tokens_of_another_tokenizer_or_dialog_are_refused(auditor: Any, reading: Any) -> None:
@@ -191,7 +191,7 @@ def of_a_fine_tune(target: Any, make_decoder: Any, dialog: Any) -> tuple[Auditor
     shown = [{**dialog[0], "hidden": False}, dialog[1]]
     decoder = make_decoder(target_fingerprint=target.fingerprint())
     reading = replace(Auditor(target, decoder).read(shown, reveal=[15, 16]), rendered=None, dialog=tuple(dialog))
-    return Auditor(None, decoder), renamed(reading, "mine", target.fingerprint())
+    return Auditor.without_target(decoder), renamed(reading, "mine", target.fingerprint())
 
 
 def test_another_name_does_not_show_what_is_hidden(of_a_fine_tune: Any) -> None:

@@ -37,7 +37,7 @@ def test_answers_about_runs_of_another_tool_are_those_about_the_target(
     reading.save(tmp_path / "a.safetensors")
     settings: dict[str, Any] = {"samples": 1, "max_new_tokens": 5}
     expected = Auditor(target, decoder).ask(dialog, "Who?", **settings)
-    answer = Auditor(None, decoder).ask(Reading.load(tmp_path / "a.safetensors"), "Who?", **settings)
+    answer = Auditor.without_target(decoder).ask(Reading.load(tmp_path / "a.safetensors"), "Who?", **settings)
     assert answer.text == expected.text and answer.samples == expected.samples and answer.tokens == expected.tokens
     assert answer.missing == () and answer.positions == expected.positions
     assert answer.controls == pytest.approx(expected.controls, abs=1e-4)
@@ -105,7 +105,7 @@ def test_the_first_slot_of_latentqa_is_kept_as_its_target_would(
     target: Any, make_decoder: Any, dialog: Any, outputs: Any, tmp_path: Path
 ) -> None:
     decoder = make_decoder(first_position=1, shift_positions=True)
-    auditor, alone = Auditor(target, decoder), Auditor(None, decoder)
+    auditor, alone = Auditor(target, decoder), Auditor.without_target(decoder)
     for messages in (dialog, dialog[1:]):
         planned = plan(messages, decoder, n_twins=2)
         runs = [run_of(outputs(prompt), (2,)) for prompt in planned.prompts]

@@ -57,7 +57,7 @@ def test_the_recipe_says_what_is_expected_and_what_counts(models: Any, tmp_path:
     log = run(hidden_prompt(recipe=str(recipe), device="nowhere", **models), tmp_path)
     options = log.eval.scorers[0].options
     assert (options["layer"], options["min_lift"], options["expected"]) == (3, 0.5, "{text}")
-    assert log.status == "error" and "the model could not be put on device 'nowhere'" in log.error.message
+    assert log.status == "error" and "the model cannot be put on device 'nowhere'" in log.error.message
 
 
 def test_a_system_prompt_goes_before_the_probes() -> None:

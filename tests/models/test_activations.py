@@ -135,7 +135,7 @@ def saved_with(path: Path, layers: Any = (0, 1), **tensors: torch.Tensor) -> Pat
         ({"n_hidden": torch.ones(3, dtype=torch.long)}, "shape"),
         ({"n_hidden": torch.full((2,), -1)}, "n_hidden of the activations is below 0"),
         ({"resid": torch.zeros(2, 2, 3, 3, dtype=torch.int8)}, "types"),
-        ({"resid": torch.zeros(2, 2, 3, 3, dtype=torch.float64)}, r"expected floats \(torch.float32"),
+        ({"resid": torch.zeros(2, 2, 3, 3, dtype=torch.float64)}, "of float64; expected float32"),
         ({"resid": torch.zeros(2, 2, 3, 3).to(torch.float8_e4m3fn)}, "types"),
         ({"resid": torch.zeros(2, 2, 3, 3).to(torch.float8_e5m2)}, "types"),
         ({"resid": torch.zeros(2, 0, 3, 3), "layers": []}, "of 0 layers.*at least one"),

@@ -21,7 +21,7 @@ RECIPE = "persona"
 @pytest.fixture
 def alone(auditor: Any) -> Auditor:
     """An auditor without a target."""
-    return Auditor(None, auditor.decoder)
+    return Auditor.without_target(auditor.decoder)
 
 
 @pytest.fixture
