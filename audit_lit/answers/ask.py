@@ -25,9 +25,13 @@ def ask(
     written = [flat[start : start + len(questions)] for start in range(0, len(flat), len(questions))]
     likeliest = [[first for first, *_ in row] for row in written]
     scores = score_under_controls(session.decoder, readings, questions, likeliest, seed=sampling.seed)
+    missing = [missing_controls(session.decoder, reading) for reading in readings]
     return [
-        [_to_answer(session, reading, *parts, sampling.seed) for parts in zip(questions, answered, scored, strict=True)]
-        for reading, answered, scored in zip(readings, written, scores, strict=True)
+        [
+            _to_answer(session, reading, lacking, *parts, sampling.seed)
+            for parts in zip(questions, answered, scored, strict=True)
+        ]
+        for reading, lacking, answered, scored in zip(readings, missing, written, scores, strict=True)
     ]
 
 
@@ -40,7 +44,13 @@ def check_questions(questions: Iterable[str]) -> list[str]:
 
 
 def _to_answer(
-    session: Session, reading: Reading, question: str, answers: tuple[str, ...], scores: dict[str, Values], seed: int
+    session: Session,
+    reading: Reading,
+    missing: tuple[str, ...],
+    question: str,
+    answers: tuple[str, ...],
+    scores: dict[str, Values],
+    seed: int,
 ) -> Answer:
     activations, (text, *samples) = reading.activations, answers
     controls = {name: scores[name] for name in controls_of(session.decoder) if name in scores}
@@ -61,5 +71,5 @@ def _to_answer(
         seed=seed,
         target=activations.source,
         decoder=session.decoder.config.name,
-        missing=missing_controls(session.decoder, reading),
+        missing=missing,
     )

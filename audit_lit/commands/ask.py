@@ -35,8 +35,7 @@ DEMO = (
 )
 ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
 OF_A_RUN = (
-    *("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal"),
-    "save_activations",
+    *("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal", "save_activations"),
 )
 """Options that say what runs: a file of activations has run already."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import reduce
 from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -20,9 +20,6 @@ from audit_lit.display.inert import inert
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import encoding_of, is_folder, require_regular
 from audit_lit.settings import MAX_SEED
-
-if TYPE_CHECKING:  # they import torch, which takes seconds
-    pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

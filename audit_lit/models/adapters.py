@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel
 
-SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer_config.json"
+SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", hub.ADAPTER, "tokenizer_config.json"
 
 PATTERNS = ("target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern", "target_parameters")
 """PEFT's settings that hold patterns of module names, alone, in lists or as keys."""

@@ -21,6 +21,7 @@ from audit_lit.decoder.wire_format import Count, Factor, Index, Text
 from audit_lit.errors import DecoderConfigError
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import read_text
+from audit_lit.models.adapters import SETTINGS
 
 FILE = "nla_meta.yaml"
 NEWEST_SCHEMA = 2
@@ -93,7 +94,7 @@ def read(path: Path, folder: Path, name: str) -> DecoderConfig | None:
             contradicts another.
     """
     meta = _load(path)
-    is_whole = not (folder / "adapter_config.json").is_file()
+    is_whole = not (folder / SETTINGS).is_file()
     scale = meta.extraction.injection_scale
     if is_whole and (meta.kind != "nla_model" or scale is None):
         raise unreadable(path, f"kind is {meta.kind!r} and injection_scale {scale!r}, beside the weights of a model")

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from audit_lit.decoder.wire_format import Count, Index
 from audit_lit.errors import DecoderConfigError, HubError
 from audit_lit.files.reading import read_json
+from audit_lit.models.adapters import SETTINGS, WEIGHTS
 from audit_lit.settings import explain
 
 LAYER = re.compile(r"\.(?:layers|h|blocks)\.([0-9]{1,6})\..*\.lora_[AB]\.weight$")
@@ -92,7 +93,7 @@ def check_schema(version: int, newest: int, path: Path) -> None:
 
 def base_name(folder: Path) -> str | None:
     """Return the base model that an adapter's own settings name."""
-    settings = read_json(folder / "adapter_config.json", HubError)
+    settings = read_json(folder / SETTINGS, HubError)
     name = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
     return name if isinstance(name, str) and name else None
 
@@ -104,8 +105,8 @@ def model_sizes(folder: Path) -> tuple[int, int]:
         DecoderConfigError: If the files do not tell.
     """
     path = folder / "config.json"
-    if (folder / "adapter_config.json").is_file() or not path.is_file():
-        return _adapter_sizes(folder / "adapter_model.safetensors")
+    if (folder / SETTINGS).is_file() or not path.is_file():
+        return _adapter_sizes(folder / WEIGHTS)
     content = read_json(path, HubError)
     text = content.get("text_config", content) if isinstance(content, dict) else {}
     sizes = checked(Sizes, text, path)
