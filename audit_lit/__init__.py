@@ -86,8 +86,6 @@ __all__ += ["CalibrationError", "CalibrationRecord", "SettingsError", "TargetErr
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``audit-lit --help`` does not import torch."""
-    if name == "registry":  # the former name of decoder.formats
-        return import_module("audit_lit.decoder.formats")
     current = "DecoderConfig" if name == "Protocol" else name
     if current not in _HOME:
         raise AttributeError(f"module 'audit_lit' has no attribute {name!r}")

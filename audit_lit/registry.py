@@ -1,19 +1,8 @@
-"""The formats of published decoders, importable from here as well as from ``audit_lit.decoder.formats``."""
+"""The former name of ``audit_lit.decoder.formats``, which it stands for wherever it is imported."""
 
-from audit_lit.decoder.formats import (
-    PUBLISHED,
-    activation_oracle,
-    activation_oracle_multilayer,
-    activation_oracle_v3,
-    lit_llama3,
-    oracle_lens,
-)
+import sys
 
-__all__ = [
-    "PUBLISHED",
-    "activation_oracle",
-    "activation_oracle_multilayer",
-    "activation_oracle_v3",
-    "lit_llama3",
-    "oracle_lens",
-]
+from audit_lit.decoder import formats
+from audit_lit.decoder.formats import *  # noqa: F403 - what type checkers see
+
+sys.modules[__name__] = formats

@@ -49,13 +49,14 @@ def base_of(
         HubError: If it cannot be fetched.
         TargetError: If it cannot be loaded.
     """
-    name, shared = named or config.base, target.base if target is not None else None
-    if shared is not None and is_offloaded(shared):  # PEFT cannot put a LoRA on offloaded layers
-        shared = None
-    if target is not None and shared is not None and named in (None, target.name):
-        has_its_name = name == target.name
-        if _is_base(config, shared, has_its_name, quantised):
-            return share_weights(shared), target.tokenizer
+    name, shared = named or config.base, _runnable(target)
+    if (
+        target is not None
+        and shared is not None
+        and named in (None, target.name)
+        and _is_base(config, shared, name == target.name, quantised)
+    ):
+        return share_weights(shared), target.tokenizer
     if name is None:
         raise DecoderMismatch(
             f"decoder {config.name!r} does not name its base model; expected 'base' in {CONFIG_FILE}. Name it "
@@ -71,6 +72,12 @@ def base_of(
         )
     is_mirror = shared is not None and weights_fingerprint(shared) == fingerprint
     return (share_weights(shared) if shared is not None and is_mirror else base), tokenizer
+
+
+def _runnable(target: Target | None) -> PreTrainedModel | None:
+    """Return the target's weights, if a LoRA can run on them: PEFT cannot put one on offloaded layers."""
+    base = target.base if target else None
+    return None if base is None or is_offloaded(base) else base
 
 
 def _is_base(config: DecoderConfig, shared: PreTrainedModel, has_its_name: bool, quantised: bool) -> bool:

@@ -82,10 +82,8 @@ def decoder_key(decoder: Decoder) -> str:
     Weights are rounded to bfloat16, so that it is the same for a copy in that type. Fields of the wire format that have
     their default do not count, so that it stays the same where a later version adds one.
     """
-    wire = {name: getattr(decoder.config, name) for name in sorted(WireFormat.model_fields)}
-    defaults = {name: field.default for name, field in WireFormat.model_fields.items() if not field.is_required()}
-    chosen = {name: value for name, value in wire.items() if name not in defaults or value != defaults[name]}
-    digest = hashlib.sha256(dump_json(chosen).encode())
+    chosen = decoder.config.model_dump(include=set(WireFormat.model_fields), exclude_defaults=True)
+    digest = hashlib.sha256(dump_json(dict(sorted(chosen.items()))).encode())
     for model in (decoder, decoder.text_baseline):
         if model is not None:
             digest.update(weights_fingerprint(model.model).encode())

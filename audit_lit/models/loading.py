@@ -22,7 +22,7 @@ from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 WHERE_AND_HOW = {"subfolder", "cache_dir", "revision", "code_revision", "config", "tokenizer_type", "gguf_file"}
 """What ``AutoTokenizer`` takes to choose files and classes by; a tokenizer's own file has no say in it."""
@@ -121,15 +121,23 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Return the settings in a model's folder, of which none makes transformers run code."""
+    from transformers import AutoConfig
+
+    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config._attn_implementation = None  # a file may name a repository of kernels here, which are code
+    return config
+
+
 def load_base(folder: Path, options: LoadOptions) -> PreTrainedModel:
     """Load a plain Hugging Face causal language model, safetensors only."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     try:
         if (folder / SETTINGS).is_file():  # transformers applies an adapter that lies beside the model
             read_settings(folder)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        config._attn_implementation = None  # a file may name a repository of kernels here, which are code
+        config = read_config(folder)
         arguments = options.arguments(quantised=getattr(config, "quantization_config", None) is not None)
         safely = {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
         model, report = AutoModelForCausalLM.from_pretrained(folder, config=config, **arguments, **safely)

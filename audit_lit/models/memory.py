@@ -11,6 +11,7 @@ from torch import nn
 from audit_lit import hub
 from audit_lit.errors import TargetError
 from audit_lit.models import smollm2
+from audit_lit.models.loading import read_config
 
 GIB = 2**30
 ROOM = 1.2
@@ -71,15 +72,13 @@ def size_of(name: str, *, revision: str | None = None) -> ModelSize:
         TargetError: If it is not that of a causal language model that transformers knows.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     is_default = name == smollm2.ALIAS
     folder = smollm2.ensure_default_target() if is_default else _settings_of(name, revision)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        config._attn_implementation = None  # a file may name a repository of kernels here, which are code
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(read_config(folder), trust_remote_code=False)
     except Exception as err:  # the libraries raise errors of any kind about a broken file
         reason = (str(err).strip() or repr(err)).splitlines()[0].rstrip(".:")
         raise TargetError(

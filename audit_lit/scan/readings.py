@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,7 @@ class ReadingFolder:
 
     def model(self) -> dict[str, Any]:
         """Return what the files say of the model that was read, for a manifest; raise if they are of several."""
-        models = [
-            {"name": reading.activations.source, "revision": reading.revision, "weights": reading.fingerprint or ""}
-            for reading in self._readable()
-        ]
+        models = [model for model, _ in self._facts]
         if different := [model for model in models if model != models[0]]:
             raise ScanError(f"{self.path} holds readings of {models[0]} and of {different[0]}; expected one model.")
         return models[0]
@@ -114,7 +112,7 @@ class ReadingFolder:
         Raises:
             ScanError: If a file has fewer than the least.
         """
-        fewest = min(len(reading.twins) for reading in self._readable() if reading.twins)
+        fewest = min(n_twins for _, n_twins in self._facts if n_twins)
         if fewest < least:
             raise ScanError(
                 f"{self.path} holds a file with {fewest} neutral twins, and this audit needs {least} for each dialog; "
@@ -122,12 +120,22 @@ class ReadingFolder:
             )
         return min(wanted, fewest)
 
-    def _readable(self) -> Iterator[Reading]:
+    @cached_property
+    def _facts(self) -> list[tuple[dict[str, Any], int]]:
+        """What each file that can be read says of its model, and its number of twins; all are read once for both."""
+        facts = []
         for path in self._paths():
             try:
-                yield Reading.load(path)
+                reading = Reading.load(path)
             except AuditLitError:  # it was reported by whoever iterated
                 continue
+            model = {
+                "name": reading.activations.source,
+                "revision": reading.revision,
+                "weights": reading.fingerprint or "",
+            }
+            facts.append((model, len(reading.twins or ())))
+        return facts
 
 
 def keep(folder: Path, name: str, place: int, reading: Reading, twins: Activations) -> None:
