@@ -74,3 +74,8 @@ class ScanError(AuditLitError, OSError):
 
 class Incomplete(ScanError):
     """An audit or a training ended before it was done; the finished part is kept."""
+
+
+def first_line(err: object) -> str:
+    """Return the first line of what a library's error says, without a stop; its name if it says nothing."""
+    return (str(err).strip() or repr(err)).splitlines()[0].rstrip(".:")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any, Literal
 
-from audit_lit.errors import HubError
+from audit_lit.errors import HubError, first_line
 from audit_lit.files.reading import is_folder, sha256_of
 
 Kind = Literal["model", "decoder", "edit"]
@@ -279,7 +279,7 @@ def _unless_it_stalls(fetch: Callable[[], Fetched], name: str) -> Fetched:
 
 
 def _not_fetched(name: str, kind: str, err: BaseException) -> HubError:
-    reason = (str(err).strip() or repr(err)).splitlines()[0]
+    reason = first_line(err)
     return HubError(
         f"{kind} {name!r} could not be fetched: {reason}. Try again later; check HF_TOKEN and HF_ENDPOINT if they are "
         "set; or pass a folder that holds it."
@@ -295,7 +295,7 @@ def upload(folder: Path, repo_id: str, *, private: bool = False) -> str:
         api.create_repo(repo_id, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload with audit-lit").oid)
     except Exception as err:  # the HTTP client's errors are not OSErrors
-        reason = (str(err).strip() or repr(err)).splitlines()[0]
+        reason = first_line(err)
         raise HubError(
             f"{repo_id!r} could not be uploaded: {reason}. Expected 'org/name' and a token that may write there: set "
             "HF_TOKEN or run 'hf auth login'."

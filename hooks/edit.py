@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from audit_lit import hub
-from audit_lit.errors import EditError
+from audit_lit.errors import EditError, first_line
 from audit_lit.files.paths import as_path
 from audit_lit.hooks import edit_files
 from audit_lit.hooks.edit_files import Origin
@@ -165,7 +165,7 @@ class ActivationEdit:
             torch.device(device)  # a type of numbers is none
             moved = tuple(change.moved(lambda tensor: tensor.to(device)) for change in self.interventions)
         except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as err:
-            reason = str(err).splitlines()[0]
+            reason = first_line(err)
             raise EditError(f"the edit cannot be put on device {device!r:.80} ({reason}); try another.") from err
         return replace(self, interventions=moved)
 

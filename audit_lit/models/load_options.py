@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from audit_lit.errors import TargetError
+from audit_lit.errors import TargetError, first_line
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 """The types that models compute in. Attention is in float32, whose range the mask of float64 exceeds."""
@@ -145,7 +145,7 @@ def _check_device(device: str) -> None:
             raise RuntimeError("meta tensors hold no values")
         torch.empty(1, device=device)
     except (AssertionError, RuntimeError, NotImplementedError, TypeError, ValueError, OverflowError) as err:
-        reason = str(err).splitlines()[0].rstrip(".")
+        reason = first_line(err)
         raise TargetError(
             f"the model cannot be put on device {device!r:.80}: {reason}. Try another, such as cpu."
         ) from err
@@ -183,7 +183,7 @@ def _check_quantization(quantization: Quantization) -> None:
     try:
         validate_bnb_backend_availability(raise_exception=True)
     except Exception as err:  # bitsandbytes raises errors of any kind about libraries that it cannot load
-        reason = (str(err).strip() or repr(err)).splitlines()[0].rstrip(".")
+        reason = first_line(err)
         raise TargetError(
             f"quantization={quantization!r} does not run here: {reason}. Use a GPU, or load the model in bfloat16."
         ) from err

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from audit_lit import hub
-from audit_lit.errors import TargetError
+from audit_lit.errors import TargetError, first_line
 from audit_lit.hooks import HookedModel
 from audit_lit.models import smollm2
 from audit_lit.models.adapters import SETTINGS, TOKENIZER, base_of, is_adapter, merge_adapter, read_settings
@@ -157,8 +157,8 @@ def load_base(folder: Path, options: LoadOptions) -> PreTrainedModel:
             model = model.to(options.single_device)
         except (AssertionError, NotImplementedError, RuntimeError) as err:  # it does not fit
             raise TargetError(
-                f"the model could not be put on device {options.single_device!r}: {str(err).splitlines()[0]} Try "
-                "another type or device; 'audit-lit doctor --target ID' says what fits."
+                f"the model could not be put on device {options.single_device!r}: {first_line(err)}. Try another type "
+                "or device; 'audit-lit doctor --target ID' says what fits."
             ) from err
     return model.eval()
 
@@ -174,10 +174,9 @@ def _check_modules(device_map: Mapping[str, object], model: PreTrainedModel) -> 
 
 
 def _broken(folder: Path, part: str, reason: object) -> TargetError:
-    first_line = (str(reason).strip() or repr(reason)).splitlines()[0].rstrip(".:")
     return TargetError(
-        f"the {part} in {folder} could not be loaded: {first_line}. Expected config.json, tokenizer.json and the "
-        "complete weights of a causal language model as *.safetensors; fetch the folder again."
+        f"the {part} in {folder} could not be loaded: {first_line(reason)}. Expected config.json, tokenizer.json and "
+        "the complete weights of a causal language model as *.safetensors; fetch the folder again."
     )
 
 

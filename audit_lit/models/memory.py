@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from audit_lit import hub
-from audit_lit.errors import TargetError
+from audit_lit.errors import TargetError, first_line
 from audit_lit.models import smollm2
 from audit_lit.models.loading import read_config
 
@@ -80,7 +80,7 @@ def size_of(name: str, *, revision: str | None = None) -> ModelSize:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(read_config(folder), trust_remote_code=False)
     except Exception as err:  # the libraries raise errors of any kind about a broken file
-        reason = (str(err).strip() or repr(err)).splitlines()[0].rstrip(".:")
+        reason = first_line(err)
         raise TargetError(
             f"the size of {name!r} cannot be told: {reason}. Expected config.json of a causal language model that this "
             "version of transformers knows; for a LoRA, name its base."
