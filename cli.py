@@ -22,6 +22,7 @@ from audit_lit.commands.doctor import doctor
 from audit_lit.commands.edit import edit
 from audit_lit.commands.edit_vectors import export_vector, import_vector
 from audit_lit.commands.evaluate import evaluate
+from audit_lit.commands.organisms import organisms
 from audit_lit.commands.recipes import recipes
 from audit_lit.commands.report import report
 from audit_lit.commands.scan import scan
@@ -36,7 +37,7 @@ def cli() -> None:
     """Ask what a language model is not saying, and see whether the answer can be believed."""
 
 
-for command in (ask, scan, report, edit, calibrate, evaluate, recipes, train, decoders, doctor):
+for command in (ask, scan, report, edit, calibrate, evaluate, recipes, organisms, train, decoders, doctor):
     cli.add_command(command)
 for subcommand in (export_vector, import_vector):
     edit.add_command(subcommand)

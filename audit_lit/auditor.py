@@ -30,6 +30,7 @@ from audit_lit.hooks import HookedModel
 from audit_lit.models.generation import Sampling
 from audit_lit.models.target import Target
 from audit_lit.models.wrapping import as_target
+from audit_lit.organisms.library import Library, shipped_library
 from audit_lit.report.audit_report import AuditReport
 from audit_lit.scan.engine import scan
 from audit_lit.scan.finding import Finding
@@ -52,6 +53,8 @@ class Auditor:
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
         layer: int | None = None,
+        baseline: Target | HookedModel | PreTrainedModel | None = None,
+        library: Library | None = None,
     ) -> None:
         """Bring target and decoder together.
 
@@ -62,14 +65,22 @@ class Auditor:
             tokenizer: The Hugging Face tokenizer of a bare model; None takes the decoder's, which fits if both have
                 the same base.
             layer: The layer to read, for a decoder that reads one of several; None takes its first.
+            baseline: The model that the target was trained from. With it, ``ask``, ``score_claims`` and recipes for it
+                speak of what training changed.
+            library: Organisms of the baseline to compare with; None takes those that ship for it.
 
         Raises:
             DecoderMismatch: If the decoder was trained for another model, or not on that layer, or is none.
-            TargetError: If the model cannot be read.
+            TargetError: If a model cannot be read, or the baseline is of another shape.
         """
         check_decoder(decoder)
         given = tokenizer or decoder.tokenizer
-        self.session = Session.of(as_target(target, given, decoder.config.target), decoder, layer)
+        audited = as_target(target, given, decoder.config.target)
+        session = Session.of(audited, decoder, layer)
+        if baseline is not None:
+            clean = as_target(baseline, given, decoder.config.target)
+            session = session.contrasted(clean, library or shipped_library(clean))
+        self.session = session
 
     @classmethod
     def without_target(cls, decoder: Decoder, *, layer: int | None = None) -> Auditor:
@@ -215,7 +226,7 @@ class Auditor:
         """
         parts = PARTS if safety else PARTS[:1]
         how = CalibrationSettings(**settings)
-        record = calibrate(self.session, how, parts=parts, again=again, replaces=replace)
+        record = calibrate(self.session.plain, how, parts=parts, again=again, replaces=replace)
         self.session = self.session.with_calibration(record)
         return record
 
@@ -299,7 +310,7 @@ class Auditor:
             DialogError: If a dialog is malformed, or nothing in it is revealed.
         """
         words = {"prompt": prompt, "contrast": contrast}
-        return edit(self.session, goal, dialogs, {"method": method, **settings}, reveal=reveal, **words)
+        return edit(self.session.plain, goal, dialogs, {"method": method, **settings}, reveal=reveal, **words)
 
     @one_at_a_time
     def check(
@@ -323,7 +334,7 @@ class Auditor:
         Raises:
             EditError: If the edit was made for another model, or the dialogs are not those that it can be checked in.
         """
-        return check(self.session, edit, dialogs, shuffled=shuffled, prompt=prompt, seed=seed)
+        return check(self.session.plain, edit, dialogs, shuffled=shuffled, prompt=prompt, seed=seed)
 
     @one_at_a_time
     def verify(self, finding: Finding, *, n_random: int = 19, seed: int = 0, **settings: Any) -> Verification:

@@ -8,6 +8,7 @@ from functools import wraps
 from threading import RLock
 from typing import ParamSpec, TypeVar
 
+from audit_lit.answers.contrast import Contrast
 from audit_lit.answers.fitting import fitted
 from audit_lit.answers.plan import Plan
 from audit_lit.answers.reading import Reading
@@ -18,7 +19,10 @@ from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import EditError, TargetError
 from audit_lit.models.activations import Activations
 from audit_lit.models.capture import capture_batch
+from audit_lit.models.probe_texts import require_comparable
 from audit_lit.models.target import Target
+from audit_lit.organisms.library import Library
+from audit_lit.recipes import neutral_lines
 
 ONE_AT_A_TIME = RLock()
 """Held by whoever runs the models: hooks are on a model for all threads, and torch's random state is the process's."""
@@ -48,6 +52,8 @@ class Session:
     """The decoder before a layer was chosen, and without what was measured of it here."""
     calibration: CalibrationRecord | None = None
     """What was measured of the two here (``audit-lit calibrate``); None if nothing was."""
+    contrast: Contrast | None = None
+    """The target's difference to a baseline, if that is what dialogs are read for; None reads the target itself."""
 
     @classmethod
     def of(cls, target: Target | None, decoder: Decoder, layer: int | None = None) -> Session:
@@ -80,6 +86,11 @@ class Session:
         return replace(self, decoder=calibrated(decoder, record), calibration=record)
 
     @property
+    def plain(self) -> Session:
+        """The session that reads the target itself, whether or not there is a contrast."""
+        return replace(self, contrast=None)
+
+    @property
     def target(self) -> Target:
         """The target; raise ``TargetError`` if there is none."""
         if self.given_target is None:
@@ -89,15 +100,30 @@ class Session:
             )
         return self.given_target
 
+    def contrasted(self, baseline: Target, library: Library | None) -> Session:
+        """Return a session that reads what training changed in the target.
+
+        Raises:
+            DecoderMismatch: If the decoder does not fit the baseline.
+            TargetError: If the two models cannot be compared.
+        """
+        require_comparable(self.target, baseline, neutral_lines()[:1])
+        Session.of(baseline, self.full_decoder)
+        return replace(self, contrast=Contrast(self.target, baseline, library))
+
     def for_layer(self, layer: int | None) -> Session:
         """Return a session that reads another layer; itself for None."""
-        return self if layer is None else Session.of(self.given_target, self.full_decoder, layer)
+        if layer is None:
+            return self
+        return replace(Session.of(self.given_target, self.full_decoder, layer), contrast=self.contrast)
 
     def read(self, dialog: Dialog | Reading, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``); a reading is checked."""
         if isinstance(dialog, Reading):
             return fitted(dialog, self.decoder, self.given_target)
         target, plan = self.target, self._plan(dialog, reveal)
+        if self.contrast:
+            return self.contrast.read(plan, self.decoder.config)
         activations = capture_batch(target, plan.rendered[:1], plan.positions[:1], self.decoder.config.read_layers)
         decoys = self._read_decoys(plan)
         return plan.reading(activations, decoys, revision=target.revision, fingerprint=target.fingerprint())

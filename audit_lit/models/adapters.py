@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit_lit import hub
-from audit_lit.errors import HubError, TargetError
+from audit_lit.errors import HubError, TargetError, first_line
 from audit_lit.files.reading import check_tensors, read_json
 from audit_lit.models import smollm2
+from audit_lit.models.lora_bank import LoraBank, from_peft
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", hub.ADAPTER, "tokenizer_config.json"
@@ -94,6 +96,35 @@ def put_on(base: PreTrainedModel, folder: Path, settings: PeftConfig) -> PeftMod
     return model
 
 
+def load_lora(folder: Path) -> LoraBank:
+    """Return a LoRA that can be switched on and off.
+
+    Raises:
+        TargetError: If the folder holds no complete plain LoRA as safetensors.
+        HubError: If its weights are a pickle.
+    """
+    tensors = _read_weights(folder)
+    try:
+        settings = read_settings(folder).to_dict()
+    except Exception as err:  # PEFT raises errors of any kind about a broken file
+        raise TargetError(f"the adapter in {folder} could not be read: {first_line(err)}. Fetch it again.") from err
+    return from_peft({**settings, "peft_type": str(settings["peft_type"]).rpartition(".")[2]}, tensors)
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of an adapter; raise if they are missing or a pickle."""
+    from safetensors.torch import load_file
+
+    hub.refuse_pickles(folder, [path.name for path in folder.iterdir()])
+    if not (folder / WEIGHTS).is_file():
+        raise TargetError(
+            f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
+        )
+    tensors = load_file(folder / WEIGHTS)
+    check_tensors(tensors, folder / WEIGHTS, TargetError)
+    return tensors
+
+
 def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Return a base with a LoRA merged into its weights.
 
@@ -101,15 +132,8 @@ def merge_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
         TargetError: If the folder holds no complete LoRA as safetensors, or one for another base.
         HubError: If its weights are a pickle.
     """
-    hub.refuse_pickles(folder, [path.name for path in folder.iterdir()])
-    if not (folder / WEIGHTS).is_file():
-        raise TargetError(
-            f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
-        )
-    from safetensors.torch import load_file
-
+    _read_weights(folder)
     try:
-        check_tensors(load_file(folder / WEIGHTS), folder / WEIGHTS, TargetError)
         settings = read_settings(folder)
         if settings.peft_type != "LORA":
             raise ValueError(f"it is of type {settings.peft_type}, and not a LoRA")

@@ -15,9 +15,18 @@ from audit_lit import hub
 from audit_lit.errors import TargetError, first_line
 from audit_lit.hooks import HookedModel
 from audit_lit.models import smollm2
-from audit_lit.models.adapters import SETTINGS, TOKENIZER, base_of, is_adapter, merge_adapter, read_settings
+from audit_lit.models.adapters import (
+    SETTINGS,
+    TOKENIZER,
+    base_of,
+    is_adapter,
+    load_lora,
+    merge_adapter,
+    read_settings,
+)
 from audit_lit.models.blocks import decoder_blocks, lora_modules, that_run
 from audit_lit.models.load_options import DeviceMap, Dtype, LoadOptions, MaxMemory, Quantization
+from audit_lit.models.lora_bank import linear_layers
 from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 
@@ -29,7 +38,7 @@ WHERE_AND_HOW = {"subfolder", "cache_dir", "revision", "code_revision", "config"
 
 
 def load_target(
-    name: str | Path = smollm2.ALIAS,
+    name: str | Path | Target = smollm2.ALIAS,
     *,
     adapter: str | Path | None = None,
     revision: str | None = None,
@@ -44,7 +53,8 @@ def load_target(
 
     Args:
         name: ``smollm2-135m`` (fetched on first use), a local folder, or a Hub id. The folder may hold a LoRA alone,
-            whose base is then the default target or another folder.
+            whose base is then the default target or another folder. With an adapter, also a target that is loaded
+            already: both share its weights.
         adapter: Folder or Hub id of a LoRA, which is merged into the weights. Its tokenizer is used if it has one.
         revision: Commit, tag or branch of a Hub model.
         device: The one device to run it on, such as ``cuda``; None is the CPU, unless the model is split.
@@ -60,6 +70,8 @@ def load_target(
         TargetError: If the model or the adapter cannot be loaded, or the options contradict each other.
         HubError: If the model or the adapter cannot be fetched, or is not the name of one.
     """
+    if isinstance(name, Target) and adapter is not None:
+        return adapted(name, adapter)
     if isinstance(name, Target | nn.Module):
         raise TargetError(
             f"got a {type(name).__name__} for the name of a target; expected a folder or a Hub id. A model that is "
@@ -83,6 +95,26 @@ def load_target(
         " + ".join(filter(None, commits)) or None,
         base,
     )
+
+
+def adapted(target: Target, adapter: str | Path) -> Target:
+    """Return a target with a LoRA on it, which shares the weights of the one without it.
+
+    Raises:
+        TargetError: If the target has no plain weights to share, or the LoRA is not one that can be put on them.
+        HubError: If the adapter cannot be fetched.
+    """
+    if target.base is None:
+        raise TargetError(f"{target.name!r} has no plain weights to share; expected the result of load_target(name).")
+    folder = hub.resolve(adapter, kind="model")
+    model = boot_bridge(target.base, Path(target.base.name_or_path), target.tokenizer)
+    lora = load_lora(folder)
+    lora.attach(model.original_model)  # type: ignore[attr-defined]
+    for name, layer in linear_layers(model.original_model).items():  # type: ignore[attr-defined]
+        if name in lora.down:  # so that hashes of the weights tell the two models apart
+            change = lora.up[name][0] @ lora.down[name][0, :, :1]
+            layer.register_parameter("lora_change", nn.Parameter(change, requires_grad=False))
+    return Target(model, target.tokenizer, f"{target.name} + {adapter}", target.revision)
 
 
 def _merged(base: PreTrainedModel, lora: Path) -> PreTrainedModel:

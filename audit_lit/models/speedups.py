@@ -12,6 +12,7 @@ They rest on operators that torch and peft do not document. Set the environment 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+N_TIMINGS = 10
 
 
 def are_on() -> bool:
@@ -108,3 +112,20 @@ def _fast_forward(layer: Any) -> Callable[[Tensor], Tensor]:
         return output
 
     return forward
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether to compute in bfloat16; ``auto`` times a matrix product on a CPU, where it may be slower."""
+    if precision != "auto" or device.type != "cpu":
+        return precision != "fp32"
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = torch.randn(512, 576, dtype=dtype), torch.randn(1536, 576, dtype=dtype)
+        times = []
+        for _ in range(N_TIMINGS):
+            start = time.perf_counter()
+            nn.functional.linear(left, right)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)

@@ -69,7 +69,12 @@ def scan(
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ScanError("several processes meet in a run folder; name one with out=.")
-    reader = session.for_layer(loaded.layer)
+    if loaded.reads == "difference" and session.contrast is None:
+        raise ScanError(
+            f"recipe {loaded.name!r} reads what training changed, and there is no baseline to tell it by; expected the "
+            "model that the target was trained from: Auditor(target, decoder, baseline=base), or --baseline BASE."
+        )
+    reader = (session if loaded.reads == "difference" else session.plain).for_layer(loaded.layer)
     if not reader.decoder.config.takes_question:
         raise ScanError(
             f"decoder {reader.decoder.config.name!r} describes activations and takes no question; expected one that "
@@ -91,6 +96,8 @@ def scan(
         n_twins = given.n_twins(n_twins, twins_per_dialog(loaded, questions, census.n_dialogs))
         measurement = Measurement(reader, loaded, questions, n_twins, None, seed, audited=given.model())
         content = given.sha256()
+    elif reader.contrast:
+        measurement = Measurement(reader, loaded, questions, n_twins, None, seed)
     else:
         keeping = None if kept_in is None else as_path(kept_in, OutputError, "the folder of activations")
         clean = baseline or reader.target

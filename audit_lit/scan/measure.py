@@ -57,7 +57,9 @@ class Measurement:
 
         decoder = self.session.decoder
         target = self.audited or _described(self.session.target)
-        baseline = target if self.baseline is None else _described(self.baseline)
+        contrast = self.session.contrast
+        clean = contrast.baseline if contrast else self.baseline
+        baseline = target if clean is None else _described(clean)
         config, text_baseline = decoder.config, decoder.text_baseline
         record, threshold = self.session.calibration, needed_lift(self.session, self.recipe)
         is_measured_here = record is not None and record.lift_threshold == threshold

@@ -81,6 +81,8 @@ class ScanRecipe(BaseModel):
     questions: tuple[str, ...] = Field(min_length=1)
     probes: tuple[str, ...] = ()
     """User lines, for a scan without dialogs."""
+    reads: Literal["activations", "difference"] = "activations"
+    """What is read: the target's activations, or their difference to those of a baseline."""
     reveal: str | tuple[int, ...] = "user"
     """Whose activations are read (see ``Auditor.ask``)."""
     layer: int | None = None

@@ -19,6 +19,7 @@ from audit_lit.errors import TrainingError
 from audit_lit.evaluation.gap import dev_examples, measure_gap
 from audit_lit.files.writing import dump_json, open_to_append, write_whole
 from audit_lit.models.activations import Activations
+from audit_lit.models.speedups import use_bf16
 from audit_lit.models.target import Target
 from audit_lit.training.batches import Batch, Batches, Learner
 from audit_lit.training.checkpoint import Claim, load_checkpoint, save_checkpoint
@@ -26,8 +27,6 @@ from audit_lit.training.log import LOG, read_log
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.tracking import PROJECT, scalars
-
-N_TIMINGS = 10
 
 
 class WeightAverage:
@@ -218,20 +217,3 @@ class Trainer:
         if self.is_main and (self.out / LOG).is_file():
             before = [record for record in read_log(self.out / LOG) if record["step"] <= self.step]
             write_whole(self.out / LOG, "".join(f"{dump_json(record)}\n" for record in before))
-
-
-def use_bf16(precision: str, device: torch.device) -> bool:
-    """Return whether to compute in bfloat16; ``auto`` times a matrix product on a CPU, where it may be slower."""
-    if precision != "auto" or device.type != "cpu":
-        return precision != "fp32"
-
-    def seconds(dtype: torch.dtype) -> float:
-        left, right = torch.randn(512, 576, dtype=dtype), torch.randn(1536, 576, dtype=dtype)
-        times = []
-        for _ in range(N_TIMINGS):
-            start = time.perf_counter()
-            nn.functional.linear(left, right)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(torch.bfloat16) < seconds(torch.float32)

@@ -179,3 +179,23 @@ def test_a_decoder_answers_the_same_without_them(
             scores.append(decoder.logprob(activations, ["Who is it?"], ["A pirate."])[0])
     assert texts[0] == texts[1]
     torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-4)
+
+
+def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audit_lit.models import speedups
+
+    cpu = torch.device("cpu")
+    assert speedups.use_bf16("bf16", cpu) and not speedups.use_bf16("fp32", cpu)
+    real = torch.nn.functional.linear
+
+    def slow_in(dtype: torch.dtype) -> Any:
+        def linear(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            for _ in range(50 if left.dtype == dtype else 1):
+                out = real(left, right)
+            return out
+
+        return linear
+
+    for dtype, expected in ((torch.bfloat16, False), (torch.float32, True)):
+        monkeypatch.setattr(speedups.nn.functional, "linear", slow_in(dtype))
+        assert speedups.use_bf16("auto", cpu) is expected

@@ -175,23 +175,3 @@ def test_average_is_exponential_and_is_what_is_saved(folders: tuple[Path, Path],
     saved = load_file(folder / "projection.safetensors")["weight"]
     torch.testing.assert_close(saved, expected)
     assert not torch.allclose(saved, seen[-1])
-
-
-def test_auto_precision_is_decided_by_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from audit_lit.training import trainer
-
-    cpu = torch.device("cpu")
-    assert trainer.use_bf16("bf16", cpu) and not trainer.use_bf16("fp32", cpu)
-    real = torch.nn.functional.linear
-
-    def slow_in(dtype: torch.dtype) -> Any:
-        def linear(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-            for _ in range(50 if left.dtype == dtype else 1):
-                out = real(left, right)
-            return out
-
-        return linear
-
-    for dtype, expected in ((torch.bfloat16, False), (torch.float32, True)):
-        monkeypatch.setattr(trainer.nn.functional, "linear", slow_in(dtype))
-        assert trainer.use_bf16("auto", cpu) is expected

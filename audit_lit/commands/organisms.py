@@ -1,0 +1,35 @@
+"""The commands of ``audit-lit organisms``: build models with something planted in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audit_lit.commands import common
+
+
+@click.group()
+def organisms() -> None:
+    """Build model organisms: models with something harmless planted in them, and clean ones."""
+
+
+@organisms.command("build")
+@click.argument("recipe", default="zoo")
+@click.option("--out", type=common.OUT_FOLDER, required=True, help="Folder of the zoo; what it holds stays.")
+@click.option("--limit", type=click.IntRange(min=1), help="Build only the first so many organisms.")
+def build(recipe: str, out: Path, limit: int | None) -> None:
+    """Train the organisms of RECIPE, a name or a file; an interrupted build goes on where it stopped."""
+    from tqdm.auto import tqdm
+
+    from audit_lit.models.loading import load_target
+    from audit_lit.organisms.build import Zoo, is_built
+    from audit_lit.organisms.recipe import load_zoo_recipe
+
+    zoo_recipe = load_zoo_recipe(recipe)
+    wanted = zoo_recipe.organisms()[:limit]
+    n_built = sum(is_built(out / organism.id, organism) for organism in wanted)
+    with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
+        for n_written in Zoo.of(zoo_recipe, load_target(zoo_recipe.target)).build(wanted, out):
+            progress.update(n_written)
+    common.show(out)
