@@ -35,7 +35,20 @@ DEMO = (
 )
 ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
 OF_A_RUN = (
-    *("target", "adapter", "system", "user", "assistant", "dialog", "format", "prefill", "reveal", "save_activations"),
+    *(
+        "target",
+        "adapter",
+        "baseline",
+        "library",
+        "system",
+        "user",
+        "assistant",
+        "dialog",
+        "format",
+        "prefill",
+        "reveal",
+        "save_activations",
+    ),
 )
 """Options that say what runs: a file of activations has run already."""
 
@@ -44,6 +57,8 @@ OF_A_RUN = (
 @click.argument("question", nargs=-1)
 @click.option("--claim", "claims", multiple=True, help="A claim to be given a probability. May be repeated.")
 @models.models_options
+@models.baseline_option
+@models.library_option
 @click.option("--system", help="Hidden system prompt: the target reads it, the decoder never does.")
 @click.option("--user", help="The user's message.")
 @click.option("--assistant", help="The assistant's reply, if it has replied.")
@@ -65,6 +80,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         common.refuse_beside_activations(OF_A_RUN)
     file = options["dialog"]
     dialog = _dialog(file, options["format"], options["system"], options["user"], options["assistant"])
+    if dialog == read_dialog(DEMO) and options["baseline"]:
+        dialog = dialog[1:]  # nothing is hidden where training is asked about
     if options["prefill"]:
         dialog = read_dialog([*dialog[:-1], {**dialog[-1], "prefill": True}])
     reveal = common.parse_reveal(options["reveal"])
@@ -110,10 +127,12 @@ def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
 
 def _of_run(dialog: Sequence[Message], reveal: str | list[int], options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
     """Return the activations of a dialog, written to --save-activations, and the auditor that read them."""
-    loaded = models.load_models(**options)
+    loaded = models.load_contrast(**options) if options["baseline"] else (*models.load_models(**options), None)
     from audit_lit import Auditor
 
-    auditor = Auditor(*loaded, layer=options["layer"])
+    target, decoder, baseline = loaded
+    library = models.load_library(options["library"])
+    auditor = Auditor(target, decoder, layer=options["layer"], baseline=baseline, library=library)
     common.note("reading activations and asking ...")
     reading = auditor.read(dialog, reveal=reveal)
     if options["save_activations"]:

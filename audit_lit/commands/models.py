@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # they import torch, which takes seconds
     from audit_lit.answers.session import Session
     from audit_lit.decoder.decoder import Decoder
     from audit_lit.models.target import Target
+    from audit_lit.organisms.library import Library
 
 DEFAULT_TARGET, DEFAULT_DECODER = "smollm2-135m", "default"
 
@@ -41,6 +43,14 @@ adapter_option = click.option("--adapter", help="LoRA on the target: a folder or
 target_option = together(
     click.option("--target", default=DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id."),
     adapter_option,
+)
+baseline_option = click.option(
+    "--baseline", help="Model that the target was trained from, to ask what training changed; of a LoRA, its base."
+)
+library_option = click.option(
+    "--library",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Organisms of the baseline to compare with, as 'organisms measure' writes them; else those that ship.",
 )
 layer_option = click.option("--layer", type=int, help="Layer to read, for a decoder that reads one of several.")
 models_options = together(target_option, decoder_options("--revision"), layer_option)
@@ -130,6 +140,38 @@ def load_models(
         "quantised_base": quantized_decoder,
     }
     return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
+
+
+def load_contrast(
+    target: str, decoder: str, *, baseline: str | None, adapter: str | None = None, **options: Any
+) -> tuple[Target, Decoder, Target]:
+    """Load a target, a decoder, and the baseline that the target was trained from.
+
+    Of a LoRA, the baseline is its base unless another is named, and both share its weights.
+    """
+    require_models(target, adapter=adapter)
+    from audit_lit import load_target
+    from audit_lit.models.adapters import base_of, is_adapter
+
+    folder = local_folder(target, kind="model") if target != DEFAULT_TARGET else None
+    if adapter is None and folder and is_adapter(folder):
+        target, adapter = base_of(folder), str(folder)
+    if baseline is None and adapter is None:
+        raise click.UsageError(
+            "--baseline is missing; expected the model that the target was trained from: --baseline BASE. Of a LoRA, "
+            "name the target and --adapter FOLDER."
+        )
+    is_shared = adapter is not None and baseline in (None, target)
+    clean, loaded = load_models(target if is_shared else str(baseline), decoder, **options)
+    arguments = {} if is_shared else load_arguments(options)
+    return load_target(clean if is_shared else target, adapter=adapter, **arguments), loaded, clean
+
+
+def load_library(path: Path | None) -> Library | None:
+    """Return the library in a file; None if none is named."""
+    from audit_lit.organisms.library import Library
+
+    return None if path is None else Library.load(path)
 
 
 def load_decoder(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audit_lit.commands import common
+from audit_lit.commands import common, models
 
 
 @click.group()
@@ -32,4 +32,24 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
     with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
         for n_written in Zoo.of(zoo_recipe, load_target(zoo_recipe.target)).build(wanted, out):
             progress.update(n_written)
+    common.show(out)
+
+
+@organisms.command("measure")
+@click.argument("zoo", type=common.FOLDER)
+@click.option("--target", default=models.DEFAULT_TARGET, help="The base that the organisms were made of.")
+@click.option("--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else 10, 15 and 20.")
+@click.option("--out", type=common.OUTPUT_FILE, required=True, help="File to write, for --library.")
+def measure(zoo: Path, target: str, layers: tuple[int, ...], out: Path) -> None:
+    """Measure what training changed in the organisms of ZOO; the file is what fine-tunes are compared with."""
+    from tqdm.auto import tqdm
+
+    from audit_lit.models.loading import load_target
+    from audit_lit.organisms.library import LAYERS, N_LINES, Library, measured
+    from audit_lit.recipes import neutral_lines
+
+    base = load_target(target)
+    rows = measured(zoo, base, neutral_lines()[:N_LINES], layers or LAYERS)
+    known, differences = zip(*tqdm(rows, desc="organisms", unit="organism"), strict=True)
+    Library(known, differences, base.name, base.fingerprint()).save(out)
     common.show(out)

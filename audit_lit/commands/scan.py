@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,10 @@ from audit_lit.commands import common, models
 from audit_lit.commands.report import conclude, form_of, write_report
 from audit_lit.errors import ScanError, UnreadableDialog
 from audit_lit.files.writing import RUN, require_writable
+
+if TYPE_CHECKING:
+    from audit_lit import Auditor
+    from audit_lit.models.target import Target
 
 LATER = (
     *("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base"),
@@ -36,7 +40,8 @@ OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "sav
 @click.option("--save-activations", type=common.OUT_FOLDER, help="Folder to write what is read to, for --activations.")
 @click.option("--skip-unreadable", is_flag=True, help="Report dialogs that cannot be read, and read the others.")
 @click.option("--system", help="Hidden system prompt to put before each of the recipe's own lines.")
-@click.option("--baseline", help="A model known to be clean, for the neutral twins of a fine-tuned one.")
+@click.option("--baseline", help="A clean model of the same shape: see docs/audits.md.")
+@models.library_option
 @models.decoder_options("--revision")
 @click.option("--fail-on", type=click.Choice(["info", "low", "medium", "high"]), help="Lowest severity that exits 1.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; else one in runs/, named after the request.")
@@ -84,15 +89,10 @@ def scan(
     require_writable(out, RUN, ScanError)
 
     options["device"] = _device_here(options["device"])
-    is_file = options["activations"] is not None
-    loaded = (models.load_decoder(**options),) if is_file else models.load_models(target, **options)
-    from audit_lit import Auditor, load_target
     from audit_lit.report.wording import more_twins
     from audit_lit.scan.measure import needed_lift
 
-    auditor = Auditor.without_target(*loaded) if is_file else Auditor(*loaded)
-    weights = models.load_arguments(options)
-    baseline = load_target(options["baseline"], **weights) if options["baseline"] else None
+    auditor, baseline = _load(target, scan_recipe.reads == "difference", options)
     reader = auditor.session.for_layer(scan_recipe.layer)
     if needed_lift(reader, scan_recipe) is None and not options["activations"]:
         common.note(
@@ -112,6 +112,20 @@ def scan(
     if report_file and form:
         write_report(report, form, report_file)
     conclude(report, "json" if options["as_json"] else None)
+
+
+def _load(target: str, is_contrast: bool, options: dict[str, Any]) -> tuple[Auditor, Target | None]:
+    """Return an auditor, and the model to run neutral twins in if that is another."""
+    from audit_lit import Auditor, load_target
+
+    if options["activations"]:
+        return Auditor.without_target(models.load_decoder(**options)), None
+    if is_contrast:
+        suspect, decoder, clean = models.load_contrast(target, **options)
+        return Auditor(suspect, decoder, baseline=clean, library=models.load_library(options["library"])), None
+    auditor = Auditor(*models.load_models(target, **options))
+    weights = models.load_arguments(options)
+    return auditor, load_target(options["baseline"], **weights) if options["baseline"] else None
 
 
 @contextmanager

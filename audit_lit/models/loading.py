@@ -114,7 +114,7 @@ def adapted(target: Target, adapter: str | Path) -> Target:
         if name in lora.down:  # so that hashes of the weights tell the two models apart
             change = lora.up[name][0] @ lora.down[name][0, :, :1]
             layer.register_parameter("lora_change", nn.Parameter(change, requires_grad=False))
-    return Target(model, target.tokenizer, f"{target.name} + {adapter}", target.revision)
+    return Target(model, target.tokenizer, f"{target.name} + {adapter}", target.revision, None, lora)
 
 
 def _merged(base: PreTrainedModel, lora: Path) -> PreTrainedModel:

@@ -11,6 +11,7 @@ import torch
 
 from audit_lit.errors import TargetError
 from audit_lit.hooks import HookedModel, fingerprint, is_hooked, require_raw
+from audit_lit.models.lora_bank import LoraBank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +27,7 @@ class Target:
         name: Alias, Hub id or folder.
         revision: Commit of a Hub model, if known.
         base: A plain Hugging Face copy that shares the model's parameters, for a decoder on the same base.
+        lora: A LoRA that acts on the model, whose weights are shared with the target without it; None if there is none.
     """
 
     model: HookedModel
@@ -33,6 +35,7 @@ class Target:
     name: str
     revision: str | None = None
     base: PreTrainedModel | None = None
+    lora: LoraBank | None = None
 
     def __post_init__(self) -> None:
         """Refuse a model whose activations would make every answer wrong.

@@ -34,6 +34,8 @@ def to_markdown(report: AuditOutcome) -> str:
     for finding in report.raised:
         blocks += _raised(finding, alpha)
     blocks += ["## What was looked for and not found", _not_found(report)]
+    for panel in report.rivals:
+        blocks += [f"## Without a decoder: {escaped(panel.name)}", escaped(panel.about), _table(("", ""), panel.rows)]
     if report.errors:
         blocks += ["## Dialogs that were not read", _errors(report.errors)]
     blocks += ["## How to read this", "\n".join(f"- {escaped(sentence)}" for sentence in wording.HOW_TO_READ)]

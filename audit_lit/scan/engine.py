@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from audit_lit.answers.patching import patch_activations
+from audit_lit.answers.rivals import rivals
 from audit_lit.answers.session import Session
 from audit_lit.calibration.calibrate import calibrate
 from audit_lit.chat.arguments import many_dialogs
@@ -69,11 +70,8 @@ def scan(
         Session.of(baseline, session.full_decoder)  # raises if the decoder does not fit it
     if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ScanError("several processes meet in a run folder; name one with out=.")
-    if loaded.reads == "difference" and session.contrast is None:
-        raise ScanError(
-            f"recipe {loaded.name!r} reads what training changed, and there is no baseline to tell it by; expected the "
-            "model that the target was trained from: Auditor(target, decoder, baseline=base), or --baseline BASE."
-        )
+    if loaded.reads == "difference":
+        _require_contrast(session, loaded.name)
     reader = (session if loaded.reads == "difference" else session.plain).for_layer(loaded.layer)
     if not reader.decoder.config.takes_question:
         raise ScanError(
@@ -107,6 +105,21 @@ def scan(
         return _run(measurement, named, run_folder, manifest)
     with TemporaryDirectory() as folder:
         return _run(measurement, named, RunFolder(Path(folder)), manifest)
+
+
+def _require_contrast(session: Session, recipe: str) -> None:
+    """Raise ``ScanError`` unless there is a baseline, and organisms of it to compare with."""
+    if session.contrast is None:
+        raise ScanError(
+            f"recipe {recipe!r} reads what training changed, and there is no baseline to tell it by; expected the model "
+            "that the target was trained from: Auditor(target, decoder, baseline=base), or --baseline BASE."
+        )
+    if session.contrast.library is None:
+        raise ScanError(
+            f"there are no organisms of {session.contrast.baseline.name!r} to compare a fine-tune with; expected a "
+            "library of them. Build it: 'audit-lit organisms build RECIPE --out ZOO' and 'audit-lit organisms measure "
+            "ZOO --out FILE'. Then pass it: --library FILE, or Auditor(..., library=Library.load(FILE))."
+        )
 
 
 def _measure_threshold(reader: Session, baseline: Target | None) -> Session:
@@ -145,6 +158,9 @@ def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manife
         state.wait_for_everyone()
         _measure(measurement, dialogs, folder, manifest["n_dialogs"], state)
         state.wait_for_everyone()
+        contrast = measurement.session.contrast
+        if contrast and state.is_main_process and not folder.rivals():
+            folder.write_rivals(rivals(contrast, measurement.session.decoder))
         outcome = load_outcome(folder.path)
         if state.is_main_process:
             folder.write_heatmaps(find_heatmaps(measurement, outcome.raised, folder.heatmaps()))

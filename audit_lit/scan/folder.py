@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from audit_lit.answers.patching import Heatmap
+from audit_lit.answers.rivals import Panel
 from audit_lit.errors import Incomplete, ScanError
 from audit_lit.files.documents import decode_json
 from audit_lit.files.reading import read_json, require_regular
@@ -26,6 +27,7 @@ RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 RECORDS = "records-{rank}.jsonl"
 HEATMAPS = "heatmaps.json"
 REPORT = "report.json"
+RIVALS = "rivals.json"
 Heatmaps = dict[str, dict[str, Heatmap]]
 """Heatmaps by the id of the question, then by the id of the dialog."""
 
@@ -38,7 +40,7 @@ class RunFolder:
 
     def owns(self, path: Path) -> bool:
         """Return whether a path is that of a file of the run itself."""
-        is_part = path.name in (RUN, HEATMAPS, REPORT) or path.name.startswith(RECORDS.partition("{")[0])
+        is_part = path.name in (RUN, HEATMAPS, REPORT, RIVALS) or path.name.startswith(RECORDS.partition("{")[0])
         return is_part and path.resolve().parent == self.path.resolve()
 
     @contextmanager
@@ -114,6 +116,20 @@ class RunFolder:
             write_whole(path, content)
         except OSError as err:
             raise Incomplete(f"{path} cannot be written ({err.strerror}). Make room, and run it again.") from err
+
+    def write_rivals(self, panels: Sequence[Panel]) -> None:
+        """Write what other ways of looking show."""
+        self.write(RIVALS, dump_json([asdict(panel) for panel in panels]))
+
+    def rivals(self) -> tuple[Panel, ...]:
+        """Return what other ways of looking show; nothing if they have not been tried."""
+        path = self.path / RIVALS
+        try:
+            return TypeAdapter(tuple[Panel, ...]).validate_python(read_json(path, ScanError)) if path.is_file() else ()
+        except ValidationError as err:
+            raise ScanError(
+                f"{path} does not hold panels ({err.error_count()} problems). Delete it, and run again."
+            ) from err
 
     def write_heatmaps(self, heatmaps: Heatmaps) -> None:
         """Write the heatmaps in place of those that are there."""

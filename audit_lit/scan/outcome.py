@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from audit_lit.answers.rivals import Panel
 from audit_lit.errors import ScanError
 from audit_lit.files.writing import dump_json
 from audit_lit.scan.finding import Finding
@@ -30,6 +31,7 @@ class AuditOutcome:
         errors: Dialogs that could not be read: id and message.
         n_dialogs: Number of dialogs that there were to read.
         manifest: Versions, models, hashes, settings and seed.
+        rivals: What shows without a decoder, in an audit of what training changed.
     """
 
     findings: tuple[Finding, ...]
@@ -37,6 +39,7 @@ class AuditOutcome:
     errors: tuple[tuple[str, str], ...]
     n_dialogs: int
     manifest: dict[str, Any] = field(repr=False)
+    rivals: tuple[Panel, ...] = field(default=(), repr=False)
 
     @property
     def raised(self) -> tuple[Finding, ...]:
@@ -96,6 +99,7 @@ class AuditOutcome:
                 for finding in self.findings
             ],
             "errors": [{"dialog": dialog, "error": message} for dialog, message in self.errors],
+            "rivals": [asdict(panel) for panel in self.rivals],
             "manifest": self.manifest,
         }
 
@@ -133,5 +137,5 @@ def load_outcome(path: Path) -> AuditOutcome:
             "records that do not belong to it."
         )
     unread = tuple((dialog, message) for dialog, message in errors.items() if dialog not in ids_read)
-    outcome = AuditOutcome(tuple(judged), manifest.recipe.fail_on, unread, manifest.n_dialogs, content)
+    outcome = AuditOutcome(tuple(judged), manifest.recipe.fail_on, unread, manifest.n_dialogs, content, folder.rivals())
     return outcome.with_heatmaps(folder.heatmaps())
