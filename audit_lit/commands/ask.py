@@ -35,20 +35,8 @@ DEMO = (
 )
 ACTIVATIONS = click.Path(exists=True, dir_okay=False, path_type=Path)
 OF_A_RUN = (
-    *(
-        "target",
-        "adapter",
-        "baseline",
-        "library",
-        "system",
-        "user",
-        "assistant",
-        "dialog",
-        "format",
-        "prefill",
-        "reveal",
-        "save_activations",
-    ),
+    *("target", "adapter", "baseline", "library", "system", "user", "assistant", "dialog", "format", "prefill"),
+    *("reveal", "save_activations"),
 )
 """Options that say what runs: a file of activations has run already."""
 

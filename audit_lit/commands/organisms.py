@@ -38,18 +38,21 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 @organisms.command("measure")
 @click.argument("zoo", type=common.FOLDER)
 @click.option("--target", default=models.DEFAULT_TARGET, help="The base that the organisms were made of.")
-@click.option("--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else 10, 15 and 20.")
+@click.option(
+    "--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else three in the middle."
+)
 @click.option("--out", type=common.OUTPUT_FILE, required=True, help="File to write, for --library.")
 def measure(zoo: Path, target: str, layers: tuple[int, ...], out: Path) -> None:
     """Measure what training changed in the organisms of ZOO; the file is what fine-tunes are compared with."""
     from tqdm.auto import tqdm
 
     from audit_lit.models.loading import load_target
-    from audit_lit.organisms.library import LAYERS, N_LINES, Library, measured
+    from audit_lit.organisms.library import N_LINES, Library, measured
     from audit_lit.recipes import neutral_lines
 
     base = load_target(target)
-    rows = measured(zoo, base, neutral_lines()[:N_LINES], layers or LAYERS)
+    thirds = (base.n_layers // 3, base.n_layers // 2, 2 * base.n_layers // 3)
+    rows = measured(zoo, base, neutral_lines()[:N_LINES], layers or thirds)
     known, differences = zip(*tqdm(rows, desc="organisms", unit="organism"), strict=True)
     Library(known, differences, base.name, base.fingerprint()).save(out)
     common.show(out)

@@ -27,8 +27,6 @@ from audit_lit.organisms.build import RECORD
 from audit_lit.settings import explain
 
 FORMAT = "audit-lit/differences-1"
-LAYERS = (10, 15, 20)
-"""Layers of the default target, a third, half and two thirds of the way up, that the shipped library has."""
 N_LINES = 24
 
 

@@ -111,8 +111,8 @@ def _require_contrast(session: Session, recipe: str) -> None:
     """Raise ``ScanError`` unless there is a baseline, and organisms of it to compare with."""
     if session.contrast is None:
         raise ScanError(
-            f"recipe {recipe!r} reads what training changed, and there is no baseline to tell it by; expected the model "
-            "that the target was trained from: Auditor(target, decoder, baseline=base), or --baseline BASE."
+            f"recipe {recipe!r} reads what training changed, and there is no baseline to tell it by; expected the "
+            "model that the target was trained from: Auditor(target, decoder, baseline=base), or --baseline BASE."
         )
     if session.contrast.library is None:
         raise ScanError(
