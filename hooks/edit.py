@@ -21,6 +21,7 @@ from audit_lit.hooks.identity import difference, fingerprint, same_model
 from audit_lit.hooks.interventions import Ablate, Intervention, Steer
 from audit_lit.hooks.model import Hook, HookedModel, require_raw
 from audit_lit.hooks.shown import edit_line, edit_table
+from audit_lit.transfers import upload
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,7 @@ class ActivationEdit:
             HubError: If the edit cannot be uploaded.
         """
         with TemporaryDirectory() as folder:
-            return hub.upload(self.save(folder), repo_id, private=private)
+            return upload(self.save(folder), repo_id, private=private)
 
 
 def check_factor(factor: Any) -> None:

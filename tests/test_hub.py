@@ -172,7 +172,7 @@ def test_a_link_out_of_the_cache_is_refused(hub: FakeHub, tmp_path: Path, monkey
 
 
 def test_a_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from audit_lit import hub as client
+    from audit_lit import transfers as client
 
     hub.add(NAME, FILES)
     monkeypatch.setattr(client, "PATIENCE_S", 0.2)
@@ -181,7 +181,7 @@ def test_a_hub_that_never_answers_is_given_up(hub: FakeHub, monkeypatch: pytest.
 
 
 def test_a_slow_hub_is_waited_for(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from audit_lit import hub as client
+    from audit_lit import transfers as client
 
     hub.add(NAME, FILES)
     fetch, storage = client._fetch, tmp_path / "cache" / "models--org--tiny-decoder"

@@ -74,5 +74,5 @@ def test_the_cards_code_runs_in_a_fresh_process_and_gives_the_same_logits(
         expected = model(torch.arange(3, 12)[None])
     torch.testing.assert_close(load_file(tmp_path / "logits.safetensors")["logits"], expected)
     loaded = {name.split(".")[1] for name in done.stdout.splitlines()[-1].split()}
-    needed = {"hooks", "hub", "display", "files", "errors", "settings"}
+    needed = {"hooks", "hub", "transfers", "display", "files", "errors", "settings"}
     assert loaded == needed, "the hooks need nothing else"

@@ -99,7 +99,7 @@ def test_a_target_that_nobody_named_is_not_fetched(
     content = json.loads((folder / "edit.json").read_text())
     content["origin"]["target"] = "org/model"
     (folder / "edit.json").write_text(json.dumps(content))
-    monkeypatch.setattr(hub, "_download", raises(AssertionError("fetched")))
+    monkeypatch.setattr(hub, "download", raises(AssertionError("fetched")))
     result = run("edit", command, str(folder))
     assert result.exit_code == 2 and "made for 'org/model', which is not here" in result.stderr, result.output
     assert "Give --target" in result.stderr
