@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from audit_lit import Activations, Decoder, Target, load_target
 from audit_lit.commands.ask import DEMO
-from audit_lit.decoder import files
+from audit_lit.decoder.folders import SHIPPED
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.hooks import Project
 from audit_lit.models.smollm2 import ALIAS
@@ -40,7 +40,7 @@ def load(tiny: bool) -> Target:
 
 def decoder_of(target: Target) -> Decoder:
     """Return the shipped decoder for SmolLM2-135M and an untrained one for other models; both share the weights."""
-    if target.name == ALIAS and files.SHIPPED["default"].is_dir():
+    if target.name == ALIAS and SHIPPED["default"].is_dir():
         return Decoder.from_pretrained(target=target)
     return untrained(target, read_layers=(target.n_layers // 2,))
 

@@ -19,7 +19,7 @@ def decoders(as_json: bool) -> None:
 
     from audit_lit.decoder.calibration_files import stored_calibrations
     from audit_lit.decoder.config import DecoderConfig
-    from audit_lit.decoder.files import SHIPPED
+    from audit_lit.decoder.folders import SHIPPED
     from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED
 
     shipped = [("shipped", name, DecoderConfig.load(folder)) for name, folder in SHIPPED.items()]

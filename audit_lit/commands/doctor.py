@@ -162,7 +162,7 @@ def _target(name: str) -> list[Check]:
 
 
 def _decoder() -> Check:
-    from audit_lit.decoder.files import ADAPTER, SHIPPED
+    from audit_lit.decoder.folders import ADAPTER, SHIPPED
 
     ok = (SHIPPED["default"] / ADAPTER).is_file()
     step = "reinstall audit-lit: its package data are incomplete"

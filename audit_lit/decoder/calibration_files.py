@@ -19,7 +19,7 @@ from audit_lit import hub
 from audit_lit.decoder.calibration import CalibrationRecord
 from audit_lit.decoder.config import CONFIG_FILE
 from audit_lit.decoder.decoder import Decoder
-from audit_lit.decoder.files import SHIPPED
+from audit_lit.decoder.folders import SHIPPED
 from audit_lit.decoder.wire_format import WireFormat
 from audit_lit.errors import CalibrationError
 from audit_lit.files.reading import is_file, read_json

@@ -11,6 +11,7 @@ from torch import nn
 from audit_lit.decoder import files
 from audit_lit.decoder.answering import AnsweringModel
 from audit_lit.decoder.config import DecoderConfig
+from audit_lit.decoder.folders import find
 from audit_lit.decoder.formats import interp_engine
 from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import DecoderConfigError, DecoderMismatch, OutputError, TargetError
@@ -117,7 +118,7 @@ class Decoder(AnsweringModel):
         if config is not None and protocol is not None:
             raise DecoderConfigError("got config and protocol, its former name; expected one of them. Leave one out.")
         config = protocol if config is None else config
-        located = files.find(name, revision=revision, subfolder=subfolder, config=config)
+        located = find(name, revision=revision, subfolder=subfolder, config=config)
         if target is not None:
             fingerprint = target.fingerprint() if located.config.target_fingerprint else None
             located.config.check_target(target.d_model, target.n_layers, target.name, fingerprint)

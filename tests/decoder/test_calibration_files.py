@@ -106,7 +106,7 @@ def test_a_folder_without_a_configuration_or_of_the_package_is_left_alone(
     make_decoder: Any, target: Any, tmp_path: Path, cache: Path
 ) -> None:
     from audit_lit.decoder.calibration_files import kept_in
-    from audit_lit.decoder.files import SHIPPED
+    from audit_lit.decoder.folders import SHIPPED
 
     decoder = make_decoder()
     measured = record(decoder, target)

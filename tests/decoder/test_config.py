@@ -18,7 +18,7 @@ from audit_lit import DecoderConfig
 from audit_lit.chat.rendering import render
 from audit_lit.decoder import formats
 from audit_lit.decoder.config import CONFIG_FILE
-from audit_lit.decoder.files import SHIPPED
+from audit_lit.decoder.folders import SHIPPED
 from audit_lit.decoder.wire_format import FILE_ORDER
 from audit_lit.errors import DecoderConfigError
 from audit_lit.training.recipe import TrainingWire

@@ -17,7 +17,8 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from audit_lit import Auditor, Decoder, DecoderMismatch, HubError, load_target
-from audit_lit.decoder.files import ADAPTER, PROJECTION
+from audit_lit.decoder.files import PROJECTION
+from audit_lit.decoder.folders import ADAPTER
 from audit_lit.errors import DecoderConfigError
 from audit_lit.models.loading import weights_fingerprint
 
