@@ -87,10 +87,13 @@ def put_on(base: PreTrainedModel, folder: Path, settings: PeftConfig) -> PeftMod
     Raises:
         ValueError: If a tensor is missing, or has no place in the base.
     """
-    from peft import PeftModel
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
 
-    model = PeftModel.from_pretrained(base, str(folder), config=settings)
-    report = model.load_adapter(str(folder), "default")  # again, because from_pretrained does not return its report
+    # The steps of PeftModel.from_pretrained, which does not return the report of what it loads.
+    settings.inference_mode = True
+    model: PeftModel = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(settings.task_type, PeftModel)(base, settings)
+    renamed = getattr(base, "_checkpoint_conversion_mapping", {})
+    report = model.load_adapter(str(folder), "default", key_mapping=renamed)
     if misfits := [*report.missing_keys, *report.unexpected_keys]:  # PEFT warns at most, and leaves them random
         raise ValueError(f"{len(misfits)} tensors are missing or have no place, such as {misfits[0]!r}")
     return model

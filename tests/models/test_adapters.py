@@ -189,6 +189,30 @@ def test_every_kind_of_lora_computes_what_peft_computes(
     torch.testing.assert_close(biased_target.model(TOKENS, attention_mask=ones), before, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("change", ["missing", "without a place", "none"])
+def test_a_lora_is_read_once_and_whole(
+    lora: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    from peft import PeftModel
+
+    def misfit(tensors: dict[str, Any]) -> None:
+        name = next(iter(tensors))
+        if change == "missing":
+            del tensors[name]
+        elif change == "without a place":
+            tensors[name.replace("layers.0", "layers.9")] = tensors[name].clone()
+
+    edit_tensors(lora / WEIGHTS, misfit)
+    load, loads = PeftModel.load_adapter, []
+    monkeypatch.setattr(PeftModel, "load_adapter", lambda *a, **k: loads.append(a) or load(*a, **k))
+    if change == "none":
+        load_target(str(tiny_folder), adapter=str(lora))
+    else:
+        with pytest.raises(TargetError, match="1 tensors are missing or have no place, such as"):
+            load_target(str(tiny_folder), adapter=str(lora))
+    assert len(loads) == 1
+
+
 @pytest.mark.parametrize("setting", REFUSED)
 def test_what_is_more_than_a_change_of_weights_is_refused(
     setting: str, biased: Path, biased_target: Any, tmp_path: Path
