@@ -20,6 +20,8 @@ from audit_lit.chat.formats.inspect_log import dumped
 from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.vocabulary import LABEL_QUESTION, NO_INSTRUCTION, PROMPT_QUESTION
 from audit_lit.errors import ActivationError, DialogError
+from audit_lit.files.documents import decode_json
+from audit_lit.files.writing import dump_json
 from audit_lit.models.smollm2 import ALIAS
 
 if TYPE_CHECKING:
@@ -41,7 +43,12 @@ def lit_scorer(
     expected: str | None = NO_INSTRUCTION,
     min_lift: float | None = None,
     layer: int | None = None,
-    device: str = "cpu",
+    device: str | None = None,
+    dtype: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    n_devices: int | None = None,
+    max_memory: dict[Any, Any] | None = None,
+    quantization: str | None = None,
 ) -> Scorer:
     """Ask a decoder about each sample's transcript, which runs through the target again and is read there.
 
@@ -59,7 +66,7 @@ def lit_scorer(
     Args:
         questions: One question, or several.
         target: The model to read: ``smollm2-135m``, a folder or a Hub id. None reads an evaluated ``hf/NAME`` or
-            ``tl_bridge/NAME`` (TransformerLens' provider) by the same name, loaded once more in float32, and else
+            ``tl_bridge/NAME`` (TransformerLens' provider) by the same name, loaded once more, and else
             ``smollm2-135m``. If the audited model has a role instead, such as Petri's ``target``, name it.
         decoder: The model that answers: ``default``, a folder or a Hub id.
         reveal: Whose activations are read (see ``Auditor.ask``). With ``user``, the transcript ends before the reply to
@@ -69,15 +76,28 @@ def lit_scorer(
         expected: The first answer where nothing is wrong.
         min_lift: Lift that counts as support, in nats per token; None takes the decoder's measured threshold.
         layer: The layer to read, for a decoder that reads one of several.
-        device: Where to run, as torch names it.
+        device: Where to run, as torch names it; None is the CPU, unless the target is split.
+        dtype: Type of the target's weights, as in ``load_target``; None is float32.
+        device_map: How the target is split, as there.
+        n_devices: Over how many GPUs it is split evenly.
+        max_memory: With either of these, the most that each device may hold, such as ``{"0": "20GiB"}``.
+        quantization: ``8bit`` or ``4bit``.
     """
+    weights = {
+        "device": device,
+        "dtype": dtype,
+        "device_map": device_map,
+        "n_devices": n_devices,
+        "max_memory": max_memory,
+        "quantization": quantization,
+    }
     target_name = target  # in ``score``, Inspect's name for a sample's reference answer is ``target``
     question_list = [questions] if isinstance(questions, str) else list(questions)
     settings = {"reveal": reveal, "samples": samples, "max_new_tokens": max_new_tokens}
 
     async def score(state: TaskState, target: Target) -> Score:  # noqa: ARG001
         evaluated = str(state.model.name) if state.model.api in OPEN_WEIGHTS else ALIAS
-        models = (target_name or evaluated, decoder, layer, device)
+        models = (target_name or evaluated, decoder, layer, dump_json(weights))
         try:
             dialog = read_dialog(list(map(dumped, _part_to_read(state.messages, reveal))))
             async with concurrency("audit-lit", 1):
@@ -110,12 +130,16 @@ def _ask(models: tuple[Any, ...], dialog: Dialog, questions: list[str], **settin
 
 
 @cache
-def _auditor(target_name: str, decoder: str, layer: int | None, device: str) -> Auditor:
+def _auditor(target_name: str, decoder: str, layer: int | None, weights: str) -> Auditor:
+    """Return the auditor of two models; ``weights`` is JSON with what ``load_target`` is told about weights."""
     from audit_lit import Auditor, Decoder, load_target
     from audit_lit.display.libraries import quiet_libraries
 
     quiet_libraries()  # their progress bars would write across Inspect's display
-    target = load_target(target_name, device=device)
+    options = decode_json(weights)
+    limits = (options.pop("max_memory") or {}).items()  # in JSON, and so in Inspect's logs, every key is text
+    sizes = {int(place) if place.isdecimal() else place: size for place, size in limits}
+    target = load_target(target_name, **options, max_memory=sizes or None)
     return Auditor(target, Decoder.from_pretrained(decoder, target=target), layer=layer)
 
 

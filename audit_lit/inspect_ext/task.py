@@ -22,8 +22,13 @@ def hidden_prompt(
     system: str | None = None,
     target: str | None = None,
     decoder: str = "default",
-    device: str = "cpu",
+    device: str | None = None,
     format: str | None = None,
+    dtype: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    n_devices: int | None = None,
+    max_memory: dict[Any, Any] | None = None,
+    quantization: str | None = None,
 ) -> Task:
     """Ask a recipe's questions about given dialogs; nothing is generated, so ``--model mockllm/model`` will do.
 
@@ -35,8 +40,13 @@ def hidden_prompt(
         system: A hidden system prompt before each of the recipe's probes.
         target: The model to read, as in ``lit_scorer``.
         decoder: The model that answers, as in ``lit_scorer``.
-        device: Where to run, as torch names it.
+        device: Where to run, as in ``lit_scorer``.
         format: Name of the file's format; None tells it by the content.
+        dtype: Type of the target's weights, as in ``lit_scorer``; so are the others.
+        device_map: How the target is split.
+        n_devices: Over how many GPUs it is split evenly.
+        max_memory: The most that each device may hold.
+        quantization: ``8bit`` or ``4bit``.
     """
     if dialogs and system is not None:
         raise SettingsError("system goes before the recipe's probes; with dialogs, mark hidden turns in the file.")
@@ -47,7 +57,15 @@ def hidden_prompt(
     samples = [Sample(id=dialog.id, input=list(map(to_chat, dialog.messages))) for dialog in readable]
     names = ("reveal", "samples", "max_new_tokens", "min_lift", "layer")
     settings = {name: getattr(loaded, name) for name in names} | {"expected": questions[0].expected}
-    scorer = lit_scorer([question.text for question in questions], target, decoder, device=device, **settings)
+    weights = {
+        "device": device,
+        "dtype": dtype,
+        "device_map": device_map,
+        "n_devices": n_devices,
+        "max_memory": max_memory,
+        "quantization": quantization,
+    }
+    scorer = lit_scorer([question.text for question in questions], target, decoder, **settings, **weights)
     return Task(dataset=MemoryDataset(samples, name=dialogs or loaded.name), solver=[], scorer=scorer)
 
 

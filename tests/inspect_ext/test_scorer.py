@@ -64,6 +64,36 @@ def test_models_load_once_and_run_one_at_a_time_beside_the_event_loop(
     assert len(loads) == 1 and len(threads) == 4 and threading.main_thread() not in threads
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {},
+        {"device": "cpu", "dtype": "bfloat16"},
+        {"device_map": "auto", "max_memory": {"cpu": "20GiB", "0": "1GiB", 1: "1GiB"}},
+        {"device_map": {"": "cpu"}, "quantization": None},
+        {"n_devices": 2, "quantization": "4bit"},
+    ],
+)
+def test_weights_are_loaded_as_load_target_is_told(
+    models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Any]
+) -> None:
+    from audit_lit.models import loading
+
+    told: list[dict[str, Any]] = []
+    load = loading.load_target
+    monkeypatch.setattr(loading, "load_target", lambda name, **options: told.append(options) or load(name))
+    scored(tmp_path, [[chat("user", "Hi.")]], **models, **weights)
+    expected = dict.fromkeys(("device", "dtype", "device_map", "n_devices", "max_memory", "quantization")) | weights
+    if limits := expected["max_memory"]:
+        expected["max_memory"] = {int(place) if str(place) in "01" else place: size for place, size in limits.items()}
+    assert told == [expected]
+
+
+def test_weights_that_cannot_be_loaded_so_end_the_evaluation(models: Any, tmp_path: Path) -> None:
+    log = scored(tmp_path, [[chat("user", "Hi.")]], **models, device="cpu", device_map="auto")
+    assert log.status == "error" and "got device and device_map" in log.error.message
+
+
 def test_models_that_do_not_fit_end_the_evaluation(models: Any, tmp_path: Path) -> None:
     log = scored(tmp_path, [[chat("user", "Hi.")]], **{**models, "decoder": "default"})
     assert log.status == "error" and "Load the target that it was trained for" in log.error.message
