@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.display import notebooks
 
 SCHEMA = 1
 AGREEMENT = 0.5
 """Below this overlap (F1), the samples share too few words with the answer to trust its details."""
+NEEDS = {
+    "shuffled": f"{N_DECOYS} decoys, of which copies count once",
+    "text_only": "the visible text or the dialog",
+    "text_trained": "the visible text or the dialog",
+    "visibility": "the dialog, and a tokenizer that gives its tokens",
+}
+"""What activations must bring along for each of those that may be missing."""
 
 
 def is_supported(lift: float, interval: tuple[float, float], threshold: float | None) -> bool:
@@ -26,6 +35,13 @@ def shortfall(lift: float, interval: tuple[float, float], threshold: float, cont
     too_low = f"the lift over {control} is {lift:+.2f} nats per token, and not above the threshold {threshold:.2f}"
     unsure = f"the 95% interval of the lift over {control}, {low:+.2f} to {high:+.2f}, is not above zero"
     return "; ".join(words for words, failed in ((too_low, lift <= threshold), (unsure, low <= 0)) if failed)
+
+
+def needs(missing: Iterable[str], computed: Container[str] = ()) -> str:
+    """Return in words what controls lack; one that was computed all the same is incomplete."""
+    return "; ".join(
+        f"{name} is {'incomplete' if name in computed else 'missing'}, and takes {NEEDS[name]}" for name in missing
+    )
 
 
 @dataclass(frozen=True)
@@ -92,8 +108,8 @@ class Answer:
             return verdict if self.agreement >= AGREEMENT else f"{verdict}, but the samples differ: trust no detail"
         if self.missing:
             return (
-                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but these "
-                f"activations do not allow all controls; {', '.join(self.missing)} missing or incomplete"
+                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but "
+                f"{needs(self.missing, self.controls)}; read the activations again with that"
             )
         if self.threshold is None:
             return (

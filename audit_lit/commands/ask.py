@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audit_lit.answers.answer import Answer
+from audit_lit.answers.answer import NEEDS, Answer
 from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
@@ -67,7 +67,7 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     if options["activations"]:
         common.refuse_beside_activations(OF_A_RUN)
     file = options["dialog"]
-    dialog = _dialog(file, options["format"], options["system"], options["user"], options["assistant"])
+    dialog = dialog_of(file, options["format"], options["system"], options["user"], options["assistant"])
     if dialog == read_dialog(DEMO) and options["baseline"]:
         dialog = dialog[1:]  # nothing is hidden where training is asked about
     if options["prefill"]:
@@ -91,6 +91,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
     if auditor.decoder.config.lift_threshold is None and not options["activations"]:
         common.note(f"not calibrated: run {models.calibrate_command(auditor.session, **options)} first.")
+    elif any(claim.probability is None for claim in scored_claims):
+        common.note(_why_unknown(auditor, options))
     if as_json:
         document = {"answers": [answer.to_dict() for answer in answers], "claims": list(map(asdict, scored_claims))}
         common.show(dump_json({"dialog": reading.dialog, **document}, indent=2))
@@ -101,6 +103,19 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         _print_answer(answer)
     if scored_claims:
         _print_claims(scored_claims)
+
+
+def _why_unknown(auditor: Auditor, options: Mapping[str, Any]) -> str:
+    """Return why claims have no probability, and what to do."""
+    config = auditor.decoder.config
+    if config.claim_scale is None:
+        command = models.calibrate_command(auditor.session, **options)
+        return f"claims have no probability, since their scale was not measured: run {command}."
+    compared_with = "the user's turns, which the decoder's reference is of" if config.n_reference else NEEDS["shuffled"]
+    return (
+        f"claims have no probability, since their scale does not hold for these activations: it takes {compared_with}, "
+        f"and {NEEDS['visibility']} (see docs/activations.md)."
+    )
 
 
 def _of_file(options: Mapping[str, Any]) -> tuple[Auditor, Reading]:
@@ -129,7 +144,7 @@ def _of_run(dialog: Sequence[Message], reveal: str | list[int], options: Mapping
     return auditor, reading
 
 
-def _dialog(
+def dialog_of(
     file: BufferedIOBase | None, format: str | None, system: str | None, user: str | None, assistant: str | None
 ) -> tuple[Message, ...]:
     """Return the dialog that the options name, or else the demo."""
@@ -188,8 +203,9 @@ def _print_answer(answer: Answer) -> None:
     table.add_column("lift", justify="right")
     table.add_row("[bold]these activations[/]", f"{answer.score:.2f}", "")
     for name, score in answer.controls.items():
-        strongest = " (strongest)" if name == answer.strongest_control else ""
-        table.add_row(f"{name}{strongest}", f"{score:.2f}", f"{answer.score - score:+.2f}")
+        marks = {"strongest": name == answer.strongest_control, "incomplete": name in answer.missing}
+        known = ", ".join(mark for mark, holds in marks.items() if holds)
+        table.add_row(f"{name} ({known})" if known else name, f"{score:.2f}", f"{answer.score - score:+.2f}")
     for name in answer.missing:
         if name not in answer.controls:
             table.add_row(name, "missing", "")

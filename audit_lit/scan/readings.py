@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from audit_lit.answers.answer import needs
 from audit_lit.answers.controls import missing_controls, n_distinct
 from audit_lit.answers.reading import Reading
 from audit_lit.answers.session import Session
@@ -42,11 +43,13 @@ class NamedReading(NamedDialog):
         if reading.reveal not in (None, reveal if isinstance(reveal, str) else tuple(reveal)):
             raise DialogError(f"{self.path} reveals {reading.reveal!r}, and the recipe {reveal!r}; read it again.")
         reading = session.read(reading)
-        lacks = [*missing_controls(session.decoder, reading), *([] if reading.twins else ["twins"])]
-        if lacks:
+        missing = missing_controls(session.decoder, reading)
+        if missing or not reading.twins:
+            lacks = [needs(missing, ["shuffled"] if reading.decoys else [])] if missing else []
+            lacks += [] if reading.twins else ["the twins are missing"]
             raise DialogError(
-                f"{self.path} lacks what {', '.join(lacks)} need; a scan takes files with the dialog, its decoys and "
-                "its neutral twins (see docs/activations.md)."
+                f"{self.path} cannot be judged: {'; '.join(lacks)}. Read it again with that; a scan takes files with "
+                "the dialog, its decoys and its neutral twins (see docs/activations.md)."
             )
         self._check_twins(reading)
         return reading

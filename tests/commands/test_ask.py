@@ -212,7 +212,12 @@ def test_missing_controls_are_shown(tiny: list[str], tmp_path: Path) -> None:
     replace(Reading.load(file), decoys=None, dialog=None, visible_text=None).save(file)
     result = run("ask", "Who?", "--activations", str(file), *tiny[2:], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    for expected in ("cannot be judged", "shuffled, text_only, visibility missing or incomplete", "no_activation"):
+    for expected in (
+        "cannot be judged",
+        "shuffled is missing, and takes 8 decoys",
+        "visibility is missing, and takes the dialog",
+        "no_activation",
+    ):
         assert expected in result.stdout
     assert "dialog that the target read" not in result.stdout
     refused = run("ask", "--claim", "persona: x", "--activations", str(file), *tiny[2:])

@@ -67,8 +67,8 @@ def change(path: Path, **fields: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"decoys": None}, "lacks what shuffled need"),
-        ({"twins": None}, "lacks what twins need"),
+        ({"decoys": None}, "shuffled is missing, and takes 8 decoys, of which copies count once"),
+        ({"twins": None}, "the twins are missing"),
         ({"visible_text": None, "dialog": None}, "does not hold its dialog"),
         ({"reveal": "assistant"}, "reveals 'assistant', and the recipe 'user'"),
     ],
@@ -91,7 +91,7 @@ def test_files_that_cannot_be_read_leave_an_audit_incomplete(alone: Auditor, kep
     report = alone.scan(folder, RECIPE, skip_unreadable=True, **FAST)
     assert not report.complete and report.n_read == 4
     ((name, error),) = report.errors
-    assert name == "2" and "lacks what shuffled need" in error
+    assert name == "2" and "shuffled is missing, and takes 8 decoys, of which copies count once" in error
 
 
 def test_a_broken_file_that_is_skipped_asks_no_more_twins_of_the_others(alone: Auditor, kept: Any) -> None:
@@ -108,7 +108,7 @@ def test_a_broken_file_that_is_skipped_asks_no_more_twins_of_the_others(alone: A
         (lambda reading: reading.twins.rows([3] * len(reading.twins)), "of which only 1 differ"),
         (lambda reading: reading.activations.rows([0] * len(reading.twins)), "of which only 1 differ"),
         (lambda reading: reading.decoys.rows([n % 8 for n in range(len(reading.twins))]), "is a copy of a decoy"),
-        (lambda reading: reading.twins.rows([]), "lacks what twins need"),
+        (lambda reading: reading.twins.rows([]), "the twins are missing"),
     ],
 )
 def test_copies_are_no_neutral_twins(alone: Auditor, kept: Any, of: Any, words: str) -> None:
