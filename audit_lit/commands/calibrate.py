@@ -84,6 +84,8 @@ def _print(record: CalibrationRecord, config: DecoderConfig) -> None:
         )
     if record.safety:
         _print_safety(record.safety)
+    if record.unfinished:
+        console.print(record.unfinished)
     if comes_with is not None and not record.replaces:
         console.print("The values that the decoder comes with count; --replace makes these count.")
 

@@ -151,9 +151,17 @@ class CalibrationRecord(BaseModel):
         return config.changed(**{name: value for name, value in values.items() if kept.get(name) is None})
 
     @property
+    def unfinished(self) -> str:
+        """What was not measured, in words: an interrupted calibration counts by its finished parts."""
+        parts = {"scales of claims": self.claims, "safety card": self.safety}
+        lacking = " and ".join(f"no {name}" for name, value in parts.items() if value is None)
+        return f"unfinished: {lacking} ('audit-lit calibrate' goes on)" if lacking else ""
+
+    @property
     def summary(self) -> str:
-        """One line for a person: what was measured, on what and when."""
+        """One line for a person: what was measured, on what and when, and what was not."""
         return (
             f"threshold {self.lift_threshold:.2f} nats per token on {self.target}, measured {self.date} on "
             f"{self.threshold_n} answers about nothing; of others, {self.about_nothing} pass for supported"
+            f"{self.unfinished and f'; {self.unfinished}'}"
         )

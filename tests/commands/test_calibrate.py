@@ -100,6 +100,29 @@ def test_an_interrupted_one_exits_3(own_pair: list[str], monkeypatch: pytest.Mon
     assert result.exit_code == 3 and "finished parts are kept" in result.stderr
 
 
+def test_an_unfinished_one_is_shown_as_such(
+    own_pair: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audit_lit.calibration import calibrate
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrate, "refusals", interrupted)
+        assert run("calibrate", *own_pair, *OPTIONS).exit_code == 3
+    part = run("calibrate", *own_pair, *OPTIONS, "--no-safety")
+    assert part.exit_code == 0 and "unfinished: no safety card" in part.stdout
+    path = tmp_path / "own" / "calibration.json"
+    content = json.loads(path.read_text())
+    content["calibrations"][0]["claims"] = None  # as an interruption before them leaves it
+    path.write_text(json.dumps(content))
+    asked = run("ask", "--claim", "persona: x", "--user", "Hi", *own_pair)
+    assert asked.exit_code == 0 and "since their scale was not measured: run 'audit-lit calibrate" in asked.stderr
+    whole = run("calibrate", *own_pair, *OPTIONS)
+    assert whole.exit_code == 0 and "unfinished" not in whole.output
+
+
 def test_lists_and_doctor_show_what_is_kept(make_decoder: Any, target: Any) -> None:
     from audit_lit.decoder.calibration_files import store
 

@@ -51,10 +51,20 @@ def test_a_decoders_own_values_count_unless_they_are_replaced(make_decoder: Any,
 
 
 def test_it_holds_for_copies_of_its_target_alone(make_decoder: Any, target: Any) -> None:
+    from audit_lit.decoder.calibration import Rate, Safety
+
     measured = record(make_decoder(), target)
     digest, _, sketch = target.fingerprint().partition("-")
     assert measured.fits(measured.decoder_key, target.fingerprint())
     assert measured.fits(measured.decoder_key, f"{'0' * len(digest)}-{sketch}")  # a quantised copy
     assert not measured.fits("0" * 32, target.fingerprint())
     assert not measured.fits(measured.decoder_key, f"{'0' * len(digest)}-{'0' * len(sketch)}")
+    assert measured.summary.endswith(
+        "unfinished: no scales of claims and no safety card ('audit-lit calibrate' goes on)"
+    )
+    rate = Rate.of(1, 2)
+    half = record(make_decoder(), target, claims=claims())
+    assert half.unfinished.startswith("unfinished: no safety card (")
+    whole = record(make_decoder(), target, claims=claims(), safety=Safety(base=rate, decoder=rate, despite_base=rate))
+    assert not whole.unfinished and "unfinished" not in whole.summary
     assert "2026-01-31" in measured.summary and "12 answers" in measured.summary and "n=12" in measured.summary
