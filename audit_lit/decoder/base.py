@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
+from audit_lit.decoder.formats.published import how_to_load
 from audit_lit.errors import DecoderMismatch, HubError, TargetError
 from audit_lit.models.load_options import OFFLOADED, LoadOptions
 from audit_lit.models.loading import (
@@ -60,7 +61,7 @@ def base_of(
     if name is None:
         raise DecoderMismatch(
             f"decoder {config.name!r} does not name its base model; expected 'base' in {CONFIG_FILE}. Name it "
-            "yourself: --base NAME, or base= in Python."
+            f"yourself: --base NAME, or base= in Python.{how_to_load(config.name, '--base NAME')}"
         )
     base, tokenizer = _loaded(name, config, target)
     fingerprint = weights_fingerprint(base)
@@ -98,7 +99,10 @@ def _loaded(name: str, config: DecoderConfig, target: Target | None) -> tuple[Pr
         folder = model_folder(name, revision=config.target_revision if name == config.target else None)
         return load_base(folder, options_beside(target)), load_tokenizer(folder)
     except (HubError, TargetError) as err:
-        raise type(err)(f"the decoder's base model is needed: {err}") from err
+        raise type(err)(
+            f"the decoder's base model is needed: {err} A folder or a mirror with its weights is named by --base NAME, "
+            f"or base= in Python.{how_to_load(config.name, '--base NAME')}"
+        ) from err
 
 
 def options_beside(target: Target | None) -> LoadOptions:

@@ -9,7 +9,7 @@ from typing import Any
 from audit_lit import hub
 from audit_lit.decoder.config import CONFIG_FILE, DecoderConfig
 from audit_lit.decoder.formats import DESCRIPTIONS, PUBLISHED, interp_engine, read_description
-from audit_lit.decoder.formats.published import REFUSED, published_config
+from audit_lit.decoder.formats.published import REFUSED, how_to_load, published_config
 from audit_lit.decoder.wire_format import WireFormat
 from audit_lit.errors import DecoderConfigError, HubError
 from audit_lit.models.adapters import SETTINGS, WEIGHTS
@@ -65,7 +65,8 @@ def find(
         raise DecoderConfigError(
             f"decoder {name!r} has none of {', '.join(DESCRIPTIONS)} that says how activations enter it, and is not "
             f"among the published ones ({', '.join(PUBLISHED)}). That cannot be guessed: pass config=, for instance "
-            "one of audit_lit.decoder.formats, or a file like protocol.json (--protocol FILE)."
+            f"one of audit_lit.decoder.formats, or a file like protocol.json (--protocol FILE)."
+            + how_to_load(name, "--protocol FILE")
         )
     origin = "the configuration that was given" if given else path.name if path else "its published configuration"
     return DecoderFiles(folder, chosen, origin)

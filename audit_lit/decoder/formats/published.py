@@ -15,11 +15,26 @@ from audit_lit.decoder.formats.cultrace import cultrace_llama3
 from audit_lit.decoder.formats.latentqa import lit_llama3
 from audit_lit.decoder.formats.oracle_lens import oracle_lens
 
-UNKNOWN = "unknown"
+UNKNOWN, USUAL = "unknown", "--target TARGET"
 LLAMA3, QWEN3, QWEN36 = "meta-llama/Meta-Llama-3-8B-Instruct", "Qwen/Qwen3-8B", "Qwen/Qwen3.6-27B"
 _LATENTQA = "aypan17/latentqa_llama-3-8b-instruct"
 _CULTRACE = "copenlu/CulTrace-latentqa-decoder-llama-3-8b-instruct"
-_ORACLES = "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_"
+_ORACLE_8B = "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_Qwen3-8B"
+_ORACLES = {
+    "adamkarvonen/checkpoints_cls_latentqa_past_lens_Qwen3-1_7B": "Qwen/Qwen3-1.7B",
+    "adamkarvonen/checkpoints_latentqa_cls_past_lens_Qwen3-4B": "Qwen/Qwen3-4B",
+    "adamkarvonen/checkpoints_latentqa_cls_past_lens_Qwen3-14B": "Qwen/Qwen3-14B",
+    "adamkarvonen/checkpoints_cls_latentqa_past_lens_Qwen3-32B": "Qwen/Qwen3-32B",
+    "adamkarvonen/checkpoints_latentqa_cls_past_lens_addition_gemma-2-9b-it": "google/gemma-2-9b-it",
+    "adamkarvonen/checkpoints_cls_latentqa_past_lens_gemma-3-1b-it": "google/gemma-3-1b-it",
+    "adamkarvonen/checkpoints_latentqa_cls_past_lens_gemma-3-27b-it": "google/gemma-3-27b-it",
+    "adamkarvonen/checkpoints_cls_latentqa_past_lens_Llama-3_2-1B-Instruct": "meta-llama/Llama-3.2-1B-Instruct",
+    "adamkarvonen/checkpoints_latentqa_cls_past_lens_Llama-3_1-8B-Instruct": "meta-llama/Llama-3.1-8B-Instruct",
+    "adamkarvonen/checkpoints_act_cls_latentqa_pretrain_mix_adding_Llama-3_3-70B-Instruct": (
+        "meta-llama/Llama-3.3-70B-Instruct"
+    ),
+}
+"""Further oracles and their bases, spelt as in public code that loads them: their names follow no one pattern."""
 _LENSES = ("agu18dec/oracle-lens-ddp600", "agu18dec/olens_and_ar")
 _LENS_4B = "andyx10/oracle-lens-qwen3-4b"
 
@@ -41,8 +56,8 @@ def _lens_27b(name: str) -> DecoderConfig:
 
 PUBLISHED: dict[str, DecoderConfig] = {
     _LATENTQA: lit_llama3(_LATENTQA, target=LLAMA3),
-    f"{_ORACLES}Qwen3-8B": activation_oracle(  # trained at 25, 50 and 75% of depth, one at a time
-        f"{_ORACLES}Qwen3-8B", target=QWEN3, d_model=4096, n_layers=36, depths=(50, 25, 75), layer_choice="one"
+    _ORACLE_8B: activation_oracle(  # trained at 25, 50 and 75% of depth, one at a time
+        _ORACLE_8B, target=QWEN3, d_model=4096, n_layers=36, depths=(50, 25, 75), layer_choice="one"
     ),
     **{name: _lens_27b(name) for name in _LENSES},
     _LENS_4B: oracle_lens(
@@ -71,7 +86,7 @@ class Entry:
     """A line of the list of published decoders.
 
     Attributes:
-        id: Hub id, perhaps with ``*`` for several, or ``unknown``.
+        id: Hub id, or ``unknown``.
         family: Project that it comes from.
         reads: What it reads.
         base: Model that its LoRA is put on; a whole model has none.
@@ -79,6 +94,7 @@ class Entry:
         licence: Licence, as the card names it.
         gated: Whether a licence must be accepted before it can be fetched: of the decoder, or of its base.
         known_by: File or card that says how activations enter it; else why it cannot be loaded.
+        options: What a command says beside ``--decoder`` and its id, so that it is loaded.
     """
 
     id: str
@@ -89,6 +105,7 @@ class Entry:
     size: str = UNKNOWN
     licence: str = UNKNOWN
     gated: str = UNKNOWN
+    options: str = USUAL
 
 
 _CONVERT = "convert it offline, in a sandbox, with safetensors.torch.save_file"
@@ -125,7 +142,12 @@ ENTRIES = (
         "base",
     ),
     Entry(
-        _CULTRACE, "CulTrace", "one block per subfolder, read0 to read31, of Llama-3-8B-Instruct", LLAMA3, "its card"
+        _CULTRACE,
+        "CulTrace",
+        "one block per subfolder, read0 to read31, of Llama-3-8B-Instruct",
+        LLAMA3,
+        "its card",
+        options=f"--target {LLAMA3} --subfolder read15",
     ),
     Entry(
         "copenlu/CulTrace-latentqa-decoder-gemma-3-4b-it",
@@ -133,14 +155,18 @@ ENTRIES = (
         "one block per subfolder, read0 to read33, of gemma-3-4b-it",
         "google/gemma-3-4b-it",
         "nothing: its prompt on Gemma is not written down; bring --protocol FILE",
+        options="--target google/gemma-3-4b-it --subfolder read15 --protocol FILE",
     ),
-    Entry(f"{_ORACLES}Qwen3-8B", "activation oracles", "blocks 9, 18, 27 of Qwen3-8B, one at a time", QWEN3, _AO_NAMES),
-    Entry(
-        f"{_ORACLES}*",
-        "activation oracles",
-        "blocks at 25, 50, 75% of Qwen3, gemma-2, gemma-3, Llama-3 models; ids from memory",
-        "as its file names it",
-        _AO_NAMES,
+    Entry(_ORACLE_8B, "activation oracles", "blocks 9, 18, 27 of Qwen3-8B, one at a time", QWEN3, _AO_NAMES),
+    *(
+        Entry(
+            name,
+            "activation oracles",
+            f"blocks at 25, 50, 75% of {base.partition('/')[2]}, one at a time",
+            base,
+            f"{_AO_NAMES}, if it has one (not looked at); else bring --protocol FILE",
+        )
+        for name, base in _ORACLES.items()
     ),
     Entry(
         "ceselder/qwen3-8b-ao-v3-best", "activation oracles", "blocks 21 to 25 of Qwen3-8B, together", QWEN3, _AO_NAMES
@@ -163,6 +189,10 @@ ENTRIES = (
         "its folder av_base, fetched and named by --base",
         f"its {nla.FILE}",
         licence="other",
+        options=(
+            f"--target {QWEN36} --subfolder CHECKPOINT --base FOLDER/av_base, after: "
+            "hf download ceselder/qwen3.6-27b-nla-rl --include 'av_base/*' --local-dir FOLDER"
+        ),
     ),
     *(
         Entry(name, "oracle lens", "blocks 20 to 60, step 4, of Qwen3.6-27B, one position", QWEN36, "its card")
@@ -176,13 +206,32 @@ ENTRIES = (
         "as its adapter names it",
         f"{interp_engine.FILE}, where a subfolder has one; else bring --protocol FILE",
         licence="that of the base",
+        options="--target TARGET --subfolder FOLDER --protocol FILE",
     ),
     Entry(
         UNKNOWN, "interp-engine", "the layers in its file, one position", "as its adapter names it", interp_engine.FILE
     ),
-    Entry(UNKNOWN, "final_olens", UNKNOWN, UNKNOWN, f"refused: {REFUSED['export.json']}"),
-    Entry(UNKNOWN, "PRISM", UNKNOWN, UNKNOWN, f"refused: a pickle (.pt); {_CONVERT} to a PEFT adapter."),
-    Entry(UNKNOWN, "DIT", "the suspect itself", "the suspect", f"refused: {REFUSED['dit-adapter.pt']}"),
-    Entry(UNKNOWN, "LoRAcle", "weights", UNKNOWN, f"refused: {REFUSED['encoder.pt']}"),
+    Entry(UNKNOWN, "final_olens", UNKNOWN, UNKNOWN, f"refused: {REFUSED['export.json']}", options=UNKNOWN),
+    Entry(
+        UNKNOWN, "PRISM", UNKNOWN, UNKNOWN, f"refused: a pickle (.pt); {_CONVERT} to a PEFT adapter.", options=UNKNOWN
+    ),
+    Entry(
+        UNKNOWN, "DIT", "the suspect itself", "the suspect", f"refused: {REFUSED['dit-adapter.pt']}", options=UNKNOWN
+    ),
+    Entry(UNKNOWN, "LoRAcle", "weights", UNKNOWN, f"refused: {REFUSED['encoder.pt']}", options=UNKNOWN),
 )
-"""Every known family with its Hub ids."""
+"""Every known family with its Hub ids, as cards, files and public code have them; most were never fetched here."""
+
+
+def how_to_load(name: str, lacking: str) -> str:
+    """Return the end of a message that says what loads a published decoder; nothing for any other name.
+
+    Args:
+        name: The decoder's name.
+        lacking: The option that is missing, for a decoder whose line does not say more.
+    """
+    entry = next((entry for entry in ENTRIES if name == entry.id != UNKNOWN), None)
+    if entry is None:
+        return ""
+    options = f"{USUAL} {lacking}" if entry.options == USUAL else entry.options
+    return f" For this one: audit-lit ask --decoder {name} {options}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.decoder_files import edit_json
 from helpers.fake_hub import FakeHub
 from helpers.published import (
     DIALOG,
@@ -340,6 +341,33 @@ def test_of_decoders_in_subfolders_on_the_hub_one_is_fetched(target: Any, tmp_pa
     assert decoder.config.read_layers == (2, 1, 3)
     assert any(path.startswith("read2/") for path in hub.fetched()) and "tokenizer.json" in hub.fetched()
     assert not any(path.startswith("read1/") for path in hub.fetched())
+
+
+CULTRACE = "copenlu/CulTrace-latentqa-decoder-gemma-3-4b-it"
+EASY_NLA = "ceselder/qwen3.6-27b-nla-rl"
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "base", "error", "command"),
+    [
+        (CULTRACE, None, None, DecoderConfigError, "--target google/gemma-3-4b-it --subfolder read15 --protocol FILE"),
+        (EASY_NLA, "easynla", None, DecoderMismatch, "--base FOLDER/av_base, after: hf download .* 'av_base/\\*'"),
+        (EASY_NLA, "easynla", "/authors/av_base", HubError, "--base FOLDER/av_base, after: hf download .* 'av_base/"),
+        ("kitft/nla-qwen2.5-7b-L20-av", None, None, DecoderConfigError, "--target TARGET --protocol FILE"),
+    ],
+)
+def test_a_published_decoder_that_needs_more_says_which_command_loads_it(
+    name: str, case: str | None, base: str | None, error: Any, command: str, target: Any, tmp_path: Path, hub: FakeHub
+) -> None:
+    inside = "a" if "kitft" not in name else ""
+    folder = save_lora(tmp_path / "all" / inside, target)
+    edit_json(folder / "adapter_config.json", base_model_name_or_path=base)
+    if case:
+        describe(folder, "nla_meta.yaml", description(case, target))
+    files = {path.relative_to(tmp_path / "all").as_posix(): path.read_bytes() for path in folder.iterdir()}
+    hub.add(name, files)
+    with pytest.raises(error, match=f"audit-lit ask --decoder {name} .*{command}"):
+        Decoder.from_pretrained(name, subfolder=inside or None, target=target)
 
 
 @pytest.mark.parametrize("name", ["encoder.pt", "dit-adapter.pt", "export.json"])

@@ -6,7 +6,7 @@ import pytest
 
 from audit_lit import registry
 from audit_lit.decoder import formats
-from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED, REFUSED, Entry, published_config
+from audit_lit.decoder.formats.published import ENTRIES, PUBLISHED, REFUSED, Entry, how_to_load, published_config
 
 CULTRACE = "copenlu/CulTrace-latentqa-decoder-llama-3-8b-instruct"
 LENSES = {
@@ -36,6 +36,7 @@ def test_every_published_configuration_has_a_line_and_no_line_stands_twice() -> 
     assert {entry.family for entry in ENTRIES} == families | {"final_olens", "PRISM", "DIT", "LoRAcle"}
     assert all(isinstance(value, str) and value for entry in ENTRIES for value in vars(entry).values())
     assert Entry("a", "b", "c", "d", "e").licence == "unknown"
+    assert not any(mark in entry.id for entry in ENTRIES for mark in "* ")  # what can be typed
 
 
 @pytest.mark.parametrize(("subfolder", "layer"), [("read0", 0), ("read31", 31), ("decoders/read7/", 7)])
@@ -44,6 +45,13 @@ def test_the_subfolder_tells_the_read_layer(subfolder: str, layer: int) -> None:
     assert config is not None
     assert (config.read_layers, config.write, config.write_layer) == ((layer,), "replace", 0)
     assert published_config(CULTRACE) is None and published_config(CULTRACE, "checkpoint-3") is None
+
+
+def test_what_a_line_says_is_the_command_of_its_errors() -> None:
+    for entry in ENTRIES:
+        told = how_to_load(entry.id, "--protocol FILE")
+        assert told.endswith(("--protocol FILE", entry.options)) if entry.id != "unknown" else not told
+    assert how_to_load("org/other", "--base NAME") == how_to_load("unknown", "--base NAME") == ""
 
 
 def test_files_of_decoders_that_cannot_be_loaded_say_what_to_do() -> None:
