@@ -13,10 +13,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from audit_lit import Activations, Reading
+from audit_lit import Activations, Auditor, Decoder, Reading, load_target
 from audit_lit.answers.reading import PREFIXES
 from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.rendering import render
+from audit_lit.chat.vocabulary import PROMPT_QUESTION
 from audit_lit.errors import ActivationError, OutputError
 
 THINKS = [{"role": "user", "content": " Hi "}, {"role": "assistant", "content": "Ho", "hidden": True}]
@@ -180,18 +181,41 @@ def test_a_file_that_cannot_be_written_is_an_error(reading: Reading, tmp_path: P
         reading.save(tmp_path / "none" / "a")
 
 
-def test_a_page_without_audit_lit_writes_such_a_file(tmp_path: Path, target: Any, auditor: Any) -> None:
-    """Run the example of docs/activations.md on the tiny model."""
+def written_without_audit_lit(path: Path, target: Any, config: Any, n_edge: int) -> Reading:
+    """The file that the example of docs/activations.md writes."""
     page = (Path(__file__).parents[2] / "docs/activations.md").read_text(encoding="utf-8")
     code = page.split("<!-- test:plain -->")[1].split("```python\n")[1].split("```")[0]
     assert "audit_lit" not in code
-    model, tokenizer = target.base, target.tokenizer
-    values = {"model": model, "tokenizer": tokenizer, "layer": 2, "name": auditor.decoder.config.target}
-    exec(compile(code, "docs/activations.md", "exec"), values | {"path": str(tmp_path / "a.safetensors")})
-    reading = Reading.load(tmp_path / "a.safetensors")
-    expected = auditor.read(list(reading.dialog or ()))
+    (layer,) = config.read_layers
+    values = {"model": target.base, "tokenizer": target.tokenizer, "layer": layer, "n_edge": n_edge}
+    exec(compile(code, "docs/activations.md", "exec"), values | {"name": config.target, "path": str(path)})
+    return Reading.load(path)
+
+
+@pytest.mark.parametrize(("settings", "n_edge"), [({}, 99), ({"positions": "edges", "n_edge": 3}, 3)])
+def test_a_page_without_audit_lit_writes_what_ask_reads(
+    tmp_path: Path, target: Any, make_decoder: Any, settings: dict[str, Any], n_edge: int
+) -> None:
+    auditor = Auditor(target, make_decoder(**settings))
+    reading = written_without_audit_lit(tmp_path / "a.safetensors", target, auditor.decoder.config, n_edge)
+    dialog = list(reading.dialog or ())
+    expected = auditor.read(dialog)
     torch.testing.assert_close(reading.activations.resid, expected.activations.resid, rtol=1e-4, atol=1e-5)
     assert torch.equal(reading.activations.positions, expected.activations.positions)
     assert torch.equal(reading.activations.n_hidden, expected.activations.n_hidden)
     answer = auditor.ask(reading, "Who?", samples=0, max_new_tokens=4)
     assert answer.missing == ("shuffled",) and "missing" in answer.verdict
+    assert answer.text == auditor.ask(dialog, "Who?", samples=0, max_new_tokens=4).text
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_default_decoder_says_the_same_of_a_file_that_audit_lit_did_not_write(tmp_path: Path) -> None:
+    target = load_target("smollm2-135m")
+    auditor = Auditor(target, Decoder.from_pretrained("default", target=target))
+    config = auditor.decoder.config
+    reading = written_without_audit_lit(tmp_path / "a.safetensors", target, config, config.n_edge)
+    said, expected = (
+        auditor.ask(source, PROMPT_QUESTION, samples=0) for source in (reading, list(reading.dialog or ()))
+    )
+    assert (said.text, said.positions) == (expected.text, expected.positions)
