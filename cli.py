@@ -17,6 +17,7 @@ from audit_lit import __version__
 from audit_lit.commands.ask import ask
 from audit_lit.commands.calibrate import calibrate
 from audit_lit.commands.contract import ContractGroup
+from audit_lit.commands.convert import convert
 from audit_lit.commands.decoders import decoders
 from audit_lit.commands.doctor import doctor
 from audit_lit.commands.edit import edit
@@ -37,7 +38,7 @@ def cli() -> None:
     """Ask what a language model is not saying, and see whether the answer can be believed."""
 
 
-for command in (ask, scan, report, edit, calibrate, evaluate, recipes, organisms, train, decoders, doctor):
+for command in (ask, scan, report, edit, convert, calibrate, evaluate, recipes, organisms, train, decoders, doctor):
     cli.add_command(command)
 for subcommand in (export_vector, import_vector):
     edit.add_command(subcommand)

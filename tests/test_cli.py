@@ -28,6 +28,7 @@ COMMANDS = {
     "recipes show",
     "train",
     "decoders",
+    "convert",
     "doctor",
 }
 HEAVY = ("torch", "transformers", "transformer_lens", "peft")

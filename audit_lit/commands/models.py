@@ -22,9 +22,8 @@ if TYPE_CHECKING:  # they import torch, which takes seconds
 DEFAULT_TARGET, DEFAULT_DECODER = "smollm2-135m", "default"
 
 
-def decoder_options(revision: str) -> Callable[[Command], Command]:
-    """Return ``--decoder``, the option of the given name for its commit, and what else says how to load it."""
-    on_few_bits = "Let the decoder run on the target's quantised weights: it needs less memory, and is less exact."
+def decoder_files_options(revision: str) -> Callable[[Command], Command]:
+    """Return ``--decoder``, the option of the given name for its commit, and what else says where its files are."""
     return together(
         click.option("--decoder", default=DEFAULT_DECODER, help="Decoder: 'default', a folder or a Hub id."),
         click.option(revision, help="Commit of a decoder from the Hub."),
@@ -34,6 +33,14 @@ def decoder_options(revision: str) -> Callable[[Command], Command]:
             type=click.Path(exists=True, dir_okay=False),
             help="File like protocol.json, for a decoder that brings no description of its own.",
         ),
+    )
+
+
+def decoder_options(revision: str) -> Callable[[Command], Command]:
+    """Return what says where a decoder's files are, and how it is loaded."""
+    on_few_bits = "Let the decoder run on the target's quantised weights: it needs less memory, and is less exact."
+    return together(
+        decoder_files_options(revision),
         click.option("--base", help="Model to put the decoder on: a mirror of the base that it names."),
         click.option("--quantized-decoder", is_flag=True, help=on_few_bits),
     )

@@ -2,6 +2,7 @@
 
 from audit_lit.exchange.edits import export_edit, import_edit
 from audit_lit.exchange.nnsight import from_nnsight
+from audit_lit.exchange.run_files import run_of_file
 from audit_lit.exchange.runs import Run, check_layers, plan, reading_of
 from audit_lit.exchange.vllm_connector import from_vllm_connector
 from audit_lit.exchange.vllm_lens import from_vllm_lens
@@ -16,4 +17,5 @@ __all__ = [
     "import_edit",
     "plan",
     "reading_of",
+    "run_of_file",
 ]

@@ -29,6 +29,7 @@ from audit_lit.models.load_options import DeviceMap, Dtype, LoadOptions, MaxMemo
 from audit_lit.models.lora_bank import linear_layers
 from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
+from audit_lit.transfers import SAFE_FILES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -151,6 +152,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise _broken(folder, "tokenizer", err) from err
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def tokenizer_of(name: str | Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model by its name; of one on the Hub, the weights are not fetched."""
+    if name == smollm2.ALIAS:
+        return load_tokenizer(model_folder(name))
+    without_weights = [pattern for pattern in SAFE_FILES if pattern != "*.safetensors"]
+    return load_tokenizer(hub.resolve(name, kind="model", files=without_weights))
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
