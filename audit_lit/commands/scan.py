@@ -89,14 +89,19 @@ def scan(
     require_writable(out, RUN, ScanError)
 
     options["device"] = _device_here(options["device"])
+    from audit_lit.calibration.settings import CalibrationSettings
+    from audit_lit.decoder.calibration import CalibrationRecord
+    from audit_lit.decoder.calibration_files import kept_in
     from audit_lit.report.wording import more_twins
     from audit_lit.scan.measure import needed_lift
 
     auditor, baseline = _load(target, scan_recipe.reads == "difference", options)
     reader = auditor.session.for_layer(scan_recipe.layer)
-    if needed_lift(reader, scan_recipe) is None and not options["activations"]:
+    is_uncalibrated = needed_lift(reader, scan_recipe) is None and not options["activations"]
+    if is_uncalibrated:
         common.note(
-            "the threshold of this decoder has not been measured on this target, so it is measured first, as by "
+            "the threshold of this decoder has not been measured on this target, so it is measured first, from "
+            f"{4 * CalibrationSettings().dialogs} answers (a bar says how long that takes), as by "
             f"{models.calibrate_command(reader, target, **options | {'layer': scan_recipe.layer})}; it is kept, and "
             "goes on where it stopped if it is interrupted ..."
         )
@@ -107,6 +112,9 @@ def scan(
         report = auditor.scan(given, recipe, **where, **reading, **overrides)
     if int(os.environ.get("RANK", "0")) > 0:  # of several processes, the first one speaks for all
         return
+    if is_uncalibrated and (measured := report.manifest["calibration"]):
+        record = CalibrationRecord(**measured)
+        common.note(f"the calibration is kept in {kept_in(record, reader.decoder)}: {record.summary}.")
     if more := more_twins(report):
         common.note(f"each dialog has {report.manifest['n_twins']} neutral twins, {more}.")
     if report_file and form:

@@ -59,7 +59,8 @@ def test_a_scan_calibrates_and_runs_through(own_pair: list[str], tmp_path: Path,
     command = ["scan", own_pair[1], *own_pair[2:], "--recipe", "persona", "--dialogs", str(lines), *settings]
     first = run(*command, "--out", "run")
     assert first.exit_code in (0, 1), first.output  # whatever a random decoder says
-    assert "measured first" in first.stderr and "calibrate: dialogs" in first.stderr
+    assert "measured first, from 400 answers" in first.stderr and "calibrate: dialogs" in first.stderr
+    assert f"the calibration is kept in {tmp_path / 'own' / 'calibration.json'}: threshold" in first.stderr
     second = run(*command, "--out", "run")
     assert second.exit_code == first.exit_code and second.stdout == first.stdout
     assert "measured first" not in second.stderr
@@ -120,7 +121,7 @@ def test_an_unfinished_one_is_shown_as_such(
     asked = run("ask", "--claim", "persona: x", "--user", "Hi", *own_pair)
     assert asked.exit_code == 0 and "since their scale was not measured: run 'audit-lit calibrate" in asked.stderr
     whole = run("calibrate", *own_pair, *OPTIONS)
-    assert whole.exit_code == 0 and "unfinished" not in whole.output
+    assert whole.exit_code == 0 and "unfinished: no" not in whole.output
 
 
 def test_lists_and_doctor_show_what_is_kept(make_decoder: Any, target: Any) -> None:
