@@ -22,8 +22,8 @@ LAYERS = {"vllm": ["--layers", "2,3"], "vllm-lens": ["--layers", "2, 1"], "nnsig
 
 
 @pytest.fixture
-def decoder(make_decoder: Any, tiny_folder: Path, tmp_path: Path) -> list[str]:
-    make_decoder(lora_scaling=2.0, base=str(tiny_folder), target=str(tiny_folder)).save(tmp_path / "decoder")
+def decoder(make_decoder: Any, tmp_path: Path) -> list[str]:
+    make_decoder(lora_scaling=2.0).save(tmp_path / "decoder")
     return ["--decoder", str(tmp_path / "decoder")]
 
 
