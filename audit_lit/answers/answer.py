@@ -13,7 +13,7 @@ SCHEMA = 1
 AGREEMENT = 0.5
 """Below this overlap (F1), the samples share too few words with the answer to trust its details."""
 NEEDS = {
-    "shuffled": f"{N_DECOYS} decoys, of which copies count once",
+    "shuffled": f"{N_DECOYS} decoys, of which copies count once (for a difference: organisms, --library)",
     "text_only": "the visible text or the dialog",
     "text_trained": "the visible text or the dialog",
     "visibility": "the dialog, and a tokenizer that gives its tokens",

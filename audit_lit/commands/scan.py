@@ -88,6 +88,8 @@ def scan(
     out = options["out"] or Path("runs") / f"audit-{hashlib.sha256(request.encode()).hexdigest()[:8]}"
     require_writable(out, RUN, ScanError)
 
+    named_with = {name: options[name] for name in ("revision", "adapter", "base")}
+    models.require_models(target, options["decoder"], **named_with)  # before torch is imported
     options["device"] = _device_here(options["device"])
     from audit_lit.calibration.settings import CalibrationSettings
     from audit_lit.decoder.calibration import CalibrationRecord

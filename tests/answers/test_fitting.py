@@ -86,7 +86,8 @@ def test_fewer_decoys_than_usual_are_no_whole_control(auditor: Any, reading: Any
     assert "shuffled" in answer.controls and answer.missing == ("shuffled",) and not answer.supported
     copies = replace(reading, decoys=reading.decoys.rows([0, 1, 2, 3, 4, 5, 6, 0]))
     for told in (answer.verdict, auditor.ask(copies, "Who?", **QUICK).verdict):
-        assert "but shuffled is incomplete, and takes 8 decoys, of which copies count once; read the activa" in told
+        assert "but shuffled is incomplete, and takes 8 decoys, of which copies count once (" in told
+        assert told.endswith("); read the activations again with that")
 
 
 def test_a_trained_text_baseline_is_missing_as_well(target: Any, make_decoder: Any, reading: Any) -> None:
