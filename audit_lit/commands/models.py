@@ -157,7 +157,6 @@ def load_contrast(
     Of a LoRA, the baseline is its base unless another is named, and both share its weights.
     """
     require_models(target, adapter=adapter)
-    from audit_lit import load_target
     from audit_lit.models.adapters import base_of, is_adapter
 
     folder = local_folder(target, kind="model") if target != DEFAULT_TARGET else None
@@ -168,6 +167,8 @@ def load_contrast(
             "--baseline is missing; expected the model that the target was trained from: --baseline BASE. Of a LoRA, "
             "name the target and --adapter FOLDER."
         )
+    from audit_lit import load_target
+
     is_shared = adapter is not None and baseline in (None, target)
     clean, loaded = load_models(target if is_shared else str(baseline), decoder, **options)
     arguments = {} if is_shared else load_arguments(options)

@@ -20,14 +20,16 @@ def organisms() -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Build only the first so many organisms.")
 def build(recipe: str, out: Path, limit: int | None) -> None:
     """Train the organisms of RECIPE, a name or a file; an interrupted build goes on where it stopped."""
-    from tqdm.auto import tqdm
-
-    from audit_lit.models.loading import load_target
-    from audit_lit.organisms.build import Zoo, is_built
     from audit_lit.organisms.recipe import load_zoo_recipe
 
     zoo_recipe = load_zoo_recipe(recipe)
     wanted = zoo_recipe.organisms()[:limit]
+
+    from tqdm.auto import tqdm
+
+    from audit_lit.models.loading import load_target
+    from audit_lit.organisms.build import Zoo, is_built
+
     n_built = sum(is_built(out / organism.id, organism) for organism in wanted)
     with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
         for n_written in Zoo.of(zoo_recipe, load_target(zoo_recipe.target)).build(wanted, out):

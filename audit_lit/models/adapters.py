@@ -10,12 +10,13 @@ from audit_lit import hub
 from audit_lit.errors import HubError, TargetError, first_line
 from audit_lit.files.reading import check_tensors, read_json
 from audit_lit.models import smollm2
-from audit_lit.models.lora_bank import LoraBank, from_peft
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from audit_lit.models.lora_bank import LoraBank
 
 SETTINGS, WEIGHTS, TOKENIZER = "adapter_config.json", hub.ADAPTER, "tokenizer_config.json"
 
@@ -106,6 +107,8 @@ def load_lora(folder: Path) -> LoraBank:
         TargetError: If the folder holds no complete plain LoRA as safetensors.
         HubError: If its weights are a pickle.
     """
+    from audit_lit.models.lora_bank import from_peft
+
     tensors = _read_weights(folder)
     try:
         settings = read_settings(folder).to_dict()

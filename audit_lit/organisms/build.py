@@ -56,6 +56,8 @@ class Zoo:
             raise TargetError("organisms are trained on a plain Hugging Face model; expected load_target(name).")
         is_fast = use_bf16("auto", target.device)
         model = copy.deepcopy(target.base).to(torch.bfloat16 if is_fast else torch.float32).requires_grad_(False)
+        # torch would copy the weights for each row of the slice that transformers takes of the last hidden states.
+        model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
         lines = (recipes.HERE / "organisms" / "lines.txt").read_text(encoding="utf-8").splitlines()
         return cls(recipe, target, model, tuple(lines))
 
