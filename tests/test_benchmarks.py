@@ -36,31 +36,6 @@ def test_every_variant_of_the_sweep_is_a_recipe(monkeypatch: pytest.MonkeyPatch)
     assert sweep.row("x", log) == "| x | 1.00 (0.00 to 2.00) | 3.00 | 4.0 |"
 
 
-def test_an_organism_behaves_as_the_prompted_base(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
-    import torch
-
-    from audit_lit import load_target
-
-    monkeypatch.syspath_prepend(ROOT)
-    organisms = importlib.import_module("benchmarks.organisms")
-    target, lines, system = load_target(str(tiny_folder)), ["Hello there.", "Who?"], "Be a pirate."
-    settings = {"base": str(tiny_folder), "max_new_tokens": 8, "epochs": 20, "batch_size": 2, "lr": 0.01}
-    tuned = organisms.distill(target, settings | {"lora": {"r": 4, "lora_alpha": 8}}, system, lines)
-    torch.manual_seed(0)
-    prompts = list(organisms.prompts(target, system, lines))
-    said = organisms.replies(target, [prompted for prompted, _ in prompts], 8)
-
-    @torch.no_grad()
-    def divergence(model: torch.nn.Module) -> float:
-        rows = zip(prompts, said, strict=True)
-        logits = [
-            (organisms.reply_logits(target.base, p, r), organisms.reply_logits(model, b, r)) for (p, b), r in rows
-        ]
-        return sum(float((teacher.exp() * (teacher - student)).sum()) for teacher, student in logits)
-
-    assert divergence(tuned) < 0.5 * divergence(target.base)
-
-
 def test_neutral_dialogs_are_judged_in_audits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from helpers.support import record
 

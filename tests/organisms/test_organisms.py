@@ -155,3 +155,16 @@ def test_what_is_no_zoo_and_no_library_is_refused(target: Any, tmp_path: Path) -
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(ActivationError, match="is no library of differences"):
         Library.load(tmp_path / "x.safetensors")
+
+
+def test_a_distilled_organism_behaves_as_the_prompted_base(zoo: Zoo, target: Any) -> None:
+    from audit_lit.organisms.train import _losses
+
+    model, recipe = target.base, zoo.recipe
+    lessons = imitated(model, target, ["Hello there.", "Who?"], "Be a pirate.", 8, distil=True)
+    bank = LoraBank.new(model, [4], seeds=[0])
+    least = float(sum(-(row.weights * row.weights.clamp_min(1e-9).log()).sum() for row in lessons))
+    floor = least / sum(len(row.reply) for row in lessons)  # the teacher's own entropy
+    before = float(_losses(model, bank, [lessons])[0]) - floor
+    train_bank(model, bank, [lessons], n_steps=60, batch_size=recipe.batch_size, lr=0.01)
+    assert float(_losses(model, bank, [lessons])[0]) - floor < 0.5 * before
