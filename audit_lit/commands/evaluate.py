@@ -10,7 +10,7 @@ import click
 from audit_lit.commands import common, models
 from audit_lit.files.writing import dump_json
 
-EDITS = "edits"
+EDITS, ORGANISMS = "edits", "organisms"
 SUITES = ("hidden-prompt", "null", "calibration", "inversion", "user-model", "relations")
 """The names of ``evaluation.evaluate.SUITES``, which imports torch."""
 N_LINES = 50
@@ -21,6 +21,7 @@ N_LINES = 50
 @click.option("--data", multiple=True, type=common.FOLDER, help="Data folder of a layout that the suite can use.")
 @click.option("--split", default="dev", help="Split of the data to measure on.")
 @models.models_options
+@models.library_option
 @click.option("--limit", type=click.IntRange(4), help="Number of rows to use; for 'edits', of neutral lines (50).")
 @click.option("--recipe", "recipes", multiple=True, help="For 'edits': a recipe to measure; else all. May be repeated.")
 @common.settings_option
@@ -31,7 +32,8 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
 
     hidden-prompt, null, calibration and inversion take data in LatentQA's layout, user-model in TalkTuner's, and
     relations in that of Hernandez et al. edits measures the edits that a decoder makes; --recipe and --set are for it
-    alone. It needs no data, except CrowS-Pairs for debias.
+    alone. It needs no data, except CrowS-Pairs for debias. organisms takes a --library of models with something
+    planted.
     """
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
@@ -40,7 +42,8 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     )
     if plot:
         _require_plot(plot)
-    document = _measure_edits(**options) if suite == EDITS else _measure(suite, **options)
+    special = {EDITS: _measure_edits, ORGANISMS: _measure_organisms}
+    document = special[suite](**options) if suite in special else _measure(suite, **options)
     common.show(dump_json(document, indent=2)) if as_json else _print_document(document)
     if not plot:
         return
@@ -67,7 +70,7 @@ def _require_plot(path: Path) -> None:
 
 def _measure(suite: str, data: tuple[Path, ...], split: str, **options: Any) -> dict[str, Any]:
     if suite not in SUITES:
-        raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join((*SUITES, EDITS))}.")
+        raise click.UsageError(f"unknown suite {suite!r}; expected one of {', '.join((*SUITES, EDITS, ORGANISMS))}.")
     if not data:
         raise click.UsageError("--data is missing; expected a folder of a layout that the suite can use.")
     from audit_lit.data.splits import has_split, load_split
@@ -102,6 +105,20 @@ def _measure_edits(
     common.note("measuring ...")
     limit, seed = options["limit"] or N_LINES, options["seed"]
     return edits(session, recipes=recipes, folders=data, limit=limit, settings=overrides, seed=seed)
+
+
+def _measure_organisms(library: Path | None, split: str, **options: Any) -> dict[str, Any]:
+    base, decoder = models.load_models(**options)
+    from audit_lit.evaluation.suites.organisms import organisms
+    from audit_lit.organisms.library import shipped_library
+
+    known = models.load_library(library) or shipped_library(base)
+    if known is None:
+        raise click.UsageError(
+            f"no library of organisms ships for {base.name!r}; name one that 'organisms measure' wrote with --library."
+        )
+    common.note("measuring ...")
+    return organisms(decoder.for_layer(options["layer"]), base, known, split=split, seed=options["seed"])
 
 
 def _print_document(document: dict[str, Any]) -> None:
