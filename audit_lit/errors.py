@@ -8,8 +8,24 @@ class AuditLitError(Exception):
     """Base of every error that audit-lit raises on purpose."""
 
 
+OF_A_FILE, IN_MEMORY = " ‹FILE› > dialogs.jsonl", " (a filter of dialogs as JSON)"
+"""How a suggested command ends, before the file is known, and what is said in its place of dialogs in memory."""
+
+
 class DialogError(AuditLitError, ValueError):
-    """A dialog cannot be read or rendered, or nothing in it may be revealed."""
+    """A dialog cannot be read or rendered, or nothing in it may be revealed.
+
+    As text, it speaks of dialogs in memory; ``chat.suggestions.Shell`` makes commands for a file of ``of_file``.
+    """
+
+    def __str__(self) -> str:
+        """Return the message, in which commands name no file."""
+        return self.of_file.replace(OF_A_FILE, IN_MEMORY)
+
+    @property
+    def of_file(self) -> str:
+        """The message, with a mark for the file in its commands."""
+        return super().__str__()
 
 
 class UnreadableDialog(DialogError):

@@ -69,7 +69,7 @@ def read_dialog(dialog: Any) -> tuple[Message, ...]:
         raise DialogError('the dialog is not a list of messages; expected [{"role": "user", "content": "..."}].')
     messages: list[Message] = []
     for index, message in enumerate(dialog):
-        messages.extend(_read(index, message))
+        messages.extend(_read(index, message, dialog))
     if not messages:
         raise DialogError(
             'the dialog is empty; expected at least one message such as {"role": "user", "content": "Hi"}.'
@@ -101,7 +101,7 @@ def plain_role(given: Any) -> Any:
     return name if name in ROLES else SAME_ROLE.get(name or "", given)
 
 
-def _read(index: int, message: Mapping[str, Any]) -> Iterator[Message]:
+def _read(index: int, message: Mapping[str, Any], dialog: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
     fields = in_plain_keys(message)
     given = fields.get("role")
     role = plain_role(given)
@@ -111,15 +111,22 @@ def _read(index: int, message: Mapping[str, Any]) -> Iterator[Message]:
             program = f'(..|objects|select(.role == {json.dumps(given)})).role = "user"'
             rename = f" If it is the user's: {jq(program)}"
         raise DialogError(f"message {index} has role {given!r}; expected one of {', '.join(ROLES)}.{rename}")
+    if unknown := _unknown(fields):
+        others = sorted({key for each in dialog for key in _unknown(in_plain_keys(each))} - set(unknown))
+        raise DialogError(
+            f"message {index} ({given}) has unknown keys {unknown}; expected role, content and hidden. "
+            + _way_out(fields, unknown, others)
+        )
     return _read_as(f"message {index} ({given})", role, fields)
+
+
+def _unknown(message: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a message that are not read and may hold content."""
+    return sorted(key for key in set(message) - READ - HARMLESS if not is_empty(message[key]))
 
 
 def _read_as(place: str, role: str, message: Mapping[str, Any]) -> Iterator[Message]:
     """Yield a message, after the results of tools that it begins with."""
-    if unknown := sorted(key for key in set(message) - READ - HARMLESS if not is_empty(message[key])):
-        raise DialogError(
-            f"{place} has unknown keys {unknown}; expected role, content and hidden. {_way_out(message, unknown)}"
-        )
     blocks = _blocks(message, place)
     marks = _marks(message, place)
     results = [block for block in blocks if block["type"] == "tool_result"]
@@ -136,14 +143,15 @@ def _read_as(place: str, role: str, message: Mapping[str, Any]) -> Iterator[Mess
         raise DialogError(f"{place} has no text; expected a non-empty string in 'content'.")
 
 
-def _way_out(message: Mapping[str, Any], unknown: list[str]) -> str:
-    """Say what to do with keys that are not read."""
+def _way_out(message: Mapping[str, Any], unknown: list[str], others: list[str]) -> str:
+    """Say what to do with keys that are not read, and with those of other messages."""
     key = unknown[0]
-    if len(unknown) == 1 and key in THOUGHTS and isinstance(message[key], str):
+    if len(unknown + others) == 1 and key in THOUGHTS and isinstance(message[key], str):
         thought = f'"<think>\\n" + .{key} + "\\n</think>\\n\\n" + (.content // "")'
         move = jq(f"(..|objects|select(.{key} | strings)) |= (.content = {thought} | del(.{key}))")
         return f"If the model read it, put it where chat templates look for thinking: {move}"
-    return f"Put what the model read into content. If it read none of it: {without_anywhere(unknown)}"
+    nor = f", nor of {others} in other messages" if others else ""
+    return f"Put what the model read into content. If it read none of it{nor}: {without_anywhere([*unknown, *others])}"
 
 
 def _ids(message: Mapping[str, Any]) -> Message:

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit_lit.errors import OF_A_FILE, DialogError
+
 FILE = "‹FILE›"
-"""What stands for the path of the file."""
+"""What stands for the path of the file; ``DialogError`` knows it as well."""
 EACH = "arrays[], objects | "
 """What begins a filter of jq: the dialogs of an array, or the one of a line."""
 OUT, OTHER_OUT = "dialogs.jsonl", "dialogs2.jsonl"
@@ -24,7 +26,7 @@ JQ = r"""jq -\w+ (?:'[^']*'|"'")+"""
 
 def jq(program: str, options: str = "-c") -> str:
     """Return the command that applies a program of jq (https://jqlang.org) to the file."""
-    return f"jq {options} {shlex.quote(program)} {FILE} > {OUT}"
+    return f"jq {options} {shlex.quote(program)}{OF_A_FILE}"
 
 
 def python(code: str) -> str:
@@ -52,16 +54,26 @@ def piped(text: str, step: str) -> str:
     return re.sub(f"({JQ}) {FILE} >", lambda command: f"{step} | {command[1]} >", text) if step else text
 
 
+def quoted(path: str) -> str:
+    """Return a path as one word of a command, which takes it for no option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
+
+
 @dataclass(frozen=True)
 class Shell:
-    """How a shell names a file of dialogs, and the command that writes it as text in UTF-8 where it is none."""
+    """How a shell names a file of dialogs, and the command that writes it as text in UTF-8 where it is none.
 
-    path: str = "FILE"
+    The path is None for dialogs in memory.
+    """
+
+    path: str | None = None
     to_json: str = ""
 
     def pasteable(self, text: str) -> str:
         """Return an error message whose commands can be pasted."""
+        if self.path is None:
+            return str(DialogError(text))
         text = piped(text, self.to_json)
         if Path(self.path).name == OUT:  # the shell would empty the file before it is read
             text = re.sub(rf"({FILE}(?: \| {JQ})?) > {OUT}", rf"\1 > {OTHER_OUT}", text)
-        return text.replace(FILE, shlex.quote(self.path))
+        return text.replace(FILE, quoted(self.path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BufferedIOBase, BytesIO
@@ -18,7 +17,7 @@ from audit_lit.chat.dialog import is_hidden, shown_text
 from audit_lit.chat.formats import Unreadable, read_dialogs
 from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.positions import check_reveal
-from audit_lit.chat.suggestions import Shell
+from audit_lit.chat.suggestions import Shell, quoted
 from audit_lit.chat.vocabulary import DESCRIPTION_QUESTION, LABEL_QUESTION, PROMPT_QUESTION
 from audit_lit.commands import common, models
 from audit_lit.errors import DialogError
@@ -88,7 +87,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         answers = auditor.ask(reading, questions, **sampling) if questions else []
         scored_claims = auditor.score_claims(reading, claims) if claims else []
     except DialogError as err:
-        raise DialogError(Shell(_path_of(file)).pasteable(str(err)) if file else str(err)) from err
+        shell = Shell(_path_of(file)) if file else Shell()
+        raise DialogError(shell.pasteable(err.of_file)) from err
     if auditor.decoder.config.lift_threshold is None and not options["activations"]:
         common.note(f"not calibrated: run {models.calibrate_command(auditor.session, **options)} first.")
     elif any(claim.probability is None for claim in scored_claims):
@@ -165,7 +165,7 @@ def _dialog_of_file(file: BufferedIOBase, where: str, format: str | None) -> tup
     if len(dialogs) != 1:
         raise click.UsageError(
             f"{where} holds {'several dialogs' if dialogs else 'none'}; expected one. To audit all of them: "
-            f"audit-lit scan --dialogs {shlex.quote(_path_of(file))}"
+            f"audit-lit scan --dialogs {quoted(_path_of(file))}"
         )
     (dialog,) = dialogs
     assert not isinstance(dialog, Unreadable)  # they are not skipped

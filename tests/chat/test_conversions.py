@@ -11,6 +11,7 @@ import pytest
 from helpers.chat_templates import tokenizer_of
 from helpers.pasted import converted
 
+from audit_lit.chat.formats import DialogFile, DialogList, Unreadable
 from audit_lit.chat.rendering import render
 from audit_lit.errors import DialogError
 
@@ -56,6 +57,41 @@ def chatgpt() -> dict[str, Any]:
 def code_line(role: str, content: Any, **more: Any) -> dict[str, Any]:
     message = {"role": role, "content": content, "id": "m", "type": "message"}
     return {"type": role, "sessionId": "s", "uuid": "u", "message": message, "cwd": "/", **more}
+
+
+def slack(text: str, **more: str) -> dict[str, Any]:
+    return {"type": "message", "user": "U1", "text": text, "ts": "1.0", **more}
+
+
+WEBUI = {
+    "1": {"id": "1", "parentId": None, "childrenIds": ["2"], "models": ["m"], **USER},
+    "2": {"id": "2", "parentId": "1", "childrenIds": [], "modelIdx": 0, "done": True, **REPLY},
+}
+
+
+def open_webui(**more: Any) -> dict[str, Any]:
+    """An export of Open WebUI: messages in a tree, and those of its current branch in a list as well, or not."""
+    left = {"id": "3", "parentId": "1", "role": "assistant", "content": "Left."}
+    history = {"messages": {**WEBUI, "3": left}, "currentId": "2"}
+    return {"id": "c", "title": "T", "chat": {"params": {"system": "Be brief."}, "history": history, **more}}
+
+
+def parts(message: dict[str, str]) -> dict[str, Any]:
+    return {"role": message["role"], "parts": [{"type": "text", "content": message["content"]}]}
+
+
+SPAN = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.system_instructions": json.dumps(parts(SYSTEM)["parts"]),
+    "gen_ai.input.messages": json.dumps([parts(USER)]),
+    "gen_ai.output.messages": json.dumps([parts(REPLY) | {"finish_reason": "stop"}]),
+}
+
+
+def numbered(place: str, *messages: dict[str, str]) -> dict[str, str]:
+    """Attributes of a span that hold messages, one per key of each."""
+    rows = enumerate(messages)
+    return {f"{place.format(index)}.{key}": value for index, message in rows for key, value in message.items()}
 
 
 LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
@@ -191,6 +227,78 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         ],
         SAID,
     ),
+    "two runs in one file": (
+        [{"runs": [{"id": "a", "log": [USER | {"cost": 1}, REPLY]}, {"id": "b", "log": [USER]}]}],
+        [[U, A], [U]],
+    ),
+    "deep messages": ([{"data": {"the session": {"turns": [USER | {"x y": 1}, REPLY]}}, "cost": 1}], [U, A]),
+    "deep dialogs with a system prompt": ([{"x": {"y": {"system": "Be brief.", "messages": [USER, REPLY]}}}], SAID),
+    "deep speakers beside a system prompt": (
+        [{"x": {"y": {"system_prompt": "Be brief.", "log": [{"from": "human", "value": "Hi."}]}}}],
+        [S, U],
+    ),
+    "lists in a list": ([{"results": [[USER, REPLY], [USER]]}], [[U, A], [U]]),
+    "rows of dialogs": (
+        [{"chat_id": number, **message} for number, message in ((2, USER), (1, USER), (2, REPLY))],
+        [[U], [U, A]],
+    ),
+    "rows of speakers": ([{"sender": "human", "text": "Hi."}, {"sender": "bot", "text": "Hello."}], [U, A]),
+    "Slack's export": ([slack("Hi."), slack("Hello.", bot_id="B1"), slack("", subtype="channel_join")], [U, A]),
+    "Slack's API": ([{"ok": True, "messages": [slack("Hi."), slack("Hello.", bot_id="B1")]}], [U, A]),
+    "Open WebUI": ([open_webui(messages=list(WEBUI.values()))], SAID),
+    "Open WebUI, a tree": ([open_webui()], SAID),
+    "a span of OpenTelemetry": ([{"name": "chat", "attributes": SPAN}], SAID),
+    "OTLP": (
+        [
+            {
+                "resourceSpans": [
+                    {
+                        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "s"}}]},
+                        "scopeSpans": [
+                            {
+                                "spans": [
+                                    {"attributes": [{"key": "http.route", "value": {"stringValue": "/"}}]},
+                                    {"attributes": [{"key": k, "value": {"stringValue": v}} for k, v in SPAN.items()]},
+                                ]
+                            }
+                        ],
+                    }
+                ]
+            }
+        ],
+        SAID,
+    ),
+    "OpenLLMetry": (
+        [
+            {
+                "attributes": {
+                    "gen_ai.system": "openai",
+                    **numbered("gen_ai.prompt.{}", SYSTEM, USER),
+                    **numbered("gen_ai.completion.{}", REPLY),
+                }
+            }
+        ],
+        SAID,
+    ),
+    "OpenInference": (
+        [
+            {
+                "attributes": {
+                    "llm.model_name": "m",
+                    **numbered("llm.input_messages.{}.message", SYSTEM, USER),
+                    **numbered("llm.output_messages.{}.message", REPLY),
+                }
+            }
+        ],
+        SAID,
+    ),
+    "columns": ([{"id": "a", "system": "Be brief.", "user": "Hi.", "assistant": "Hello.", "notes": "x"}], SAID),
+    "columns of prompts": ([{"SystemPrompt": "Be brief.", "user_prompt": "Hi.", "Model Response": "Hello."}], SAID),
+    "a prompt and what the assistant says": ([{"prompt": "Hi.", "assistant": "Hello.", "model": "m"}], [U, A]),
+    "numbered columns": (
+        [{"user_1": "Hi.", "user_2": "So?", "assistant_1": "Hello.", "assistant_2": ""}],
+        [U, A, ("user", "So?")],
+    ),
     "LangSmith": ([{"inputs": {"messages": [SYSTEM, USER]}, "outputs": {"message": REPLY}}], SAID),
     "Ollama": ([{"request": {"messages": [SYSTEM, USER]}, "response": {"message": REPLY, "done": True}}], SAID),
     "LangSmith run": (
@@ -280,15 +388,46 @@ def test_the_command_of_the_error_makes_a_layout_readable(tmp_path: Path, name: 
         pytest.skip("its lines belong together, or are arrays already")
     path = tmp_path / "chat logs.json"
     path.write_text(json.dumps(documents, indent=1) if as_array else "\n".join(map(json.dumps, documents)))
-    assert converted(path, tmp_path) == [expected]
+    assert converted(path, tmp_path) == (expected if isinstance(expected[0], list) else [expected])
 
 
 def test_names_that_are_not_sure_are_left_to_the_user(tmp_path: Path) -> None:
     path = tmp_path / "dialogs.jsonl"  # the file that is converted is not written over
     path.write_text(json.dumps({"rules": "Be brief.", "asks": "Hi.", "says": "Hello."}))
     assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
+    for unsure in ({"user": "ann"}, {"prompt": "Hi.", "answer": "A", "response": "B"}, {"user": "ann", "model": "m"}):
+        path.write_text(json.dumps(unsure | {"rules": "Be brief.", "asks": "Hi.", "says": "Hello."}))
+        assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
     path.write_text(json.dumps({"asks": "Hi.", "chosen": "Hello.", "rejected": "No."}))
     assert converted(path, tmp_path, USER="asks") == [[U, A]]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"x": {"log": [USER, REPLY]}}, r"\(its messages stand in \.x\.log\) jq"),
+        ({"x": {"a": [USER], "b": [USER]}}, r"\(messages stand in \.x\.a and \.x\.b; this reads those of \.x\.a\) jq"),
+        ({"user": "Hi.", "assistant": "Hello.", "mood": "good"}, r"\(without \['mood'\]\) jq"),
+        ([slack("Hi.")], "what bots say is taken for the assistant's"),
+        ({"messages": [USER | {"a": 1}, REPLY | {"b": 1}]}, r"nor of \['b'\] in other messages: jq"),
+    ],
+)
+def test_what_a_command_takes_and_leaves_out_is_said(tmp_path: Path, document: Any, said: str) -> None:
+    path = tmp_path / "dialogs.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(DialogError, match=said):
+        list(DialogFile(path))
+
+
+def test_dialogs_in_memory_have_no_file() -> None:
+    for document in ([USER | {"mood": "good"}], [USER | {"content": [{"type": "image", "image": "x"}]}]):
+        with pytest.raises(DialogError, match=r"jq -c '.*' \(a filter of dialogs as JSON\)$") as caught:
+            list(DialogList([document]))
+        assert "FILE" not in str(caught.value)
+        (unread, _) = DialogList([document, [USER]], skip_unreadable=True)
+        assert isinstance(unread, Unreadable) and unread.error == str(caught.value)
+    with pytest.raises(DialogError, match=r"jq -c '.*' \(a filter of dialogs as JSON\)$"):
+        render([USER | {"mood": "good"}], tokenizer_of("chatml"))
 
 
 @pytest.mark.parametrize("content", [None, "", "I look."])

@@ -31,6 +31,18 @@ def test_no_name_ends_a_command(tmp_path: Path, name: str, key: str, place: str)
     assert {file.name for file in tmp_path.iterdir()} == {name, "dialogs.jsonl"}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"prompt,response\nHi.,Hello.\n", b"user,assistant\nHi.,Hello.\n"]
+    + [pack(json.dumps([TURN | {"mood": "good"}]).encode()) for pack in (bytes, gzip.compress)],
+)
+def test_a_path_is_taken_for_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("-x")
+    path.write_bytes(content)
+    assert converted(path, tmp_path)[0][0] == ("user", "Hi.")
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 @pytest.mark.parametrize("document", [{"messages": [TURN], "x > dialogs.jsonl": 1}, {"messages": [TURN], "FILE": 1}])
 def test_the_file_is_not_written_over(tmp_path: Path, document: Any, pack: Any) -> None:

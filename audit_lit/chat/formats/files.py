@@ -41,7 +41,7 @@ class NamedDialog:
 
     def unread(self, err: Exception) -> str:
         """Return why the dialog cannot be read after all, with its place."""
-        return self.shell.pasteable(f"{self.where}: {err}")
+        return self.shell.pasteable(f"{self.where}: {err.of_file if isinstance(err, DialogError) else err}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def read_dialogs(
         for source in sources(file, name):
             yield _read(source, format, skip_unreadable, shell)
     except DialogError as err:
-        raise type(err)(shell.pasteable(str(err))) from err
+        raise type(err)(shell.pasteable(err.of_file)) from err
     except UnicodeDecodeError as err:
         encoding = err.encoding.upper()
         raise DialogError(
@@ -141,8 +141,8 @@ def _read(source: Source, format: str | None, skip_unreadable: bool, shell: Shel
         return _named(name, source, format, shell)
     except DialogError as err:
         if not skip_unreadable:
-            raise UnreadableDialog(str(err)) from err
-        return Unreadable(name, shell.pasteable(str(err)), source.where)
+            raise UnreadableDialog(err.of_file) from err
+        return Unreadable(name, shell.pasteable(err.of_file), source.where)
 
 
 def _named(name: str, source: Source, format: str | None, shell: Shell) -> NamedDialog:
@@ -154,12 +154,13 @@ def _named(name: str, source: Source, format: str | None, shell: Shell) -> Named
         try:
             title, read = attrgetter("title", "read")(format_of(source.document, format))
         except DialogError as err:
-            raise DialogError(f"{source.where} {err}") from err
+            raise DialogError(f"{source.where} {err.of_file}") from err
     try:
         messages = read(source.document)
         json.dumps([name, messages], ensure_ascii=False).encode()
     except (DialogError, UnicodeEncodeError) as err:
-        raise DialogError(f"{source.where}: {err}") from err
+        said = err.of_file if isinstance(err, DialogError) else err
+        raise DialogError(f"{source.where}: {said}") from err
     return NamedDialog(name, messages, source.where, title, shell)
 
 

@@ -12,8 +12,17 @@ BODIES = ("body", "params")
 """Keys of the request in a line of a batch, by OpenAI and Anthropic."""
 
 
+OF_SLACK = {"type", "ts", "text"}
+"""Keys of each of Slack's messages, which have no role."""
+
+
+def is_slack(messages: Any) -> bool:
+    """Return whether a list holds messages of Slack."""
+    return isinstance(messages, list) and any(isinstance(each, dict) and set(each) >= OF_SLACK for each in messages)
+
+
 def _messages(document: Any) -> bool:
-    return isinstance(document, dict) and "messages" in document
+    return isinstance(document, dict) and "messages" in document and not is_slack(document["messages"])
 
 
 def _is_anthropic(document: Any) -> bool:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from audit_lit.chat.formats.columns import PROMPTS, REPLIES, has_reply
 from audit_lit.chat.formats.format import REQUEST, Format, read_turns
 from audit_lit.chat.formats.rendered import RENDERED, splitting
 from audit_lit.chat.messages import Message, is_empty
 from audit_lit.chat.suggestions import EACH, field, jq
 from audit_lit.errors import DialogError
 
-PROMPTS = ("instruction", "prompt", "question", "query", "input")
-"""Keys of what the user says; the first that is there."""
 INPUTS = ("input", "context")
 """Keys of what an instruction is about, which follows it."""
-REPLIES = ("output", "completion", "response", "answer", "reply")
 
 
 def _matches(document: Any) -> bool:
-    return isinstance(document, Mapping) and bool(_given(document, PROMPTS)) and len(_given(document, REPLIES)) <= 1
+    if not isinstance(document, Mapping) or not _given(document, PROMPTS):
+        return False
+    n_replies = len(_given(document, REPLIES))
+    return n_replies == 1 or (n_replies == 0 and not has_reply(document))
 
 
 def _given(document: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:

@@ -104,7 +104,7 @@ def _contents(text: TextIOWrapper, name: str, opened: str) -> list[Any] | None:
         if container := textual(content[:SAMPLE], opened):
             raise DialogError(_converted(container, name)) from err
         line = f"{name}, line {getattr(err.__cause__, 'lineno', 1)}"
-        raise DialogError(str(err).replace(name, line, 1)) from err
+        raise DialogError(err.of_file.replace(name, line, 1)) from err
 
 
 def _is_json(line: str, kinds: type | UnionType = object) -> bool:
@@ -145,7 +145,7 @@ def _converted(container: Container, name: str) -> str:
             format_of(as_document(example), None).read(as_document(example))
     except DialogError as err:
         step = container.command.partition(" > ")[0]
-        return f"{said} Its first row {piped(str(err), step)}"
+        return f"{said} Its first row {piped(err.of_file, step)}"
     return f"{said} Convert it: {container.command}"
 
 
@@ -155,7 +155,7 @@ def _of_line(line: str, number: str, where: str) -> Iterator[Source]:
     except DialogError as err:
         contents = _in_a_row(line, where)
         if not contents:
-            yield Source(number, where, error=str(err))
+            yield Source(number, where, error=err.of_file)
             return
     for place, content in enumerate(contents, start=1):
         yield from _split(content, number if len(contents) == 1 else f"{number}.{place}", where)
