@@ -30,7 +30,7 @@ from audit_lit.hooks import HookedModel
 from audit_lit.models.generation import Sampling
 from audit_lit.models.target import Target
 from audit_lit.models.wrapping import as_target
-from audit_lit.organisms.library import Library, shipped_library
+from audit_lit.organisms.library import Library, check_library, shipped_library
 from audit_lit.report.audit_report import AuditReport
 from audit_lit.scan.engine import scan
 from audit_lit.scan.finding import Finding
@@ -71,15 +71,17 @@ class Auditor:
 
         Raises:
             DecoderMismatch: If the decoder was trained for another model, or not on that layer, or is none.
-            TargetError: If a model cannot be read, or the baseline is of another shape.
+            TargetError: If a model or the tokenizer cannot be read, or the baseline is of another shape.
+            SettingsError: If the library is none.
         """
         check_decoder(decoder)
-        given = tokenizer or decoder.tokenizer
+        check_library(library)
+        given = decoder.tokenizer if tokenizer is None else tokenizer
         audited = as_target(target, given, decoder.config.target)
         session = Session.of(audited, decoder, layer)
         if baseline is not None:
             clean = as_target(baseline, given, decoder.config.target)
-            session = session.contrasted(clean, library or shipped_library(clean))
+            session = session.contrasted(clean, shipped_library(clean) if library is None else library)
         self.session = session
 
     @classmethod

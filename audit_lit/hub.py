@@ -69,9 +69,10 @@ def within(folder: Path, subfolder: str | None) -> Path:
     Raises:
         HubError: If it is not there, or the path leads out of the folder.
     """
+    if subfolder is not None:
+        _require_path(subfolder)
     if not subfolder:
         return folder
-    _require_path(subfolder)
     inside = folder / subfolder
     if is_outside(subfolder) or not inside.resolve().is_relative_to(folder.resolve()):
         raise HubError(f"subfolder {subfolder!r} lies outside {folder}; expected a path inside, such as 'read15'.")

@@ -38,7 +38,16 @@ def fingerprint(model: Any) -> str:
 
 
 def fingerprint_of(embeddings: Float[Tensor, "token d_model"]) -> str:
-    """Return the fingerprint of the model with these token embeddings, such as ``get_input_embeddings().weight``."""
+    """Return the fingerprint of the model with these token embeddings, such as ``get_input_embeddings().weight``.
+
+    Raises:
+        TargetError: If they are no matrix of floating-point numbers.
+    """
+    if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or not embeddings.is_floating_point():
+        raise TargetError(
+            f"got {embeddings!r:.80} for token embeddings; expected a tensor of floating-point numbers, a row per "
+            "token, such as model.get_input_embeddings().weight."
+        )
     rows = embeddings[:N_ROWS].detach().to("cpu", torch.bfloat16).contiguous()
     return f"{hashlib.sha256(rows.view(torch.int16).numpy().tobytes()).hexdigest()[:16]}-{_sketch(rows.float())}"
 
@@ -58,13 +67,21 @@ def _sketch_in(fingerprint: str) -> str:
 
 
 def same_model(stored: str, got: str) -> bool:
-    """Return whether two fingerprints are of copies of one model; a stored one may be a hash alone."""
+    """Return whether two fingerprints are of copies of one model; a stored one may be a hash alone.
+
+    Raises:
+        TargetError: If one of them is no text.
+    """
     distance = _distance(stored, got)
     return stored.partition("-")[0] == got.partition("-")[0] or (distance is not None and distance <= NEAR)
 
 
 def difference(stored: str, got: str) -> str:
-    """Return in words how the models of two fingerprints differ, of which the first was stored."""
+    """Return in words how the models of two fingerprints differ, of which the first was stored.
+
+    Raises:
+        TargetError: If one of them is no text.
+    """
     distance = _distance(stored, got)
     if distance is None:
         return (
@@ -76,6 +93,12 @@ def difference(stored: str, got: str) -> str:
 
 def _distance(stored: str, got: str) -> float | None:
     """Return the share of the bits of two sketches that differ; None if there are no two to compare."""
+    for given in (stored, got):
+        if not isinstance(given, str):
+            raise TargetError(
+                f"got {given!r:.80} for a fingerprint; expected text, as hooks.fingerprint(model) or "
+                "Target.fingerprint() returns it."
+            )
     first, second = map(_sketch_in, (stored, got))
     if not first or len(first) != len(second):
         return None

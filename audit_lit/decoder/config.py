@@ -6,6 +6,7 @@ It is saved as ``protocol.json`` beside the adapter.
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,8 +139,14 @@ class DecoderConfig(WireFormat, Calibration, Provenance):
         Thresholds and scales were measured at the first read layer, so they are dropped for any other.
 
         Raises:
-            DecoderMismatch: If the decoder was not trained on that layer alone.
+            DecoderMismatch: If the decoder was not trained on that layer alone, or it is no whole number.
         """
+        if not isinstance(layer, Integral) or isinstance(layer, bool):
+            raise DecoderMismatch(
+                f"got layer={layer!r:.80}; expected one of the read layers {list(self.read_layers)} as a whole number. "
+                "Leave the choice out to take the first."
+            )
+        layer = int(layer)
         if self.layer_choice == "one" and layer in self.read_layers:
             changes: dict[str, Any] = {"read_layers": (layer,), "layer_choice": "all"}
             if layer != self.read_layers[0]:

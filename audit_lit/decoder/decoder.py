@@ -115,6 +115,12 @@ class Decoder(AnsweringModel):
                 f"got a {type(target).__name__} for target; expected the result of audit_lit.load_target(name). Leave "
                 "it out for a model of your own: Auditor(model, decoder) checks that they fit."
             )
+        if not isinstance(base, str | Path | None):
+            raise DecoderConfigError(f"got base={base!r:.80}; expected a folder or a Hub id, as text, or None.")
+        if not isinstance(quantised_base, bool):
+            raise DecoderConfigError(
+                f"got quantised_base={quantised_base!r:.80}; expected True or False. Leave it out for False."
+            )
         if config is not None and protocol is not None:
             raise DecoderConfigError("got config and protocol, its former name; expected one of them. Leave one out.")
         config = protocol if config is None else config

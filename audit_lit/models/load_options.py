@@ -47,6 +47,10 @@ class LoadOptions:
             _check_max_memory(self.max_memory)
         _check_devices(self.n_devices)
         if self.device is not None:
+            if not isinstance(self.device, str | torch.device):
+                raise TargetError(
+                    f"got device={self.device!r:.80}; expected the name of a device, such as 'cuda', or a torch.device."
+                )
             _check_device(str(self.device))
         if self.quantization is not None:
             _check_quantization(self.quantization)
@@ -101,7 +105,7 @@ class LoadOptions:
             )
 
     def _check_device_map(self) -> None:
-        if self.device_map is None or self.device_map in DEVICE_MAPS:
+        if self.device_map is None or (isinstance(self.device_map, str) and self.device_map in DEVICE_MAPS):
             return
         is_named = isinstance(self.device_map, Mapping) and all(isinstance(name, str) for name in self.device_map)
         if not isinstance(self.device_map, Mapping) or not self.device_map or not is_named:
@@ -147,7 +151,8 @@ def _check_device(device: str) -> None:
     except (AssertionError, RuntimeError, NotImplementedError, TypeError, ValueError, OverflowError) as err:
         reason = first_line(err)
         raise TargetError(
-            f"the model cannot be put on device {device!r:.80}: {reason}. Try another, such as cpu."
+            f"the model cannot be put on device {device!r:.80}: {reason}; expected one of this machine. Try "
+            "another, such as cpu."
         ) from err
 
 

@@ -133,7 +133,7 @@ def _not_mergeable(lora: Path, what: str) -> TargetError:
 
 def model_folder(name: str | Path, *, revision: str | None = None) -> Path:
     """Return a local folder with the model's files, which are fetched if they are not there."""
-    if name == smollm2.ALIAS:
+    if isinstance(name, str) and name == smollm2.ALIAS:
         if revision is not None:
             raise TargetError(
                 f"{name!r} has no revisions: it is one file of known SHA-256; got revision {revision!r}. Leave it out."

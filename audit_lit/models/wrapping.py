@@ -23,12 +23,13 @@ def as_target(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Targ
     Raises:
         TargetError: If it is no such model, or the tokenizer is none.
     """
-    if isinstance(model, Target):
-        return model
     if not callable(getattr(tokenizer, "apply_chat_template", None)):
         raise TargetError(
-            f"got the tokenizer {tokenizer!r}; expected a Hugging Face tokenizer. Use AutoTokenizer.from_pretrained."
+            f"got {tokenizer!r:.80} for a tokenizer; expected a Hugging Face tokenizer. Use "
+            "AutoTokenizer.from_pretrained."
         )
+    if isinstance(model, Target):
+        return model
     model = getattr(model, "_orig_mod", model)
     if is_hooked(model):
         return Target(model, tokenizer, str(getattr(model.cfg, "model_name", None) or name))

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from audit_lit import recipes
-from audit_lit.errors import ActivationError, RecipeError
+from audit_lit.errors import ActivationError, RecipeError, SettingsError
 from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import dump_json, saved
 from audit_lit.hooks import same_model
@@ -128,6 +128,15 @@ class Library:
             raise ActivationError(
                 f"{path} is no library of differences: {str(err)[:200]}. Build it by 'audit-lit organisms measure'."
             ) from err
+
+
+def check_library(library: Any) -> None:
+    """Raise ``SettingsError`` for anything but a library or None."""
+    if not isinstance(library, Library | None):
+        raise SettingsError(
+            f"got {library!r:.80} for a library; expected the result of Library.load(file). Leave it out for the one "
+            "that ships."
+        )
 
 
 def shipped_library(target: Target) -> Library | None:
