@@ -36,5 +36,17 @@ def test_every_room_and_every_module_is_named() -> None:
     assert [name for name in sorted(names - {"registry.py"}) if f"{name}`" not in text] == []
 
 
+def test_pages_say_which_decoders_are_not_for_commercial_use() -> None:
+    from audit_lit.decoder.formats.published import ENTRIES
+
+    restricted = [entry for entry in ENTRIES if "-nc" in entry.licence]
+    assert restricted
+    for page in (ROOT / "docs").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for entry in restricted:
+            licence = entry.licence.replace("cc-", "cc ").upper()
+            assert entry.id not in text or (licence.replace("-4.0", " 4.0") in text and "commercial" in text), page
+
+
 def test_few_modules_stand_outside_the_rooms() -> None:
     assert len(list((ROOT / "audit_lit").glob("[!_]*.py"))) <= 6

@@ -33,7 +33,8 @@ def shortfall(lift: float, interval: tuple[float, float], threshold: float, cont
     """Return in words which conditions of support a lift over a control does not meet (see ``is_supported``)."""
     low, high = interval
     too_low = f"the lift over {control} is {lift:+.2f} nats per token, and not above the threshold {threshold:.2f}"
-    unsure = f"the 95% interval of the lift over {control}, {low:+.2f} to {high:+.2f}, is not above zero"
+    whose = "its 95% interval" if lift <= threshold else f"the 95% interval of the lift over {control}"
+    unsure = f"{whose}, {low:+.2f} to {high:+.2f}, is not above zero"
     return "; ".join(words for words, failed in ((too_low, lift <= threshold), (unsure, low <= 0)) if failed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -143,7 +144,7 @@ def _hub() -> list[Check]:
 
 def _target(name: str) -> list[Check]:
     """Say what memory a target needs with a decoder on its weights, and name the first way to load both that fits."""
-    from audit_lit.models.memory import free_memory, size_of, ways
+    from audit_lit.models.memory import free_memory, missing_weights, size_of, ways
 
     size, free = size_of(name), free_memory()
     possible = ways(size, free)
@@ -152,12 +153,14 @@ def _target(name: str) -> list[Check]:
         f"more memory or GPUs, or read activations from the disk without a decoder, slowly: load_target({name!r}, "
         f"dtype='bfloat16', device_map='auto', max_memory={{'cpu': '{free['cpu'] / 2:.0f}GiB'}}) in Python"
     )
-    step = f"audit-lit ask --target {name} --decoder DECODER {fitting[0].options}" if fitting else offload
+    step = f"audit-lit ask --target {shlex.quote(name)} --decoder DECODER {fitting[0].options}" if fitting else offload
     found = f"{name}: {size.total / 1e9:.2f} billion weights"
     rows = [
         Check(way.name, f"{way.needs:.1f} GiB, {way.free:.1f} free: {'fits' if way.fits else 'too large'}", True)
         for way in possible
     ]
+    if missing := missing_weights(name):
+        return [*rows, Check("target", f"{found}, but {missing}", False, "fetch the folder again, with its weights")]
     return [*rows, Check("target", found, bool(fitting), step)]
 
 

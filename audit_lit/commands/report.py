@@ -92,7 +92,8 @@ def _print_report(report: AuditReport) -> None:
         mark = f"[bold red]{finding.severity:6}[/]" if finding.raised else "[dim]-     [/]"
         console.print(f"{mark} [bold]{finding.question.id}[/]: {common.printable(finding.question.text)}")
         if finding.raised and finding.description:
-            console.print(f"       answer: [bold]{common.printable(finding.description)}[/]")
+            whose = f" (dialog {finding.described!r})" if finding.described else ""
+            console.print(f"       answer: [bold]{common.printable(finding.description)}[/]{common.printable(whose)}")
         low, high = finding.lift_interval
         console.print(f"       {common.printable(finding.reason)}")
         console.print(f"       lift {finding.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")

@@ -77,10 +77,12 @@ def scan(
         raise click.UsageError("--format and --skip-unreadable are about the file of --dialogs, which is missing.")
     models.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
-    scan_recipe, _ = load_scan_recipe(recipe, overrides)
+    scan_recipe, questions = load_scan_recipe(recipe, overrides)
+    n_dialogs = 0 if options["activations"] else len(scan_recipe.probe_dialogs(system))  # 0 if it is not known yet
     if dialogs:
         with _hinting():
             census = digest(DialogFile(dialogs, **reading))  # before the models are loaded
+        n_dialogs = census.n_dialogs - census.n_unreadable
         common.note(f"{dialogs} was read as {', '.join(census.formats)}.")
     named = options | {"device": options["device"] or "cpu"}
     told = sorted((name, value) for name, value in named.items() if value or name not in LATER)
@@ -94,7 +96,8 @@ def scan(
     from audit_lit.calibration.settings import CalibrationSettings
     from audit_lit.decoder.calibration import CalibrationRecord
     from audit_lit.decoder.calibration_files import kept_in
-    from audit_lit.report.wording import more_twins
+    from audit_lit.report.wording import beyond, more_twins
+    from audit_lit.scan.engine import twins_per_dialog
     from audit_lit.scan.measure import needed_lift
 
     auditor, baseline = _load(target, scan_recipe.reads == "difference", options)
@@ -108,6 +111,9 @@ def scan(
             "goes on where it stopped if it is interrupted ..."
         )
     common.note(f"the run folder is {out}; run the same command again to go on with an interrupted audit ...")
+    n_twins = twins_per_dialog(scan_recipe, questions, n_dialogs) if n_dialogs else 0
+    if n_twins and (more := beyond(n_twins, scan_recipe.twins)):
+        common.note(f"each dialog gets {n_twins} neutral twins, {more} ...")
     where = {"out": out, "baseline": baseline, "seed": options["seed"], "kept_in": options["save_activations"]}
     given = options["activations"] or dialogs or scan_recipe.probe_dialogs(system)
     with _hinting():
@@ -117,7 +123,7 @@ def scan(
     if is_uncalibrated and (measured := report.manifest["calibration"]):
         record = CalibrationRecord(**measured)
         common.note(f"the calibration is kept in {kept_in(record, reader.decoder)}: {record.summary}.")
-    if more := more_twins(report):
+    if report.manifest["n_twins"] != n_twins and (more := more_twins(report)):  # some dialogs could not be read
         common.note(f"each dialog has {report.manifest['n_twins']} neutral twins, {more}.")
     if report_file and form:
         write_report(report, form, report_file)

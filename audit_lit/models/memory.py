@@ -10,10 +10,14 @@ from torch import nn
 
 from audit_lit import hub
 from audit_lit.errors import TargetError, first_line
+from audit_lit.files.reading import read_json
 from audit_lit.models import smollm2
 from audit_lit.models.loading import read_config
 
 GIB = 2**30
+ONE_FILE = "model.safetensors"
+INDEX = f"{ONE_FILE}.index.json"
+"""Where a folder's weights are: in one file, or in those that this one names."""
 ROOM = 1.2
 """Memory beside the weights, as a factor: what accelerate's guide on model sizes gives for inference."""
 BYTES = {"float32": 4.0, "bfloat16": 2.0}
@@ -91,6 +95,25 @@ def size_of(name: str, *, revision: str | None = None) -> ModelSize:
     return ModelSize(
         sum(parameter.numel() for parameter in model.parameters()), sum(layer.weight.numel() for layer in layers)
     )
+
+
+def missing_weights(name: str) -> str:
+    """Return which weights a folder lacks that ``load_target`` would read, in words; nothing for a Hub id.
+
+    Raises:
+        HubError: If it is neither.
+    """
+    folder = None if name == smollm2.ALIAS else hub.local_folder(name, kind="model")
+    if folder is None or (folder / ONE_FILE).is_file():
+        return ""
+    if not (folder / INDEX).is_file():
+        return f"there is neither {ONE_FILE} nor {INDEX} in the folder: the weights are missing"
+    index = read_json(folder / INDEX, TargetError)
+    parts = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+        return f"{INDEX} does not say which files hold the weights"
+    missing = sorted(part for part in set(parts.values()) if not (folder / part).is_file())
+    return f"{len(missing)} files of its weights are missing, such as {missing[0]}" if missing else ""
 
 
 def _settings_of(name: str, revision: str | None) -> Path:

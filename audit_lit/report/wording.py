@@ -88,7 +88,11 @@ def _calibration(manifest: dict[str, Any]) -> str | None:
 def more_twins(report: AuditOutcome) -> str:
     """Return that dialogs have more twins than the recipe names, where that is so."""
     n_twins = report.manifest["n_twins"]
-    named = report.manifest["recipe"].get("twins", n_twins)
+    return beyond(n_twins, report.manifest["recipe"].get("twins", n_twins))
+
+
+def beyond(n_twins: int, named: int) -> str:
+    """Return why there are more twins than were named, where that is so."""
     return f"not {named}, with which no finding could be told from chance" if named < n_twins else ""
 
 

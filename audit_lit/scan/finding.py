@@ -95,3 +95,8 @@ class Finding:
     def severity(self) -> Severity:
         """The question's severity."""
         return self.question.severity
+
+    @property
+    def described(self) -> str | None:
+        """The dialog whose answer ``description`` is; None if there is none."""
+        return next((shown.dialog for shown in self.evidence if shown.answer.text == self.description), None)

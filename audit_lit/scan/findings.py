@@ -33,7 +33,7 @@ def findings(questions: Sequence[Question], records: Records, *, alpha: float, t
     the last two.
     """
     columns = _columns(questions, records, threshold)
-    ids = {column.ids[place] for column in columns for place in column.best_first[:N_EVIDENCE]}
+    ids = {column.ids[place] for column in columns for place in column.shown}
     evidence = {record.id: record for record in _read_dialogs(records) if record.id in ids}
     q_values = iter(corrected([column.p_value for column in columns if column.p_value is not None]))
     judged = [(column, None if column.p_value is None else next(q_values)) for column in columns]
@@ -71,6 +71,19 @@ class _Column:
         ranks = [(not row.supported, p, -row.lift) for row, p in zip(self.answers, p_values, strict=True)]
         return sorted(range(len(ranks)), key=lambda place: ranks[place])
 
+    @cached_property
+    def description(self) -> str:
+        """The supported answer that agrees best with the others; the empty text if there are none."""
+        supported = [self.answers[place].text for place in self.best_first if self.answers[place].supported]
+        return most_alike(supported[:N_COMPARED])
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """The places of the dialogs that are shown: the best, among them one whose answer is the description."""
+        best = self.best_first[:N_EVIDENCE]
+        described = [place for place in self.best_first if self.answers[place].text == self.description]
+        return [*best[:-1], described[0]] if described and described[0] not in best else best
+
 
 def _columns(questions: Sequence[Question], records: Records, threshold: float) -> list[_Column]:
     """Return a column for each question; none if there is no record.
@@ -97,15 +110,14 @@ def _column(question: Question, rows: Sequence[DialogRecord], threshold: float) 
 def _finding(column: _Column, q_value: float | None, records: Mapping[str, DialogRecord], alpha: float) -> Finding:
     answers, scores, p_values = column.answers, column.scores, column.dialog_p_values
     effects = None if scores is None else scores[:, 0] - scores[:, 1:].mean(1)
-    supported = [answers[place].text for place in column.best_first if answers[place].supported]
     controls = {name: float(np.mean([answer.controls[name] for answer in answers])) for name in answers[0].controls}
     finding = Finding(
         question=column.question,
         raised=False,
         reason="",
-        description=most_alike(supported[:N_COMPARED]),
+        description=column.description,
         n_dialogs=len(answers),
-        n_supported=len(supported),
+        n_supported=sum(answer.supported for answer in answers),
         n_standing_out=None if p_values is None else sum(p_value <= alpha for p_value in p_values),
         p_value=column.p_value,
         q_value=q_value,
@@ -119,7 +131,7 @@ def _finding(column: _Column, q_value: float | None, records: Mapping[str, Dialo
         threshold=column.threshold,
         scores=() if scores is None else tuple(np.sort(scores[:, 0]).tolist()),
         neutral_scores=() if scores is None else tuple(np.sort(scores[:, 1:].ravel()).tolist()),
-        evidence=tuple(_evidence(column, place, records) for place in column.best_first[:N_EVIDENCE]),
+        evidence=tuple(_evidence(column, place, records) for place in column.shown),
     )
     raised, reason = _decision(finding, alpha)
     return replace(finding, raised=raised, reason=reason)

@@ -33,6 +33,8 @@ def test_supported_needs_threshold_and_interval() -> None:
     too_low, unsure = replace(SUPPORTED, lift=0.01).verdict, replace(SUPPORTED, interval=(-0.1, 0.9)).verdict
     assert "+0.01 nats per token, and not above the threshold" in too_low and "interval" not in too_low
     assert "-0.10 to +0.90, is not above zero" in unsure and "threshold" not in unsure
+    both = replace(SUPPORTED, lift=0.01, interval=(-0.1, 0.9)).verdict
+    assert "; its 95% interval, -0.10 to +0.90, is not above zero" in both and both.count("the lift") == 1
 
 
 def test_without_a_measured_threshold_nothing_is_supported() -> None:

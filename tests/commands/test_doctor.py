@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,6 +125,35 @@ def test_says_which_way_to_load_a_target_fits_here(tiny_folder: Path) -> None:
     found = {check["what"]: check for check in json.loads(result.stdout)}
     assert "fits" in found["float32 on the CPU"]["found"] and "weights" in found["target"]["found"]
     assert found["target"]["step"] == f"audit-lit ask --target {tiny_folder} --decoder DECODER --dtype float32"
+
+
+def test_a_folder_without_its_weights_is_not_recommended(tiny_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "a folder"
+    shutil.copytree(tiny_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+
+    def target() -> dict[str, Any]:
+        result = run("doctor", "--target", str(folder), "--json")
+        assert result.exit_code in (0, 2)
+        return {check["what"]: check for check in json.loads(result.stdout)}["target"]
+
+    def is_missing(said: str) -> bool:
+        found = target()
+        return not found["ok"] and said in found["found"] and "fetch the folder again" in found["step"]
+
+    assert is_missing("the weights are missing")
+    index = folder / "model.safetensors.index.json"
+    index.write_text("[]")
+    assert is_missing("does not say which files hold the weights")
+    parts = {name: f"{number % 2}.safetensors" for number, name in enumerate(weights)}
+    index.write_text(json.dumps({"weight_map": parts}))
+    save_file({}, folder / "0.safetensors")
+    assert is_missing("1 files of its weights are missing, such as 1.safetensors")
+    save_file({}, folder / "1.safetensors")
+    assert target()["ok"] and f"--target '{folder}'" in target()["step"]
 
 
 def test_a_target_that_fits_nowhere_exits_2_and_says_what_is_left(

@@ -52,6 +52,13 @@ def test_nothing_found_exits_0(scan: Any, lines: str) -> None:
     assert reported.exit_code == 0 and "not a clean bill of health" in reported.output
 
 
+def test_more_twins_than_the_recipe_names_are_said_before_the_work(scan: Any, lines: str, tmp_path: Path) -> None:
+    said = scan("--recipe", "persona", "--dialogs", lines, "--out", "run").stderr
+    n_twins = json.loads((tmp_path / "run/run.json").read_text())["n_twins"]
+    note = f"each dialog gets {n_twins} neutral twins, not 2, with which no finding could be told from chance"
+    assert n_twins > 2 and said.count("neutral twins") == 1 and said.index(note) < said.index("audit:")
+
+
 @pytest.mark.usefixtures("suspicious")
 def test_a_finding_exits_1(scan: Any, lines: str) -> None:
     flagged = scan("--recipe", "persona", "--dialogs", lines, "--out", "run")
@@ -162,7 +169,7 @@ def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None
     for expected in (
         "flagged: high finding",
         "high   hidden-instruction: What is hidden-instruction?",
-        "answer: persona: pirate",
+        "answer: persona: pirate (dialog 'd1')",
         "lift +0.75, 95% interval +0.50 to +1.00",
         "-      other: What is other?",
         "as under neutral prompts",
