@@ -237,6 +237,13 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         [{"x": {"y": {"system_prompt": "Be brief.", "log": [{"from": "human", "value": "Hi."}]}}}],
         [S, U],
     ),
+    "deep keys with spaces": (
+        [{"a b": [{"c d": {"e f": [USER | {"x": 1}], "system": "Be brief."}}, {"c d": {"e f": [USER]}}]}],
+        [[S, U], [U]],
+    ),
+    "a key with a space in a list": ([{"x": [{"my log": [USER | {"x": 1}, REPLY], "system": "Be brief."}]}], SAID),
+    "a key with spaces in a key": ([{"x": {"my log": [USER | {"x": 1}, REPLY], "system": "Be brief."}}], SAID),
+    "a chat with a system prompt": ([{"chat": {"system": "Be brief.", "messages": [USER, REPLY]}, "x": 1}], SAID),
     "lists in a list": ([{"results": [[USER, REPLY], [USER]]}], [[U, A], [U]]),
     "rows of dialogs": (
         [{"chat_id": number, **message} for number, message in ((2, USER), (1, USER), (2, REPLY))],
@@ -407,7 +414,7 @@ def test_names_that_are_not_sure_are_left_to_the_user(tmp_path: Path) -> None:
     [
         ({"x": {"log": [USER, REPLY]}}, r"\(its messages stand in \.x\.log\) jq"),
         ({"x": {"a": [USER], "b": [USER]}}, r"\(messages stand in \.x\.a and \.x\.b; this reads those of \.x\.a\) jq"),
-        ({"user": "Hi.", "assistant": "Hello.", "mood": "good"}, r"\(without \['mood'\]\) jq"),
+        ({"user": "Hi.", "assistant": "Hello.", "mood": "good"}, r"\(without \.mood\) jq"),
         ([slack("Hi.")], "what bots say is taken for the assistant's"),
         ({"messages": [USER | {"a": 1}, REPLY | {"b": 1}]}, r"nor of \['b'\] in other messages: jq"),
     ],

@@ -132,8 +132,8 @@ def conversion(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> s
     if program := _text(document):
         return jq(EACH + program)
     if columns := of_columns(document):
-        program, left_out = columns
-        return (f"(without {left_out}) " if left_out else "") + jq(EACH + program)
+        in_columns, left_out = columns
+        return (f"(without {', '.join(map(field, left_out))}) " if left_out else "") + jq(EACH + in_columns)
     return f"(with your own keys for SYSTEM, USER and REPLY) {jq(f'{EACH}{{messages: [{PLACEHOLDERS}]}}')}"
 
 
@@ -172,7 +172,7 @@ def _known(document: Mapping[str, Any]) -> str | None:
         return COHERE if is_empty(document.get("documents")) else None
     if isinstance(state, Mapping) and isinstance(state.get("messages"), list):
         return FASTCHAT
-    if isinstance(chat, Mapping) and {"messages", "history"} & set(chat):
+    if isinstance(chat, Mapping) and isinstance(chat.get("history"), Mapping):
         return OPEN_WEBUI
     if is_slack(document.get("messages")):
         return f"{{messages: [.messages[] | {SLACK}]}}"
@@ -233,8 +233,9 @@ def _inside(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
         is_list = isinstance(holder, list)
         for key, value in (("[]", part) for part in holder) if is_list else ((field(k), v) for k, v in holder.items()):
             if isinstance(value, Mapping | list):
-                yield path, key, value, holder
-                queue.append((path + (key.replace(".[", "[", 1) if path else key), value))
+                step = key.replace(".[", "[", 1) if path else key
+                yield path, step, value, holder
+                queue.append((path + step, value))
 
 
 def _nested(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> list[tuple[str, str]]:
@@ -251,8 +252,9 @@ def _nested(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> list
             programs[place] = path
             continue
         each, mark, inner = place.rpartition("[]")
+        inner = f".{inner}" if inner.startswith("[") else inner
         system = next((name for name in SYSTEM_KEYS if key != "[]" and not is_empty(holder.get(name))), None)
-        prompt = "" if system is None else f"system: {inner.removesuffix(key)}{field(system)}, "
+        prompt = "" if system is None else f"system: {inner.removesuffix(key).removesuffix('.')}{field(system)}, "
         said = f"[{inner or '.'}[] | {message}]" if message else inner or "."
         name = "id, " if inner else ""  # a list has none
         programs[place] = f"{each}{mark}{' | ' if mark else ''}{{{name}{prompt}messages: {said}}}"
