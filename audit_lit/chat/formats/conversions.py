@@ -121,8 +121,8 @@ def conversion(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> s
     for keys, whole in WHOLE_FILES.items():
         if keys <= set(document):
             return _guess(whole) + jq(whole, "-sc")
-    if whole := _row(document, is_read):
-        return jq(whole, "-sc")
+    if rows := _row(document, is_read):
+        return jq(rows, "-sc")
     if program := _known(document) or _logged(document) or _inner(document, is_read):
         return _guess(program) + jq(EACH + program)
     if places := _nested(document, is_read):
