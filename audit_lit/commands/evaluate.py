@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     )
     if plot:
         _require_plot(plot)
-    special = {EDITS: _measure_edits, ORGANISMS: _measure_organisms}
+    special: dict[str, Callable[..., dict[str, Any]]] = {EDITS: _measure_edits, ORGANISMS: _measure_organisms}
     document = special[suite](**options) if suite in special else _measure(suite, **options)
     common.show(dump_json(document, indent=2)) if as_json else _print_document(document)
     if not plot:

@@ -59,7 +59,8 @@ class Difference:
     @property
     def sizes(self) -> Float[Tensor, " layer"]:
         """Mean length of the difference over the slots, in median lengths of a residual."""
-        return self.mean.norm(dim=-1).mean(-1) / self.norms
+        sizes: Tensor = self.mean.norm(dim=-1).mean(-1) / self.norms
+        return sizes
 
     @property
     def is_noise(self) -> bool:

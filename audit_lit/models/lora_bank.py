@@ -155,7 +155,8 @@ def from_peft(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lor
         TargetError: If it is another kind of adapter, or has parts that a product of two matrices does not cover.
     """
     unlike = [name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if settings.get(name)]
-    down, up = {}, {}
+    down: dict[str, Tensor] = {}
+    up: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name, _, part = key.partition(".lora_")
         layer = name.rpartition(".layers.")[2]

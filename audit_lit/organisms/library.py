@@ -117,8 +117,8 @@ class Library:
             check_tensors(tensors, path, ActivationError)
             known = tuple(Known.model_validate(entry) for entry in json.loads(metadata["known"]))
             layers, n_lines = tuple(json.loads(metadata["layers"])), int(metadata["n_lines"])
-            rows = zip(*tensors.values(), strict=True)
-            differences = tuple(Difference(*row, layers, n_lines) for row in rows)
+            rows = zip(tensors["mean"], tensors["norms"], tensors["agreement"], strict=True)
+            differences = tuple(Difference(mean, norms, cosine, layers, n_lines) for mean, norms, cosine in rows)
             if len(known) != len(differences):
                 raise ValueError(f"it describes {len(known)} organisms, and holds {len(differences)}")
             return cls(known, differences, metadata["base"], metadata["fingerprint"])

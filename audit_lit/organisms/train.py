@@ -47,7 +47,7 @@ def train_bank(
             group["lr"] = lr * min((step + 1) / WARMUP, (n_steps - step) / max(1, n_steps - WARMUP), 1.0)
         batch = [list(islice(stream, batch_size)) for stream in streams]
         losses = _losses(model, bank, batch)
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         optimizer.step()
         optimizer.zero_grad()
         recent = [*recent[-3:], losses.detach()]

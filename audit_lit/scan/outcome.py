@@ -99,7 +99,7 @@ class AuditOutcome:
                 for finding in self.findings
             ],
             "errors": [{"dialog": dialog, "error": message} for dialog, message in self.errors],
-            "rivals": [asdict(panel) for panel in self.rivals],
+            **({"rivals": [asdict(panel) for panel in self.rivals]} if self.rivals else {}),
             "manifest": self.manifest,
         }
 

@@ -114,6 +114,10 @@ class ScanRecipe(BaseModel):
             raise ValueError(f"question {most_often!r} is listed {n_times} times; expected each once")
         return questions
 
+    def as_written(self) -> dict[str, Any]:
+        """Return the settings as a run folder holds them; what came later is left out where it says nothing new."""
+        return self.model_dump(mode="json", exclude={"reads"} if self.reads == "activations" else None)
+
     def probe_dialogs(self, system: str | None = None) -> list[Dialog]:
         """Return a dialog for each probe, after a hidden system prompt if there is one."""
         hidden = [] if system is None else [{"role": "system", "content": system}]
