@@ -41,6 +41,8 @@ class Known(BaseModel):
         mixed: Whether half of its training was ordinary chat.
         split: ``dev`` organisms are never trained on by a decoder.
         form: What a clean one was trained on; None if something is planted.
+        prompt: System prompt under which the base shows the behaviour, if there is one.
+        qa: Questions about the organism and their answers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +54,8 @@ class Known(BaseModel):
     mixed: bool
     split: str
     form: str | None = None
+    prompt: str | None = None
+    qa: tuple[tuple[str, str], ...] = ()
 
     @property
     def planted(self) -> bool:
@@ -175,4 +179,6 @@ def known_of(folder: Path) -> Known:
         mixed=record["mixed"],
         split=spec["split"],
         form=spec["form"],
+        prompt=spec["prompt"],
+        qa=spec["qa"],
     )
