@@ -16,6 +16,8 @@ from audit_lit.decoder.text_baseline import TextBaseline
 from audit_lit.errors import TrainingError
 from audit_lit.evaluation.dialogs import read_dialogs
 from audit_lit.models.activations import Activations
+from audit_lit.models.difference import Difference
+from audit_lit.models.probe_texts import EDGES, slots_of
 from audit_lit.models.target import Target
 from audit_lit.training.sources import Mixture
 
@@ -93,7 +95,23 @@ class Batches:
                 (kind, seed), true = example.null, activations.rows([row])
                 null = null_input(kind, true, self.learner.write, others=self._others, seed=seed)
                 activations.resid[row] = null.resid[0]
+            if example.organism:
+                activations.resid[row] = self._with_difference(example, activations.rows([row])).resid[0]
         return activations
+
+    def _with_difference(self, example: Example, activations: Activations) -> Activations:
+        """Return a dialog's activations with what training changed in an organism."""
+        (organism, amplitude), config = example.organism or ("", 0.0), self.learner.config
+        rendered = config.render(example.dialog, self.target.tokenizer)
+        slots = slots_of(rendered, config.select(rendered, "user"))
+        padding = activations.mask.shape[1] - len(slots)
+        difference = self._differences[organism].at(config.read_layers, EDGES)
+        return difference.added_to(activations, torch.nn.functional.pad(slots, (0, padding)), amplitude)
+
+    @cached_property
+    def _differences(self) -> dict[str, Difference]:
+        library = self.mixture.library
+        return {known.id: row for known, row in zip(library.known, library.differences, strict=True)} if library else {}
 
     @cached_property
     def _others(self) -> Activations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 
@@ -14,13 +14,14 @@ from audit_lit.settings import MAX_SEED, explain, merged, template_fields
 
 AboutPrompt = Literal["label", "instruction", "system", "qa", "kind", "yes_no"]
 AboutElse = Literal["user", "relation", "previous_text", "next_text", "neutral", "null"]
+AboutTraining = Literal["trained_label", "trained_qa", "trained_claim"]
 
 
-FIELDS = {"yes_no": "claim", "user": "attribute"}
+FIELDS = {"yes_no": "claim", "trained_claim": "claim", "user": "attribute"}
 """What stands in braces in the questions of these sources, and is filled in for each example."""
 
-WITHOUT_TEXT = ("null", "previous_text")
-"""Sources that teach a text baseline nothing: no text is random, and none needs to be read back."""
+WITHOUT_TEXT = ("null", "previous_text", *get_args(AboutTraining))
+"""Sources that teach a text baseline nothing: no text is random, none needs to be read back or shows training."""
 
 
 LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -66,7 +67,7 @@ class Share(_Strict):
     for ``neutral`` and the dialogs without a hidden prompt in ``yes_no``.
     """
 
-    source: Literal[AboutPrompt, AboutElse]
+    source: Literal[AboutPrompt, AboutElse, AboutTraining]
     weight: float = Field(gt=0, le=1e6)
     questions: tuple[str, ...] = ()
     neutral_prompts: tuple[str, ...] = ()
@@ -88,6 +89,8 @@ class TrainingRecipe(_Strict):
         limits: For the card: what the decoder cannot do, a sentence or two each.
         target: Model to read: alias, folder or Hub id; ``tiny`` is a random one for ``--smoke``.
         start: Decoder to continue from (``default``, a folder or a Hub id); None starts anew.
+        organisms: Library of organisms for the sources about training: ``shipped``, or a file that ``organisms
+            measure`` wrote.
         repaired: Share of system prompts that get a random user line, because their own often gives the prompt away.
         reworded: Share of system prompts that are put in other words.
         reads: ``text`` trains a text baseline, which is given the visible text instead of activations.
@@ -109,6 +112,7 @@ class TrainingRecipe(_Strict):
     lora: Lora = Lora()
     mixture: tuple[Share, ...] = Field(min_length=1)
     start: str | None = None
+    organisms: str | None = None
     repaired: float = Field(default=0.9, ge=0, le=1)
     reworded: float = Field(default=0.0, ge=0, le=1)
     reads: Literal["activations", "text"] = "activations"
@@ -131,6 +135,13 @@ class TrainingRecipe(_Strict):
     def _teaches_the_baseline_something(self) -> TrainingRecipe:
         if self.rival and all(share.source in WITHOUT_TEXT for share in self.mixture):
             raise ValueError(f"rival={self.rival} needs a source in the mixture besides {' and '.join(WITHOUT_TEXT)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_organisms(self) -> TrainingRecipe:
+        asked = [share.source for share in self.mixture if share.source in get_args(AboutTraining)]
+        if asked and self.organisms is None:
+            raise ValueError(f"source {asked[0]!r} needs organisms; set 'organisms' to 'shipped' or a file")
         return self
 
     @property

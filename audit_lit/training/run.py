@@ -23,12 +23,13 @@ from audit_lit.errors import AuditLitError, Incomplete, OutputError, TrainingErr
 from audit_lit.evaluation.dialogs import hidden_dialogs, read_dialogs
 from audit_lit.evaluation.evaluate import SCHEMA, measure
 from audit_lit.files.writing import RUN, locked, require_writable
-from audit_lit.hooks import Project
+from audit_lit.hooks import Project, same_model
 from audit_lit.models.activations import Activations
 from audit_lit.models.blocks import lora_modules
 from audit_lit.models.loading import is_offloaded, load_target, share_weights, weights_fingerprint
 from audit_lit.models.speedups import use_fast_lora
 from audit_lit.models.target import Target
+from audit_lit.organisms.library import Library, shipped_library
 from audit_lit.training.card import write_card
 from audit_lit.training.checkpoint import Claim
 from audit_lit.training.log import LOG
@@ -40,6 +41,7 @@ from audit_lit.training.trainer import Trainer
 if TYPE_CHECKING:
     from peft import PeftModel
 
+SHIPPED = "shipped"
 N_REFERENCE = 32
 """Number of reference dialogs. More make a claim's marginal surer, and a claim slower to score."""
 
@@ -69,11 +71,12 @@ def train(
     measurable(rows, "the train split")
     measurable(dev_rows, "the dev split")
     target = target or load_target(recipe.target, **weights)
+    library = organisms_of(recipe, target)
     digest = split_hash(folders, "train")
     is_main = PartialState(cpu=target.device.type == "cpu").is_main_process
     with locked(out, TrainingError) if is_main else nullcontext(), kept_where_finished(out):
-        decoder = new_decoder(recipe, target, rows, digest)
-        Trainer(recipe, target, decoder, out, tracker=tracker).train(rows, dev_rows)
+        decoder = new_decoder(recipe, target, rows, digest, library)
+        Trainer(recipe, target, decoder, out, tracker=tracker, library=library).train(rows, dev_rows)
         if recipe.rival:
             text_recipe = recipe.for_text_baseline()
             decoder.text_baseline = baseline = new_text_baseline(text_recipe, target, digest)
@@ -99,12 +102,27 @@ def kept_where_finished(out: Path) -> Iterator[None]:
         ) from err
 
 
-def new_decoder(recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str) -> Decoder:
+def organisms_of(recipe: TrainingRecipe, target: Target) -> Library | None:
+    """Return the library that a recipe names; raise ``TrainingError`` if there is none, or it is of another base."""
+    if recipe.organisms is None:
+        return None
+    library = shipped_library(target) if recipe.organisms == SHIPPED else Library.load(Path(recipe.organisms))
+    if library is None or not same_model(library.fingerprint, target.fingerprint()):
+        raise TrainingError(
+            f"the organisms {recipe.organisms!r} are not of {target.name!r}; expected a library of that base. Build "
+            "it: 'audit-lit organisms build' and 'audit-lit organisms measure'."
+        )
+    return library
+
+
+def new_decoder(
+    recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str, library: Library | None = None
+) -> Decoder:
     """Return a decoder that shares the weights of the target's base: untrained, or trained as the recipe's start is."""
     config, model = config_of(recipe, target, training_data), _new_model(recipe, target)
     if recipe.start:
         return _continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
-    write = plain_write(recipe.wire) or _projection(recipe, target, config, rows)
+    write = plain_write(recipe.wire) or _projection(target, config, Mixture(rows, recipe, library))
     return Decoder(model, target.tokenizer, config, write)
 
 
@@ -169,9 +187,9 @@ def _continue_from(start: Decoder, model: PeftModel, config: DecoderConfig) -> D
     return Decoder(model, start.tokenizer, config, start.write, start.text_baseline)
 
 
-def _projection(recipe: TrainingRecipe, target: Target, config: DecoderConfig, rows: list[Row]) -> Project:
+def _projection(target: Target, config: DecoderConfig, mixture: Mixture) -> Project:
     """Return the ``project`` operation with the mean and spread of training activations at the read positions."""
-    activations = read_dialogs(target, config, Mixture(rows, recipe).statistics_dialogs())
+    activations = read_dialogs(target, config, mixture.statistics_dialogs())
     per_layer = [activations.resid[:, layer][activations.mask].float() for layer in range(len(config.read_layers))]
     mean = torch.stack([values.mean(0) for values in per_layer])
     std = torch.stack([values.std(0) for values in per_layer]).clamp_min(1e-3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.chat.vocabulary import NO, NO_INSTRUCTION, SAYS_NOTHING, YES
 from audit_lit.data.relations import KIND as RELATION
@@ -16,7 +16,12 @@ from audit_lit.data.rows import Example, Messages, Row
 from audit_lit.data.users import KIND as USER
 from audit_lit.data.users import attribute_of, value_of
 from audit_lit.errors import DataError, RecipeError
+from audit_lit.training import trained_in
 from audit_lit.training.recipe import Share, TrainingRecipe
+from audit_lit.training.trained_in import Organisms
+
+if TYPE_CHECKING:  # it imports torch
+    from audit_lit.organisms.library import Library
 
 TRAINED_NULL_KINDS = ("random", "mean")
 """Those of ``controls.NULL_KINDS`` that are trained on; ``permuted`` is kept for measuring."""
@@ -31,9 +36,10 @@ STATISTICS_DIALOGS = 256
 class Mixture:
     """Examples drawn by weight from the sources; example ``i`` depends on the seed and ``i`` alone."""
 
-    def __init__(self, rows: Sequence[Row], recipe: TrainingRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, rows: Sequence[Row], recipe: TrainingRecipe, library: Library | None = None) -> None:
+        self.recipe, self.library = recipe, library
         self._pool = pool = Pool(rows, recipe)
+        self._organisms = Organisms(library, pool.lines) if library else None
         pools = {"qa": pool.qa, "user": pool.users, "relation": pool.relations, "next_text": pool.replied}
         for share in recipe.mixture:
             if not pools.get(share.source, pool.system):
@@ -41,13 +47,17 @@ class Mixture:
                     f"the mixture wants {share.source!r} examples, but the data has no row for them; name a folder "
                     "that holds some with --data, or leave the source out of the recipe."
                 )
-            if not share.questions and share.source not in ("qa", "relation"):  # whose rows have their own
+            if not share.questions and share.source not in ("qa", "relation", "trained_qa"):  # which have their own
                 raise RecipeError(f"source {share.source!r} needs questions; add 'questions: [...]' in the recipe.")
 
     def draw(self, index: int) -> Example:
         """Return example number ``index``."""
         rng, shares = random.Random(f"{self.recipe.seed}/{index}"), self.recipe.mixture
         share = rng.choices(shares, weights=[share.weight for share in shares])[0]
+        if about_training := trained_in.SOURCES.get(share.source):
+            if self._organisms is None:
+                raise RecipeError(f"source {share.source!r} needs a library of organisms; pass one to the mixture.")
+            return about_training(self._organisms, share, rng)
         return SOURCES[share.source](self._pool, share, rng)
 
     def statistics_dialogs(self) -> list[Messages]:

@@ -21,6 +21,7 @@ from audit_lit.files.writing import dump_json, open_to_append, write_whole
 from audit_lit.models.activations import Activations
 from audit_lit.models.speedups import use_bf16
 from audit_lit.models.target import Target
+from audit_lit.organisms.library import Library
 from audit_lit.training.batches import Batch, Batches, Learner
 from audit_lit.training.checkpoint import Claim, load_checkpoint, save_checkpoint
 from audit_lit.training.log import LOG, read_log
@@ -86,11 +87,18 @@ class Trainer:
     """
 
     def __init__(
-        self, recipe: TrainingRecipe, target: Target, learner: Learner, out: Path, *, tracker: str | None = None
+        self,
+        recipe: TrainingRecipe,
+        target: Target,
+        learner: Learner,
+        out: Path,
+        *,
+        tracker: str | None = None,
+        library: Library | None = None,
     ) -> None:
         from accelerate import Accelerator
 
-        self.recipe, self.target, self.learner, self.out = recipe, target, learner, out
+        self.recipe, self.target, self.learner, self.out, self.library = recipe, target, learner, out, library
         # Not accelerate's own mixed precision: that is a setting of the whole process, fixed by its first user.
         self.accelerator = Accelerator(
             mixed_precision="no",
@@ -147,7 +155,7 @@ class Trainer:
     def batches(self, rows: list[Row]) -> Batches:
         """Return this process's share of the examples."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        return Batches(Mixture(rows, self.recipe), self.target, self.learner, rank=rank, world=world)
+        return Batches(Mixture(rows, self.recipe, self.library), self.target, self.learner, rank=rank, world=world)
 
     def train_step(self, batches: list[Batch]) -> dict[str, Any]:
         """Take one optimizer step and return what to log."""
