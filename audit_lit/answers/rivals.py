@@ -2,6 +2,7 @@
 
 - The tokens that the target finds likelier than its baseline at the start of a reply.
 - The logit lens (nostalgebraist 2020) of the mean difference: the tokens that it points to by itself.
+- A linear probe on the difference, fitted to organisms.
 - The replies of the amplified target: the baseline's weights plus three times the change.
 - The target, asked directly.
 - A model without a LoRA that reads replies of both models.
@@ -9,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
@@ -28,6 +29,7 @@ from audit_lit.models.capture import pad_left
 from audit_lit.models.generation import Sampling, generate_replies
 from audit_lit.models.probe_texts import EDGES
 from audit_lit.models.target import Target
+from audit_lit.organisms.probe import probe_p_value
 from audit_lit.recipes import neutral_lines
 
 N_TOKENS = 10
@@ -72,6 +74,7 @@ def rivals(contrast: Contrast, decoder: Decoder) -> tuple[Panel, ...]:
     return (
         Panel("tokens", "Tokens that begin replies more often than in the baseline.", _tokens(contrast, dialogs)),
         Panel("logit lens", "Tokens that the mean difference points to by itself.", _lens(contrast, decoder)),
+        *_probe(contrast, decoder),
         Panel("amplified", "Replies with three times the change.", tuple(zip(texts, loud, strict=False))),
         Panel("asked directly", "What the target says of itself.", tuple(zip(DIRECTLY, asked, strict=True))),
         Panel("text reader", "What a model says that reads twenty replies of both.", ((READER, read),)),
@@ -109,6 +112,16 @@ def _top(values: Float[Tensor, " vocab"], target: Target) -> tuple[tuple[str, st
     top = values.topk(N_TOKENS)
     texts = target.tokenizer.batch_decode(top.indices[:, None].tolist())
     return tuple((text, f"{value:+.1f} nats") for text, value in zip(texts, top.values.tolist(), strict=True))
+
+
+def _probe(contrast: Contrast, decoder: Decoder) -> Iterator[Panel]:
+    """Yield what a linear probe makes of the difference, if there are organisms to fit it to."""
+    if contrast.library is not None:
+        difference = contrast.difference(decoder.config.read_layers).at(decoder.config.read_layers, EDGES)
+        n_clean = sum(not known.planted for known in contrast.library.known)
+        p_value = probe_p_value(contrast.library, difference, EDGES)
+        row = (f"share of {n_clean} clean fine-tunes that look as planted", f"{p_value:.3f}")
+        yield Panel("probe", "A linear probe, fitted to organisms with and without something planted.", (row,))
 
 
 def _read_by_text(decoder: Decoder, lines: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> str:

@@ -167,7 +167,7 @@ def test_a_scan_of_weights_compares_with_clean_fine_tunes_and_shows_rivals(contr
     compared = next(finding for finding in report.findings if finding.p_value is not None)
     assert len(compared.neutral_scores) == 2 * report.manifest["n_twins"]
     names = [panel.name for panel in report.rivals]
-    assert names == ["tokens", "logit lens", "amplified", "asked directly", "text reader"]
+    assert names == ["tokens", "logit lens", "probe", "amplified", "asked directly", "text reader"]
     assert all(panel.rows for panel in report.rivals)
     for text in (report.to_html(), report.to_markdown()):
         assert "asked directly" in text

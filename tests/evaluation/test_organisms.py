@@ -14,10 +14,11 @@ import torch
 from click.testing import CliRunner
 
 from audit_lit.errors import DataError
-from audit_lit.evaluation.suites.organisms import features, organisms, probe_scores, read_lines
+from audit_lit.evaluation.suites.organisms import organisms, read_lines
 from audit_lit.models.difference import AMPLITUDE, Difference
 from audit_lit.models.probe_texts import EDGES, N_EDGE
 from audit_lit.organisms.library import Known, Library
+from audit_lit.organisms.probe import features, probe_p_value, probe_scores
 
 
 def library(target: Any, *, shift: float = 3.0) -> Library:
@@ -77,6 +78,21 @@ def test_the_probe_is_ridge_regression_on_differences_of_unit_length(target: Any
         centred.T @ centred + penalty * np.eye(rows.shape[1]), centred.T @ (labels[:24] - labels[:24].mean())
     )
     assert np.allclose(scores, (rows[24:] - rows[:24].mean(0)) @ weights)
+
+
+def test_a_probe_finds_few_clean_ones_like_a_planted_one_and_many_like_a_clean_one(target: Any) -> None:
+    known = library(target)
+    fitted = known.where(lambda entry: entry.split == "train")
+    planted, clean = (
+        [
+            probe_p_value(fitted, difference.at((2,), EDGES), EDGES)
+            for entry, difference in zip(known.known, known.differences, strict=True)
+            if entry.split == "dev" and entry.planted is wanted
+        ]
+        for wanted in (True, False)
+    )
+    assert max(planted) == pytest.approx(1 / 13)  # none of the twelve clean ones
+    assert min(clean) > 0.15 and 0.4 < np.mean(clean) <= 1
 
 
 def test_the_command_measures_a_library(

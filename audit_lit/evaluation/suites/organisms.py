@@ -28,6 +28,7 @@ from audit_lit.models.difference import Difference
 from audit_lit.models.probe_texts import EDGES, edges
 from audit_lit.models.target import Target
 from audit_lit.organisms.library import Known, Library
+from audit_lit.organisms.probe import features, probe_scores
 from audit_lit.recipes import neutral_lines
 from audit_lit.statistics.intervals import Values, bootstrap_interval, wilson_interval
 from audit_lit.statistics.scores import auroc, auroc_interval, top_k
@@ -35,7 +36,6 @@ from audit_lit.statistics.scores import auroc, auroc_interval, top_k
 SCHEMA = 1
 N_LINES = 4
 FALSE_POSITIVES = 0.05
-RIDGE = 1.0
 LEAST = 4
 """Number of organisms of a group that a figure needs."""
 CLEAN, BENIGN = "clean", "benign"
@@ -135,20 +135,6 @@ def rival_scores(decoder: Decoder, chosen: Library, rest: Library) -> dict[str, 
         rows, fitted = features(differences), features([other.at(layers, EDGES) for other in rest.differences])
         rivals["probe"] = probe_scores(fitted, np.array([float(known.planted) for known in rest.known]), rows)
     return rivals
-
-
-def features(differences: Sequence[Difference]) -> Values:
-    """Return differences at unit length, so that a probe cannot tell them by their size."""
-    flat = torch.stack([difference.mean.flatten() for difference in differences])
-    return np.asarray(torch.nn.functional.normalize(flat, dim=-1).double())
-
-
-def probe_scores(rows: Values, is_planted: Values, queries: Values) -> Values:
-    """Return the scores of ridge regression onto being planted, in its dual form."""
-    centre, target = rows.mean(0), is_planted - is_planted.mean()
-    kernel = (rows - centre) @ (rows - centre).T
-    dual = np.linalg.solve(kernel + RIDGE * np.trace(kernel) / len(kernel) * np.eye(len(kernel)), target)
-    return np.asarray((queries - centre) @ (rows - centre).T @ dual)
 
 
 def _first_of_twenty(
