@@ -149,12 +149,11 @@ def load_models(
     return model, Decoder.from_pretrained(decoder, target=model, config=protocol, **where)
 
 
-def load_contrast(
-    target: str, decoder: str, *, baseline: str | None, adapter: str | None = None, **options: Any
-) -> tuple[Target, Decoder, Target]:
-    """Load a target, a decoder, and the baseline that the target was trained from.
+def contrast_names(target: str, baseline: str | None, adapter: str | None) -> tuple[str, str | None, str | None]:
+    """Return the names of a target, its baseline and its LoRA; that of a LoRA alone is its base.
 
-    Of a LoRA, the baseline is its base unless another is named, and both share its weights.
+    Raises:
+        UsageError: If there is no baseline to tell by what training changed.
     """
     require_models(target, adapter=adapter)
     from audit_lit.models.adapters import base_of, is_adapter
@@ -167,6 +166,17 @@ def load_contrast(
             "--baseline is missing; expected the model that the target was trained from: --baseline BASE. Of a LoRA, "
             "name the target and --adapter FOLDER."
         )
+    return target, baseline, adapter
+
+
+def load_contrast(
+    target: str, decoder: str, *, baseline: str | None, adapter: str | None = None, **options: Any
+) -> tuple[Target, Decoder, Target]:
+    """Load a target, a decoder, and the baseline that the target was trained from.
+
+    Of a LoRA, the baseline is its base unless another is named, and both share its weights.
+    """
+    target, baseline, adapter = contrast_names(target, baseline, adapter)
     from audit_lit import load_target
 
     is_shared = adapter is not None and baseline in (None, target)

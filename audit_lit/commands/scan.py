@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LATER = (
     *("adapter", "format", "skip_unreadable", "subfolder", "protocol", "base"),
     *("dtype", "device_map", "n_devices", "max_memory", "quantization", "quantized_decoder"),
-    *("activations", "save_activations"),
+    *("activations", "save_activations", "library"),
 )
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
 OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "save_activations")
@@ -92,6 +92,8 @@ def scan(
 
     named_with = {name: options[name] for name in ("revision", "adapter", "base")}
     models.require_models(target, options["decoder"], **named_with)  # before torch is imported
+    if scan_recipe.reads == "difference":
+        models.contrast_names(target, options["baseline"], options["adapter"])
     options["device"] = _device_here(options["device"])
     from audit_lit.calibration.settings import CalibrationSettings
     from audit_lit.decoder.calibration import CalibrationRecord

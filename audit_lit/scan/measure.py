@@ -81,7 +81,7 @@ class Measurement:
                 "layers": list(config.read_layers),
             },
             "dtype": str(next(decoder.model.parameters()).dtype),
-            "recipe": self.recipe.as_written(),
+            "recipe": self.recipe.model_dump(mode="json"),
             "questions": [question.model_dump(mode="json") for question in self.questions],
             "threshold": threshold,
             "calibration": record.model_dump(mode="json") if record and is_measured_here else None,

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.positions import check_reveal
@@ -114,9 +123,13 @@ class ScanRecipe(BaseModel):
             raise ValueError(f"question {most_often!r} is listed {n_times} times; expected each once")
         return questions
 
-    def as_written(self) -> dict[str, Any]:
-        """Return the settings as a run folder holds them; what came later is left out where it says nothing new."""
-        return self.model_dump(mode="json", exclude={"reads"} if self.reads == "activations" else None)
+    @model_serializer(mode="wrap")
+    def _as_run_folders_hold_it(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out what later versions added where it says nothing new."""
+        settings = serialize(self)
+        if self.reads == "activations":
+            del settings["reads"]
+        return settings
 
     def probe_dialogs(self, system: str | None = None) -> list[Dialog]:
         """Return a dialog for each probe, after a hidden system prompt if there is one."""
