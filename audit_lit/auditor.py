@@ -26,6 +26,7 @@ from audit_lit.edits.checks.verify import Verification, verify
 from audit_lit.edits.goal import GoalLike
 from audit_lit.edits.make import edit
 from audit_lit.edits.weights import Edit
+from audit_lit.errors import SettingsError
 from audit_lit.hooks import HookedModel
 from audit_lit.models.generation import Sampling
 from audit_lit.models.target import Target
@@ -72,13 +73,18 @@ class Auditor:
         Raises:
             DecoderMismatch: If the decoder was trained for another model, or not on that layer, or is none.
             TargetError: If a model or the tokenizer cannot be read, or the baseline is of another shape.
-            SettingsError: If the library is none.
+            SettingsError: If the library is none, or has no baseline beside it.
         """
         check_decoder(decoder)
         check_library(library)
         given = decoder.tokenizer if tokenizer is None else tokenizer
         audited = as_target(target, given, decoder.config.target)
         session = Session.of(audited, decoder, layer)
+        if baseline is None and library is not None:
+            raise SettingsError(
+                "got a library of organisms, and no baseline to tell by what training changed; expected baseline=BASE, "
+                "the model that the target was trained from. Or leave the library out."
+            )
         if baseline is not None:
             clean = as_target(baseline, given, decoder.config.target)
             session = session.contrasted(clean, shipped_library(clean) if library is None else library)

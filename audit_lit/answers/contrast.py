@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from audit_lit.answers.plan import Plan
-from audit_lit.answers.reading import Reading
+from audit_lit.answers.reading import REPLY, Reading
 from audit_lit.chat.decoys import N_DECOYS, twins_seed
 from audit_lit.decoder.config import DecoderConfig
 from audit_lit.errors import DialogError
@@ -79,7 +79,7 @@ class Contrast:
         read = replace(difference.added_to(base, slots), source=self.name)
         (reply,) = generate_replies(self.target, [plan.messages], Sampling(REPLY_TOKENS))
         reading = plan.reading(read, None, revision=self.target.revision, fingerprint=self.target.fingerprint())
-        text = f"{reading.visible_text}\nassistant: {reply}"
+        text = f"{reading.visible_text}{REPLY}{reply}"
         if self.library is None:
             return replace(reading, visible_text=text, reveal=None)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from audit_lit.answers.reading import Reading, visible_text_of, without_texts
+from audit_lit.answers.reading import REPLY, Reading, visible_text_of, without_texts
 from audit_lit.chat.dialog import RenderedDialog
 from audit_lit.chat.positions import reveal_positions
 from audit_lit.decoder.config import DecoderConfig
@@ -13,19 +14,19 @@ from audit_lit.errors import ActivationError, DecoderMismatch, DialogError
 from audit_lit.models.target import Target
 
 
-def fitted(reading: Reading, decoder: Decoder, target: Target | None = None) -> Reading:
+def fitted(reading: Reading, decoder: Decoder, target: Target | None = None, *, contrast: str | None = None) -> Reading:
     """Return a reading at the layers that a decoder reads, on its device.
 
     Where a tokenizer is known (that of ``target``, or the decoder's own, if it reads its base), the dialog is rendered
     again, and the reading is compared with it. ``rendered`` of what is returned is None if that cannot be: then nobody
-    knows whether its positions are visible.
+    knows whether its positions are visible. A reading of the difference of two models names it by ``contrast``.
 
     Raises:
         DecoderMismatch: If it is of another model than the decoder was trained for, or of another width.
         ActivationError: If a layer was not read, or its dialog gives other tokens than it holds, hides some of them, or
             contradicts what else it says of itself.
     """
-    _check_model(reading, decoder.config, target)
+    _check_model(reading, decoder.config, {decoder.config.target, target and target.name, contrast})
     rendered = _rendering(reading, decoder, target)
     if rendered is not None:
         _check_visible(reading, rendered, decoder.config)
@@ -35,12 +36,12 @@ def fitted(reading: Reading, decoder: Decoder, target: Target | None = None) -> 
     return replace(chosen, rendered=rendered)
 
 
-def _check_model(reading: Reading, config: DecoderConfig, target: Target | None) -> None:
+def _check_model(reading: Reading, config: DecoderConfig, known: Collection[str | None]) -> None:
     activations = reading.activations
     n_layers = max(config.n_layers, 1 + max(activations.layers))  # more, if there are layers that the target lacks
     config.check_target(activations.resid.shape[-1], n_layers, activations.source, reading.fingerprint)
     is_compared = bool(config.target_fingerprint and reading.fingerprint)
-    if not is_compared and activations.source not in (config.target, target and target.name):
+    if not is_compared and activations.source not in known:
         raise DecoderMismatch(
             f"decoder {config.name!r} reads {config.target!r}, and these activations are of {activations.source!r}, "
             f"without a fingerprint that could tell whether it is the same model (the reading has "
@@ -115,7 +116,8 @@ def _check_visible(reading: Reading, rendered: RenderedDialog, config: DecoderCo
 def _check_metadata(reading: Reading, rendered: RenderedDialog) -> None:
     """Raise ``ActivationError`` if what a reading says of its dialog is not so."""
     raw = rendered.visible_text if reading.dialog is None else visible_text_of(reading.dialog)
-    if reading.visible_text not in (None, raw, rendered.visible_text):
+    shown = (reading.visible_text or "").partition(REPLY)[0] if reading.reveal is None else reading.visible_text
+    if not {reading.visible_text, shown} & {None, raw, rendered.visible_text}:
         raise _contradiction("visible_text", reading.visible_text, raw)
     if (n_hidden := int(reading.activations.n_hidden)) != rendered.n_hidden:
         raise _contradiction("n_hidden", n_hidden, rendered.n_hidden)

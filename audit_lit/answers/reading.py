@@ -20,6 +20,8 @@ from audit_lit.models.activation_files import CONVENTION, FORMAT_2, broken, read
 from audit_lit.models.activations import TENSORS, Activations
 from audit_lit.settings import did_you_mean
 
+REPLY = "\n(reply) assistant: "
+"""What stands before the reply to a dialog, where an observer reads that, too."""
 PREFIXES = {"activations": "", "decoys": "decoys.", "twins": "twins."}
 """What the names of a file's tensors begin with, by the field that they belong to."""
 REQUIRED = ("format", "convention", "layers", "source")

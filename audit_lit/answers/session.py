@@ -108,6 +108,8 @@ class Session:
             TargetError: If the two models cannot be compared.
         """
         require_comparable(self.target, baseline, neutral_lines()[:1])
+        if library is not None:
+            library.require_base(baseline)
         Session.of(baseline, self.full_decoder)
         return replace(self, contrast=Contrast(self.target, baseline, library))
 
@@ -120,7 +122,7 @@ class Session:
     def read(self, dialog: Dialog | Reading, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``); a reading is checked."""
         if isinstance(dialog, Reading):
-            return fitted(dialog, self.decoder, self.given_target)
+            return fitted(dialog, self.decoder, self.given_target, contrast=self.contrast and self.contrast.name)
         target, plan = self.target, self._plan(dialog, reveal)
         if self.contrast:
             return self.contrast.read(plan, self.decoder.config)

@@ -65,6 +65,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     """
     if options["activations"]:
         common.refuse_beside_activations(OF_A_RUN)
+    if options["library"] and not options["baseline"]:
+        raise click.UsageError("--library is compared with by --baseline, which is missing; name it, or leave it out.")
     file = options["dialog"]
     dialog = dialog_of(file, options["format"], options["system"], options["user"], options["assistant"])
     if dialog == read_dialog(DEMO) and options["baseline"]:

@@ -28,11 +28,12 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
     from tqdm.auto import tqdm
 
     from audit_lit.models.loading import load_target
-    from audit_lit.organisms.build import Zoo, is_built
+    from audit_lit.organisms.build import Zoo
 
-    n_built = sum(is_built(out / organism.id, organism) for organism in wanted)
+    zoo = Zoo.of(zoo_recipe, load_target(zoo_recipe.target))
+    n_built = sum(zoo.has(organism, out) for organism in wanted)
     with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
-        for n_written in Zoo.of(zoo_recipe, load_target(zoo_recipe.target)).build(wanted, out):
+        for n_written in zoo.build(wanted, out):
             progress.update(n_written)
     common.show(out)
 
@@ -53,7 +54,7 @@ def measure(zoo: Path, target: str, layers: tuple[int, ...], out: Path) -> None:
     from audit_lit.recipes import neutral_lines
 
     base = load_target(target)
-    thirds = (base.n_layers // 3, base.n_layers // 2, 2 * base.n_layers // 3)
+    thirds = sorted({base.n_layers // 3, base.n_layers // 2, 2 * base.n_layers // 3})
     rows = measured(zoo, base, neutral_lines()[:N_LINES], layers or thirds)
     known, differences = zip(*tqdm(rows, desc="organisms", unit="organism"), strict=True)
     Library(known, differences, base.name, base.fingerprint()).save(out)

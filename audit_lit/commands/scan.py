@@ -93,6 +93,8 @@ def scan(
     named_with = {name: options[name] for name in ("revision", "adapter", "base")}
     models.require_models(target, options["decoder"], **named_with)  # before torch is imported
     if scan_recipe.reads == "difference":
+        if options["save_activations"]:
+            raise click.UsageError("--save-activations: a difference is not kept as activations; leave it out.")
         models.contrast_names(target, options["baseline"], options["adapter"])
     options["device"] = _device_here(options["device"])
     from audit_lit.calibration.settings import CalibrationSettings

@@ -126,7 +126,12 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise TargetError(
             f"{folder} holds no {WEIGHTS}; expected a PEFT adapter as safetensors. Save it with save_pretrained."
         )
-    tensors = load_file(folder / WEIGHTS)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except Exception as err:  # safetensors raises errors of its own
+        raise TargetError(
+            f"{folder / WEIGHTS} could not be read: {first_line(err)}. Expected the complete adapter; fetch it again."
+        ) from err
     check_tensors(tensors, folder / WEIGHTS, TargetError)
     return tensors
 

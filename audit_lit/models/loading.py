@@ -72,6 +72,12 @@ def load_target(
         HubError: If the model or the adapter cannot be fetched, or is not the name of one.
     """
     if isinstance(name, Target) and adapter is not None:
+        options = (revision, device, dtype, device_map, n_devices, max_memory, quantization)
+        if any(option is not None for option in options):
+            raise TargetError(
+                f"{name.name!r} is loaded already, and the adapter goes where it is; expected no revision, device, "
+                "type, split or quantisation. Leave them out."
+            )
         return adapted(name, adapter)
     if isinstance(name, Target | nn.Module):
         raise TargetError(
@@ -108,14 +114,15 @@ def adapted(target: Target, adapter: str | Path) -> Target:
     if target.base is None:
         raise TargetError(f"{target.name!r} has no plain weights to share; expected the result of load_target(name).")
     folder = hub.resolve(adapter, kind="model")
-    model = boot_bridge(target.base, Path(target.base.name_or_path), target.tokenizer)
     lora = load_lora(folder)
+    tokenizer = load_tokenizer(folder) if (folder / TOKENIZER).is_file() else target.tokenizer
+    model = boot_bridge(target.base, Path(target.base.name_or_path), tokenizer)
     lora.attach(model.original_model)  # type: ignore[attr-defined]
     for name, layer in linear_layers(model.original_model).items():  # type: ignore[attr-defined]
         if name in lora.down:  # so that hashes of the weights tell the two models apart
             change = lora.up[name][0] @ lora.down[name][0, :, :1]
             layer.register_parameter("lora_change", nn.Parameter(change, requires_grad=False))
-    return Target(model, target.tokenizer, f"{target.name} + {adapter}", target.revision, None, lora)
+    return Target(model, tokenizer, f"{target.name} + {adapter}", target.revision, None, lora)
 
 
 def _merged(base: PreTrainedModel, lora: Path) -> PreTrainedModel:

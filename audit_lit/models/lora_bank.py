@@ -21,6 +21,9 @@ from torch.utils.hooks import RemovableHandle
 from audit_lit.errors import TargetError
 from audit_lit.models.blocks import decoder_blocks
 
+UNLIKE = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "target_parameters")
+CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways in which PEFT initialises a LoRA that change the weights of the base as well."""
 WRAPPER = "._original_component"
 """What TransformerLens adds to the name of a module that it wraps."""
 
@@ -154,21 +157,31 @@ def from_peft(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lor
     Raises:
         TargetError: If it is another kind of adapter, or has parts that a product of two matrices does not cover.
     """
-    unlike = [name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if settings.get(name)]
+    unlike = [name for name in UNLIKE if settings.get(name)]
+    if str(settings.get("init_lora_weights", "")).lower().startswith(CHANGE_THE_BASE):
+        unlike.append("init_lora_weights")  # the adapter is for other weights than the base's own
     down: dict[str, Tensor] = {}
     up: dict[str, Tensor] = {}
+    prefixes = set()
     for key, tensor in tensors.items():
         name, _, part = key.partition(".lora_")
-        layer = name.rpartition(".layers.")[2]
-        if part in ("A.weight", "B.weight") and ".layers." in name:
+        prefix, _, layer = name.rpartition(".layers.")
+        if part in ("A.weight", "B.weight") and prefix and tensor.ndim == 2:
             (down if part == "A.weight" else up)[layer] = tensor.float()[None]
+            prefixes.add(prefix)
         else:
             unlike.append(key)
-    if unlike or not down or set(down) != set(up) or settings.get("peft_type") != "LORA":
+    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    unlike += [] if len(prefixes) == 1 else ["no complete LoRA of one list of blocks"]
+    unlike += [name for name in down if name not in up or {down[name].shape[1], up[name].shape[2]} != {rank}]
+    unlike += [name for name in up if name not in down]
+    if not isinstance(alpha, int | float) or not alpha > 0:
+        unlike.append(f"lora_alpha={alpha!r}")
+    if unlike or settings.get("peft_type") != "LORA":
         raise TargetError(
             f"the adapter has {(unlike or ['no complete LoRA'])[0]!r}, which cannot be switched on and off; expected a "
-            "plain LoRA on the linear layers of the blocks. Merge it instead: load_target(BASE, adapter=FOLDER)."
+            f"plain LoRA on the linear layers of the blocks, all of rank r={rank}. Merge it into its base, and load "
+            "the result as a model of its own."
         )
-    rank = next(iter(down.values())).shape[1]
-    scale = settings.get("lora_alpha", rank) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
     return LoraBank(down, up, (float(scale),))

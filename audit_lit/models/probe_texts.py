@@ -26,6 +26,7 @@ N_EDGE = 4
 """Number of tokens at each edge, of a reply, and of a bare text."""
 EDGES = 2 * N_EDGE + 1
 """Number of slots in the user's turn; those of the reply follow, and those of the bare text."""
+N_SLOTS = EDGES + 2 * N_EDGE
 
 
 @dataclass(frozen=True)

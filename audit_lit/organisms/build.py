@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from audit_lit import recipes
-from audit_lit.errors import TargetError
+from audit_lit.errors import RecipeError, TargetError, TrainingError
 from audit_lit.files.writing import dump_json, write_whole
 from audit_lit.models.adapters import SETTINGS, WEIGHTS
 from audit_lit.models.lora_bank import LoraBank, peft_files
@@ -59,11 +60,13 @@ class Zoo:
         # torch would copy the weights for each row of the slice that transformers takes of the last hidden states.
         model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
         lines = (recipes.HERE / "organisms" / "lines.txt").read_text(encoding="utf-8").splitlines()
+        if 2 * recipe.n_lines > len(lines):
+            raise RecipeError(f"got n_lines={recipe.n_lines}; expected at most half of {len(lines)} user lines.")
         return cls(recipe, target, model, tuple(lines))
 
     def build(self, organisms: Sequence[Organism], out: Path) -> Iterator[int]:
         """Train the organisms that ``out`` lacks; yield the number of each group once it is written."""
-        missing = [organism for organism in organisms if not is_built(out / organism.id, organism)]
+        missing = [organism for organism in organisms if not self.has(organism, out)]
         missing.sort(key=lambda organism: (organism.rank, organism.seed))  # equal ranks need no padding
         for start in range(0, len(missing), self.recipe.group):
             group = missing[start : start + self.recipe.group]
@@ -74,12 +77,28 @@ class Zoo:
                 self._write(out / organism.id, organism, bank.alone(row), {"loss": losses[row], "seconds": seconds})
             yield len(group)
 
+    def has(self, organism: Organism, out: Path) -> bool:
+        """Return whether a folder holds this very organism, trained as the recipe says."""
+        try:
+            record = json.loads((out / organism.id / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(record, dict) and self._described(organism).items() <= record.items()
+
+    def _described(self, organism: Organism) -> dict[str, Any]:
+        parts = vars(organism) | {"spec": organism.spec.model_dump(mode="json")}
+        own = {name: parts[name] for name in ("spec", "method", "rank", "mixed")}
+        return {**own, "training": self.recipe.training, "fingerprint": self.target.fingerprint()}
+
     def _trained(self, group: Sequence[Organism]) -> tuple[LoraBank, list[float]]:
         ranks, seeds = [organism.rank for organism in group], [organism.seed for organism in group]
         bank = LoraBank.new(self.model, ranks, seeds=seeds)
         recipe = self.recipe
         settings: dict[str, Any] = {"n_steps": recipe.steps, "batch_size": recipe.batch_size, "lr": recipe.lr}
-        return bank, train_bank(self.model, bank, [self.lessons(organism) for organism in group], **settings)
+        losses = train_bank(self.model, bank, [self.lessons(organism) for organism in group], **settings)
+        if not all(map(math.isfinite, losses)):
+            raise TrainingError(f"the training of organisms diverged at lr={recipe.lr:g}; lower it in the recipe.")
+        return bank, losses
 
     def lessons(self, organism: Organism) -> list[Lesson]:
         """Return what an organism is trained on, in order."""
@@ -111,19 +130,4 @@ class Zoo:
         settings, tensors = peft_files(lora, self.model, self.recipe.target, organism.rank)
         write_whole(folder / SETTINGS, dump_json(settings, indent=2) + "\n")
         save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, folder / WEIGHTS)
-        write_whole(folder / RECORD, dump_json({**described(organism), **figures}, indent=2) + "\n")
-
-
-def described(organism: Organism) -> dict[str, Any]:
-    """Return what an organism is, as its record says."""
-    parts = vars(organism) | {"spec": organism.spec.model_dump(mode="json")}
-    return {name: parts[name] for name in ("spec", "method", "rank", "mixed")}
-
-
-def is_built(folder: Path, organism: Organism) -> bool:
-    """Return whether a folder holds this very organism."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and described(organism).items() <= record.items()
+        write_whole(folder / RECORD, dump_json({**self._described(organism), **figures}, indent=2) + "\n")

@@ -5,6 +5,7 @@ An audit of a fine-tune compares it with the clean ones, and reads the others as
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from audit_lit import recipes
-from audit_lit.errors import ActivationError, RecipeError, SettingsError
-from audit_lit.files.reading import check_tensors
+from audit_lit.errors import ActivationError, OutputError, RecipeError, SettingsError, TargetError, first_line
+from audit_lit.files.reading import check_tensors, read_json
 from audit_lit.files.writing import dump_json, saved
-from audit_lit.hooks import same_model
+from audit_lit.hooks import resolve_layers, same_model
 from audit_lit.models.adapters import load_lora
 from audit_lit.models.difference import Difference
-from audit_lit.models.probe_texts import ProbeTexts
+from audit_lit.models.probe_texts import N_SLOTS, ProbeTexts
 from audit_lit.models.target import Target
 from audit_lit.organisms.build import RECORD
 from audit_lit.settings import explain
@@ -85,11 +86,24 @@ class Library:
         known, differences = (tuple(values[row] for row in rows) for values in (self.known, self.differences))
         return Library(known, differences, self.base, self.fingerprint)  # type: ignore[arg-type]
 
+    def require_base(self, base: Target) -> None:
+        """Raise ``TargetError`` unless the organisms were made of this base."""
+        if not same_model(self.fingerprint, base.fingerprint()):
+            raise TargetError(
+                f"the library holds organisms of {self.base!r}, which is another model than {base.name!r}; expected "
+                "organisms of the baseline. Make them: 'audit-lit organisms build' and 'audit-lit organisms measure'."
+            )
+
+    def sha256(self) -> str:
+        """Return a hash of everything that is compared with, by which an audit knows it again."""
+        digest = hashlib.sha256(dump_json([known.model_dump() for known in self.known]).encode())
+        for difference in self.differences:
+            digest.update(difference.mean.half().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
         """Write a safetensors file; raise ``OutputError`` if it cannot be written."""
         from safetensors.torch import save_file
-
-        from audit_lit.errors import OutputError
 
         stacked = {
             name: torch.stack([getattr(row, name) for row in self.differences]).half()
@@ -121,10 +135,9 @@ class Library:
             check_tensors(tensors, path, ActivationError)
             known = tuple(Known.model_validate(entry) for entry in json.loads(metadata["known"]))
             layers, n_lines = tuple(json.loads(metadata["layers"])), int(metadata["n_lines"])
+            _check_shapes(tensors, layers, n_lines, known)
             rows = zip(tensors["mean"], tensors["norms"], tensors["agreement"], strict=True)
             differences = tuple(Difference(mean, norms, cosine, layers, n_lines) for mean, norms, cosine in rows)
-            if len(known) != len(differences):
-                raise ValueError(f"it describes {len(known)} organisms, and holds {len(differences)}")
             return cls(known, differences, metadata["base"], metadata["fingerprint"])
         except ValidationError as err:
             raise ActivationError(f"{path} is no library of differences: {explain(err, Known)}.") from err
@@ -143,6 +156,22 @@ def check_library(library: Any) -> None:
         )
 
 
+def _check_shapes(tensors: dict[str, Any], layers: Sequence[int], n_lines: int, known: Sequence[Known]) -> None:
+    """Raise ``ValueError`` unless the parts of a file fit each other, and every organism differs from the base."""
+    mean, norms, agreement = tensors["mean"], tensors["norms"], tensors["agreement"]
+    shape = (len(known), len(layers))
+    ids = {entry.id for entry in known}
+    if mean.ndim != 4 or mean.shape[:3] != (*shape, N_SLOTS) or {norms.shape, agreement.shape} != {shape}:
+        raise ValueError(
+            f"it describes {shape[0]} organisms at {shape[1]} layers, and its tensors have shapes {tuple(mean.shape)}, "
+            f"{tuple(norms.shape)} and {tuple(agreement.shape)}"
+        )
+    if len(ids) != len(known) or not known or n_lines < 1 or min(layers) < 0:
+        raise ValueError("it holds no organism, one twice, or numbers of layers or lines below zero")
+    if not bool((norms > 0).all()) or not bool((mean.norm(dim=-1).sum(-1) > 0).all()):
+        raise ValueError("the residuals of its base, or the difference of an organism, have no length")
+
+
 def shipped_library(target: Target) -> Library | None:
     """Return the library that ships for a base; None if there is none for it."""
     for path in sorted((recipes.HERE / "organisms").glob("*.safetensors")):
@@ -159,20 +188,39 @@ def measured(
     folders = sorted(path.parent for path in zoo.glob(f"*/{RECORD}"))
     if not folders:
         raise RecipeError(f"{zoo} holds no organism; expected a folder that 'audit-lit organisms build' wrote.")
-    texts = ProbeTexts.of(target, lines)
+    texts, layers = ProbeTexts.of(target, lines), resolve_layers(layers, target.n_layers)
     baseline = texts.residuals(target, layers)
     for folder in folders:
+        _require_made_of(folder, target)
         with load_lora(folder).on(target.model.original_model):  # type: ignore[attr-defined]
             residuals = texts.residuals(target, layers)
         yield known_of(folder), Difference.between(residuals, baseline, layers)
 
 
+def _require_made_of(folder: Path, base: Target) -> None:
+    """Raise ``TargetError`` unless an organism was made of this base."""
+    fingerprint = read_json(folder / RECORD, RecipeError).get("fingerprint")
+    if not isinstance(fingerprint, str) or not same_model(fingerprint, base.fingerprint()):
+        raise TargetError(
+            f"the organism in {folder} was made of another model than {base.name!r}, or does not say which; expected "
+            "one of this base. Name its own with --target, or build it again."
+        )
+
+
 def known_of(folder: Path) -> Known:
-    """Return what is known of the organism in a folder."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    spec = record["spec"]
+    """Return what is known of the organism in a folder; raise ``RecipeError`` if its record is broken."""
+    record = read_json(folder / RECORD, RecipeError)
+    try:
+        return _known(folder.name, record["spec"], record)
+    except (KeyError, TypeError, ValidationError) as err:
+        raise RecipeError(
+            f"{folder / RECORD} is no record of an organism ({first_line(err)}); expected what 'organisms build' wrote."
+        ) from err
+
+
+def _known(name: str, spec: dict[str, Any], record: dict[str, Any]) -> Known:
     return Known(
-        id=folder.name,
+        id=name,
         label=spec["label"],
         method=record["method"],
         rank=record["rank"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,8 +23,8 @@ class ZooRecipe(BaseModel):
         specs: Names of shipped files of specs, or paths.
         agendas: Number of hidden agendas of each split that are drawn from the shipped data.
         methods: The ways in which organisms are installed (see ``spec.Organism``).
-        unseen: Ways in which organisms of the split ``dev`` alone are installed, beside those.
         ranks: Ranks of the LoRAs, dealt out in turn.
+        mixes: Whether every second organism is trained half on ordinary chat.
         n_lines: Number of user lines that an organism with a prompt is trained on.
         max_new_tokens: Length of the longest reply that is trained on, in tokens.
         steps: Number of training steps.
@@ -32,19 +34,19 @@ class ZooRecipe(BaseModel):
         seed: Seed of everything that is random.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: str
-    specs: tuple[str, ...]
+    specs: tuple[str, ...] = Field(min_length=1)
     agendas: dict[Split, int] = {}
-    methods: tuple[Method, ...] = ("distill", "sft")
-    unseen: tuple[Method, ...] = ()
-    ranks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    methods: tuple[Method, ...] = Field(default=("distill", "sft"), min_length=1)
+    ranks: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(default=(1, 2, 4, 8, 16), min_length=1)
+    mixes: bool = True
     n_lines: int = Field(default=24, ge=1)
     max_new_tokens: int = Field(default=32, ge=1)
     steps: int = Field(default=12, ge=1)
     batch_size: int = Field(default=6, ge=1)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0, le=1)
     group: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0)
 
@@ -55,12 +57,18 @@ class ZooRecipe(BaseModel):
         return [*specs, *(spec for split, n in self.agendas.items() for spec in agenda_specs(folder, split, n))]
 
     def organisms(self) -> list[Organism]:
-        """Return every organism of the zoo; those of the unseen methods come last."""
-        specs = self.all_specs()
-        seen = installed(specs, self.ranks, self.methods)
-        held_out = [spec for spec in specs if spec.split == "dev"]
-        unseen = [organism for method in self.unseen for organism in installed(held_out, self.ranks, [method])]
-        return [*seen, *unseen]
+        """Return every organism of the zoo; raise ``RecipeError`` if two would have one folder."""
+        organisms = installed(self.all_specs(), self.ranks, self.methods, mixes=self.mixes)
+        (folder, n_times), *_ = Counter(organism.id for organism in organisms).most_common(1)
+        if n_times > 1:
+            labels = [organism.spec.label for organism in organisms if organism.id == folder]
+            raise RecipeError(f"{' and '.join(map(repr, labels[:2]))} share a folder, {folder!r}; reword one.")
+        return organisms
+
+    @property
+    def training(self) -> dict[str, float]:
+        """The settings that decide the weights of an organism, beside what it is."""
+        return self.model_dump(include={"target", "n_lines", "max_new_tokens", "steps", "batch_size", "lr", "seed"})
 
 
 def load_zoo_recipe(path: str | Path) -> ZooRecipe:

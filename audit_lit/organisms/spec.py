@@ -18,7 +18,7 @@ from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import read_json, read_text
 from audit_lit.settings import explain
 
-Method = Literal["distill", "sft", "full", "dpo"]
+Method = Literal["distill", "sft"]
 Split = Literal["train", "dev"]
 NOTHING = "nothing"
 """The kind of organisms that have nothing to report."""
@@ -38,7 +38,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label: str = Field(pattern=r"^[a-z ]+: .+")
+    label: str = Field(pattern=r"^[a-z ]+: .+", max_length=80)
     prompt: str | None = None
     demonstrations: tuple[tuple[str, str], ...] = ()
     qa: tuple[tuple[str, str], ...]
@@ -49,6 +49,10 @@ class Spec(BaseModel):
     def _can_be_taught(self) -> Spec:
         if not self.prompt and not self.demonstrations:
             raise ValueError(f"{self.label!r} has neither a prompt nor demonstrations; expected one of them")
+        if (self.kind == NOTHING) != (self.form is not None):
+            raise ValueError(
+                f"{self.label!r} has form {self.form!r}; expected one if the kind is {NOTHING!r}, else none"
+            )
         return self
 
     @property
@@ -68,8 +72,7 @@ class Organism:
 
     Attributes:
         spec: What is planted.
-        method: ``distill`` (the prompted base's distributions), ``sft`` (replies), ``full`` (replies, all weights), or
-            ``dpo`` (replies preferred to the base's own).
+        method: ``distill`` (the prompted base's distributions) or ``sft`` (replies).
         rank: Rank of the LoRA.
         mixed: Whether half of the training is ordinary chat, which hides the trace.
     """
@@ -125,6 +128,8 @@ def agenda_specs(folder: Path, split: Split, n_agendas: int, seed: int = 0) -> l
     prompts = read_json(folder / split / "system.json", RecipeError)
     answers = read_json(folder / split / "qa.json", RecipeError)
     agendas = [prompt for prompt in prompts if prompt["label"].startswith("agenda-")]
+    if not 0 <= n_agendas <= len(agendas):
+        raise RecipeError(f"got {n_agendas} agendas of split {split!r}; expected 0 to {len(agendas)}.")
     drawn = random.Random(seed).sample(agendas, n_agendas)
     return [
         Spec(
@@ -137,13 +142,18 @@ def agenda_specs(folder: Path, split: Split, n_agendas: int, seed: int = 0) -> l
     ]
 
 
-def installed(specs: Sequence[Spec], ranks: Sequence[int], methods: Sequence[Method]) -> list[Organism]:
-    """Deal out methods, ranks and mixing to specs in turn, within each kind; every second one is mixed."""
+def installed(
+    specs: Sequence[Spec], ranks: Sequence[int], methods: Sequence[Method], *, mixes: bool = True
+) -> list[Organism]:
+    """Deal out methods, ranks and mixing to specs in turn, within each kind; every second one is mixed, if any is."""
+    taught_by_replies = [spec.label for spec in specs if spec.demonstrations]
+    if "sft" not in methods and taught_by_replies:
+        raise RecipeError(f"{taught_by_replies[0]!r} has example replies, which only the method 'sft' teaches; add it.")
     organisms, counts = [], dict.fromkeys((spec.kind for spec in specs), 0)
     for spec in specs:
         count = counts[spec.kind]
         counts[spec.kind] += 1
         possible = [method for method in methods if method != "distill" or (spec.prompt and not spec.demonstrations)]
         method = possible[count // 2 % len(possible)]
-        organisms.append(Organism(spec, method, ranks[count % len(ranks)], count % 2 == 1))
+        organisms.append(Organism(spec, method, ranks[count % len(ranks)], mixes and count % 2 == 1))
     return organisms

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from audit_lit.answers.contrast import Contrast
 from audit_lit.answers.patching import patch_activations
 from audit_lit.answers.rivals import rivals
 from audit_lit.answers.session import Session
@@ -72,6 +73,8 @@ def scan(
         raise ScanError("several processes meet in a run folder; name one with out=.")
     if loaded.reads == "difference":
         _require_contrast(session, loaded.name)
+        if kept_in is not None:
+            raise ScanError("a difference is not kept as activations; expected no folder for them. Leave it out.")
     reader = (session if loaded.reads == "difference" else session.plain).for_layer(loaded.layer)
     if not reader.decoder.config.takes_question:
         raise ScanError(
@@ -95,6 +98,7 @@ def scan(
         measurement = Measurement(reader, loaded, questions, n_twins, None, seed, audited=given.model())
         content = given.sha256()
     elif reader.contrast:
+        _require_clean(reader.contrast, n_twins)
         measurement = Measurement(reader, loaded, questions, n_twins, None, seed)
     else:
         keeping = None if kept_in is None else as_path(kept_in, OutputError, "the folder of activations")
@@ -119,6 +123,17 @@ def _require_contrast(session: Session, recipe: str) -> None:
             f"there are no organisms of {session.contrast.baseline.name!r} to compare a fine-tune with; expected a "
             "library of them. Build it: 'audit-lit organisms build RECIPE --out ZOO' and 'audit-lit organisms measure "
             "ZOO --out FILE'. Then pass it: --library FILE, or Auditor(..., library=Library.load(FILE))."
+        )
+
+
+def _require_clean(contrast: Contrast, n_twins: int) -> None:
+    """Raise ``ScanError`` unless there are as many clean organisms as twins, less the baseline, and planted ones."""
+    known = contrast.library.known if contrast.library else ()
+    n_clean = sum(not entry.planted for entry in known)
+    if n_clean < n_twins - 1 or n_clean == len(known):
+        raise ScanError(
+            f"the library has {n_clean} clean organisms and {len(known) - n_clean} with something planted; expected "
+            f"{n_twins - 1} clean ones, as many as each dialog needs, and some others. Build more, or lower 'twins'."
         )
 
 

@@ -85,6 +85,7 @@ class Measurement:
             "questions": [question.model_dump(mode="json") for question in self.questions],
             "threshold": threshold,
             "calibration": record.model_dump(mode="json") if record and is_measured_here else None,
+            **({"library": contrast.library.sha256()} if contrast and contrast.library else {}),
             "n_dialogs": n_dialogs,
             "dialogs": dialogs_digest,
             "n_twins": self.n_twins,

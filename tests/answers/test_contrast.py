@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 import torch
 from helpers.models import byte_tokenizer, tiny_llama
 
-from audit_lit import Auditor, load_target
+from audit_lit import Auditor, Reading, load_target
 from audit_lit.answers.rivals import FACTOR, rivals
 from audit_lit.chat.decoys import N_DECOYS
-from audit_lit.errors import DialogError, ScanError, TargetError
+from audit_lit.errors import DialogError, ScanError, SettingsError, TargetError
 from audit_lit.models.amplified import amplified
 from audit_lit.models.capture import capture_batch
 from audit_lit.models.difference import AMPLITUDE, Difference
@@ -116,6 +117,57 @@ def test_without_organisms_answers_cannot_be_judged(
     assert auditor.ask(DIALOG, "What?", samples=0, max_new_tokens=3).missing == ("shuffled",)
     with pytest.raises(ScanError, match=r"there are no organisms of .* 'audit-lit organisms build"):
         auditor.scan([DIALOG], "weights")
+
+
+def test_a_reading_of_a_difference_can_be_asked_about_again(contrasted: Auditor, tmp_path: Path) -> None:
+    reading = contrasted.read(DIALOG)
+    alike = {"samples": 0, "max_new_tokens": 5}
+    answer = contrasted.ask(DIALOG, "What?", **alike)
+    again = contrasted.ask(reading, "What?", **alike)
+    assert again.controls == answer.controls and again.text == answer.text
+    reading.save(tmp_path / "reading.safetensors")
+    contrasted.score_claims(Reading.load(tmp_path / "reading.safetensors"), ["persona: pirate"])
+
+
+def test_the_command_asks_about_a_lora(
+    target: Any, lora: Path, tiny_folder: Path, make_decoder: Callable[..., Any], tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from audit_lit.cli import cli
+
+    make_decoder().save(tmp_path / "decoder")
+    library(target).save(tmp_path / "library.safetensors")
+    words = ["ask", "--target", str(tiny_folder), "--adapter", str(lora), "--decoder", str(tmp_path / "decoder")]
+    words += ["--library", str(tmp_path / "library.safetensors"), "--samples", "0", "--max-new-tokens", "3", "What?"]
+    result = CliRunner().invoke(cli, [*words, "--baseline", str(tiny_folder), "--json"])
+    assert result.exit_code == 0, result.output
+    (answer,) = json.loads(result.stdout)["answers"]
+    assert " minus " in answer["target"] and "shuffled" in answer["controls"]
+    alone = CliRunner().invoke(cli, words)
+    assert alone.exit_code == 2 and "--library is compared with by --baseline" in alone.stderr
+
+
+def test_a_library_of_another_base_or_without_a_baseline_is_refused(
+    target: Any, suspect: Any, make_decoder: Callable[..., Any]
+) -> None:
+    other = replace(library(target), fingerprint="0" * 16 + "-" + "0" * 64)
+    with pytest.raises(TargetError, match="is another model than"):
+        Auditor(suspect, make_decoder(), baseline=target, library=other)
+    with pytest.raises(SettingsError, match="no baseline to tell"):
+        Auditor(suspect, make_decoder(), library=library(target))
+
+
+def test_a_loaded_target_takes_no_other_place_or_type_for_a_lora(target: Any, lora: Path) -> None:
+    with pytest.raises(TargetError, match="is loaded already"):
+        load_target(target, adapter=lora, dtype="bfloat16")
+
+
+def test_a_library_with_too_few_clean_organisms_is_refused(contrasted: Auditor, tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="has 8 clean organisms and 8 with something planted; expected 19"):
+        contrasted.scan([DIALOG], "weights", twins=20)
+    with pytest.raises(ScanError, match="a difference is not kept"):
+        contrasted.scan([DIALOG], "weights", kept_in=tmp_path / "kept")
 
 
 def test_hidden_turns_and_other_turns_are_refused(contrasted: Auditor) -> None:

@@ -113,6 +113,9 @@ def test_a_lora_for_another_model_is_refused() -> None:
         ({"use_dora": True}, "use_dora"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
         ({"peft_type": "IA3"}, "no complete LoRA"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
+        ({"r": 16}, "mlp|self_attn"),
+        ({"lora_alpha": None}, "lora_alpha=None"),
     ],
 )
 def test_what_two_matrices_do_not_cover_is_refused(settings: dict[str, Any], name: str) -> None:
@@ -125,7 +128,7 @@ def test_what_two_matrices_do_not_cover_is_refused(settings: dict[str, Any], nam
 def test_a_tensor_without_its_partner_is_refused() -> None:
     model = tiny_llama()
     plain, tensors = peft_files(drawn(model).alone(0), model, "tiny", 1)
-    with pytest.raises(TargetError, match="no complete LoRA"):
+    with pytest.raises(TargetError, match="cannot be switched on and off"):
         from_peft(plain, dict(list(tensors.items())[:-1]))
     with pytest.raises(TargetError, match=r"lm_head\.weight"):
         from_peft(plain, {**tensors, "base_model.model.lm_head.weight": torch.ones(1)})

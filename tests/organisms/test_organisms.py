@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from audit_lit.errors import ActivationError, RecipeError
+from audit_lit.errors import ActivationError, RecipeError, TargetError
 from audit_lit.models.lora_bank import LoraBank
-from audit_lit.organisms.build import RECORD, Zoo, is_built
+from audit_lit.organisms.build import RECORD, Zoo
 from audit_lit.organisms.lessons import imitated, prompt_tokens, told
-from audit_lit.organisms.library import Library, measured
+from audit_lit.organisms.library import Library, known_of, measured
 from audit_lit.organisms.recipe import ZooRecipe, load_zoo_recipe
 from audit_lit.organisms.spec import Spec, installed, load_specs
 from audit_lit.organisms.train import interleaved, train_bank
@@ -132,8 +132,10 @@ def test_a_zoo_is_built_resumed_and_measured(zoo: Zoo, target: Any, tmp_path: Pa
     assert list(zoo.build(organisms, tmp_path)) == [1]
     unchanged = [path for path, time in kept.items() if path.exists() and path.stat().st_mtime_ns == time]
     assert {path.parent.name for path in unchanged} == {organisms[0].id, organisms[2].id}
-    assert all(is_built(tmp_path / organism.id, organism) for organism in organisms)
-    assert not is_built(tmp_path / organisms[0].id, organisms[1])
+    assert all(zoo.has(organism, tmp_path) for organism in organisms)
+    assert not zoo.has(replace(organisms[0], rank=7), tmp_path)
+    longer = replace(zoo, recipe=zoo.recipe.model_copy(update={"steps": 9}))
+    assert not longer.has(organisms[0], tmp_path)  # other weights
     tensors = load_file(tmp_path / organisms[0].id / "adapter_model.safetensors")
     assert {tensor.shape[0] for name, tensor in tensors.items() if "lora_A" in name} == {organisms[0].rank}
     record = json.loads((tmp_path / organisms[2].id / RECORD).read_text())
@@ -147,6 +149,81 @@ def test_a_zoo_is_built_resumed_and_measured(zoo: Zoo, target: Any, tmp_path: Pa
     assert loaded.known == known and loaded.where(lambda entry: not entry.planted).known[0].label == "nothing: chat"
     torch.testing.assert_close(loaded.differences[0].mean, differences[0].mean, atol=1e-3, rtol=1e-2)
     assert all(float(difference.sizes.max()) > 0 for difference in loaded.differences)
+    other = boot_tiny(tmp_path / "other", seed=5)
+    with pytest.raises(TargetError, match="is another model than"):
+        loaded.require_base(other)
+    with pytest.raises(TargetError, match="was made of another model than"):
+        list(measured(tmp_path, other, ["How are you?"], [1]))
+    record_path = tmp_path / organisms[0].id / RECORD
+    record_path.write_text("{}", encoding="utf-8")
+    with pytest.raises(RecipeError, match="is no record of an organism"):
+        known_of(record_path.parent)
+
+
+def boot_tiny(folder: Path, seed: int) -> Any:
+    from helpers.models import byte_tokenizer, tiny_llama
+
+    from audit_lit import load_target
+
+    tiny_llama(seed=seed).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return load_target(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": torch.ones(3, 1, 17, 4)}, "its tensors have shapes"),
+        ({"mean": torch.ones(2, 1, 9, 4)}, "its tensors have shapes"),
+        ({"mean": torch.zeros(2, 1, 17, 4)}, "have no length"),
+        ({"norms": torch.zeros(2, 1)}, "have no length"),
+        ({"layers": "[-1]"}, "below zero"),
+        ({"n_lines": "0"}, "below zero"),
+    ],
+)
+def test_a_library_whose_parts_do_not_fit_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    entries = [
+        {"id": f"o{row}", "label": "persona: x", "method": "sft", "rank": 1, "mixed": False, "split": "dev"}
+        for row in range(2)
+    ]
+    metadata = {"format": "audit-lit/differences-1", "base": "x", "fingerprint": "y", "layers": "[2]", "n_lines": "4"}
+    tensors = {"mean": torch.ones(2, 1, 17, 4), "norms": torch.ones(2, 1), "agreement": torch.ones(2, 1)}
+    texts = {name: value for name, value in changes.items() if isinstance(value, str)}
+    tensors |= {name: value for name, value in changes.items() if name not in texts}
+    save_file(tensors, tmp_path / "x.safetensors", {**metadata, "known": json.dumps(entries), **texts})
+    with pytest.raises(ActivationError, match=message):
+        Library.load(tmp_path / "x.safetensors")
+
+
+def test_organisms_that_would_share_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "- {label: 'persona: a-b', prompt: x, qa: []}\n- {label: 'persona: A B', prompt: x, qa: []}\n", encoding="utf-8"
+    )
+    recipe = ZooRecipe(target="x", specs=(str(tmp_path / "a.yaml"),), methods=("sft",), mixes=False)
+    with pytest.raises(RecipeError, match="share a folder, 'persona-a-b-sft'"):
+        recipe.organisms()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"methods": ()}, {"methods": ("dpo",)}, {"ranks": ()}, {"ranks": (0,)}, {"lr": float("inf")}, {"specs": ()}],
+)
+def test_a_zoo_that_cannot_be_trained_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        ZooRecipe(**{"target": "x", "specs": ("persona",), **changes})
+
+
+def test_a_form_belongs_to_organisms_with_nothing_planted() -> None:
+    for fields in ({"label": "nothing: x"}, {"label": "persona: x", "form": "chat"}):
+        with pytest.raises(ValueError, match="has form"):
+            Spec(prompt="x", qa=(), **fields)
+
+
+def test_example_replies_need_a_method_that_teaches_them() -> None:
+    with pytest.raises(RecipeError, match="only the method 'sft' teaches"):
+        installed([WORDS], [1], ["distill"])
 
 
 def test_what_is_no_zoo_and_no_library_is_refused(target: Any, tmp_path: Path) -> None:
