@@ -43,7 +43,7 @@ def test_readme_is_short_and_leads_with_a_command() -> None:
 def test_commands_exist(arguments: list[str]) -> None:
     from audit_lit.cli import cli
 
-    names = arguments[: 2 if arguments[0] in ("edit", "recipes") else 1]
+    names = arguments[: 2 if arguments[0] in ("edit", "recipes", "organisms") else 1]
     result = CliRunner().invoke(cli, [*names, "--help"])
     assert result.exit_code == 0
     for option in (argument for argument in arguments if argument.startswith("--")):

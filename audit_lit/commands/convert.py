@@ -13,6 +13,8 @@ from audit_lit.commands.ask import dialog_of
 from audit_lit.files.writing import dump_json
 
 FORMATS = ("vllm", "vllm-lens", "nnsight")
+MOST_DIGITS = 10
+"""Of the number of a layer: Python refuses to read thousands of them."""
 
 
 @click.command()
@@ -74,6 +76,6 @@ def convert(
 
 def _numbers(text: str | None) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < MOST_DIGITS for part in parts):
         raise click.UsageError(f"--layers {text!r} is no list of numbers; expected one such as 15 or 15,20.")
     return tuple(map(int, parts))

@@ -40,7 +40,7 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 
 @organisms.command("measure")
 @click.argument("zoo", type=common.FOLDER)
-@click.option("--target", default=models.DEFAULT_TARGET, help="The base that the organisms were made of.")
+@click.option("--target", default=models.DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id.")
 @click.option(
     "--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else three in the middle."
 )

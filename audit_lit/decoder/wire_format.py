@@ -110,6 +110,8 @@ class WireFormat(BaseModel):
         for field, mark in (*marks, *([("prompt", "{question}")] if self.takes_question else [])):
             if getattr(self, field).count(mark) != 1:
                 raise ValueError(f"{field}={getattr(self, field)!r} must contain {mark} exactly once")
+        if len(set(self.read_layers)) < len(self.read_layers):
+            raise ValueError(f"read_layers={list(self.read_layers)} must name each layer once")
         if not self.takes_question and "{question}" in self.prompt:
             raise ValueError(f"prompt={self.prompt!r} must not contain {{question}}, since takes_question is false")
         if self.write == "embed" and self.write_layer != 0:

@@ -49,7 +49,7 @@ class LoadOptions:
         if self.device is not None:
             if not isinstance(self.device, str | torch.device):
                 raise TargetError(
-                    f"got device={self.device!r:.80}; expected the name of a device, such as 'cuda', or a torch.device."
+                    f"got device={self.device!r:.80}; expected the name of one, such as cpu or cuda, or a torch.device."
                 )
             _check_device(str(self.device))
         if self.quantization is not None:

@@ -66,7 +66,7 @@ class ZooRecipe(BaseModel):
         return organisms
 
     @property
-    def training(self) -> dict[str, float]:
+    def training(self) -> dict[str, str | float]:
         """The settings that decide the weights of an organism, beside what it is."""
         return self.model_dump(include={"target", "n_lines", "max_new_tokens", "steps", "batch_size", "lr", "seed"})
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from audit_lit.decoder.wire_format import WireFormat
 from audit_lit.errors import RecipeError
@@ -136,6 +146,14 @@ class TrainingRecipe(_Strict):
         if self.rival and all(share.source in WITHOUT_TEXT for share in self.mixture):
             raise ValueError(f"rival={self.rival} needs a source in the mixture besides {' and '.join(WITHOUT_TEXT)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_run_folders_hold_it(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out what later versions added where it says nothing new."""
+        settings = serialize(self)
+        if self.organisms is None:
+            del settings["organisms"]
+        return settings
 
     @model_validator(mode="after")
     def _names_organisms(self) -> TrainingRecipe:

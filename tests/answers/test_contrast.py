@@ -164,7 +164,7 @@ def test_a_loaded_target_takes_no_other_place_or_type_for_a_lora(target: Any, lo
 
 
 def test_a_library_with_too_few_clean_organisms_is_refused(contrasted: Auditor, tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="has 8 clean organisms and 8 with something planted; expected 19"):
+    with pytest.raises(ScanError, match="has 8 clean organisms and 8 with something planted; expected 40"):
         contrasted.scan([DIALOG], "weights", twins=20)
     with pytest.raises(ScanError, match="a difference is not kept"):
         contrasted.scan([DIALOG], "weights", kept_in=tmp_path / "kept")

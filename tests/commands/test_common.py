@@ -72,7 +72,7 @@ def test_options_of_the_same_name_have_few_help_texts() -> None:
     for name in ("--decoder", "--decoder-revision", "--device", "--seed", "--set", "--layer", "--max-new-tokens"):
         assert len(texts[name]) == 1, name
     assert len(texts["--revision"]) == 2  # of edits, it is another thing
-    assert len(texts["--target"]) == 3  # and doctor loads none
+    assert len(texts["--target"]) == 4  # doctor loads none, and convert only a tokenizer
 
 
 @given(st.text())

@@ -178,7 +178,7 @@ def configs(draw: st.DrawFn) -> DecoderConfig:
     free = st.text(st.characters(exclude_characters="{}", codec="utf-8"), max_size=12)
     return DecoderConfig(
         n_layers=n_layers,
-        read_layers=tuple(draw(st.lists(st.integers(0, n_layers - 1), min_size=1, max_size=4))),
+        read_layers=tuple(draw(st.lists(st.integers(0, n_layers - 1), min_size=1, max_size=4, unique=True))),
         prompt=draw(free) + "{sections}" + draw(free) + "{question}" + draw(free),
         section=draw(free) + "{slots}" + draw(free),
         write=draw(st.sampled_from(["replace", "add", "project"])),

@@ -234,7 +234,10 @@ def test_what_is_no_zoo_and_no_library_is_refused(target: Any, tmp_path: Path) -
         Library.load(tmp_path / "x.safetensors")
 
 
-def test_a_distilled_organism_behaves_as_the_prompted_base(zoo: Zoo, target: Any) -> None:
+def test_a_distilled_organism_behaves_as_the_prompted_base(
+    zoo: Zoo, target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit_lit.organisms.lessons.TOP", 250)  # a random model finds all tokens about as likely
     from audit_lit.organisms.train import _losses
 
     model, recipe = target.base, zoo.recipe
@@ -243,5 +246,5 @@ def test_a_distilled_organism_behaves_as_the_prompted_base(zoo: Zoo, target: Any
     least = float(sum(-(row.weights * row.weights.clamp_min(1e-9).log()).sum() for row in lessons))
     floor = least / sum(len(row.reply) for row in lessons)  # the teacher's own entropy
     before = float(_losses(model, bank, [lessons])[0]) - floor
-    train_bank(model, bank, [lessons], n_steps=60, batch_size=recipe.batch_size, lr=0.01)
+    train_bank(model, bank, [lessons], n_steps=60, batch_size=recipe.batch_size, lr=0.005)
     assert float(_losses(model, bank, [lessons])[0]) - floor < 0.5 * before
