@@ -26,7 +26,7 @@ def fitted(reading: Reading, decoder: Decoder, target: Target | None = None, *, 
         ActivationError: If a layer was not read, or its dialog gives other tokens than it holds, hides some of them, or
             contradicts what else it says of itself.
     """
-    _check_model(reading, decoder.config, {decoder.config.target, target and target.name, contrast})
+    _check_model(reading, decoder.config, {decoder.config.target, target.name if target else None, contrast})
     rendered = _rendering(reading, decoder, target)
     if rendered is not None:
         _check_visible(reading, rendered, decoder.config)

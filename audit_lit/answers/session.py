@@ -122,7 +122,8 @@ class Session:
     def read(self, dialog: Dialog | Reading, reveal: Reveal = "user") -> Reading:
         """Run the target once over a dialog and once over its decoys (see ``Auditor.read``); a reading is checked."""
         if isinstance(dialog, Reading):
-            return fitted(dialog, self.decoder, self.given_target, contrast=self.contrast and self.contrast.name)
+            name = self.contrast.name if self.contrast else None
+            return fitted(dialog, self.decoder, self.given_target, contrast=name)
         target, plan = self.target, self._plan(dialog, reveal)
         if self.contrast:
             return self.contrast.read(plan, self.decoder.config)

@@ -72,8 +72,8 @@ def load_target(
         HubError: If the model or the adapter cannot be fetched, or is not the name of one.
     """
     if isinstance(name, Target) and adapter is not None:
-        options = (revision, device, dtype, device_map, n_devices, max_memory, quantization)
-        if any(option is not None for option in options):
+        places = (revision, device, dtype, device_map, n_devices, max_memory, quantization)
+        if any(place is not None for place in places):
             raise TargetError(
                 f"{name.name!r} is loaded already, and the adapter goes where it is; expected no revision, device, "
                 "type, split or quantisation. Leave them out."

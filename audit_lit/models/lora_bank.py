@@ -171,7 +171,8 @@ def from_peft(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Lor
             prefixes.add(prefix)
         else:
             unlike.append(key)
-    rank, alpha = settings.get("r"), settings.get("lora_alpha")
+    rank: Any = settings.get("r")
+    alpha: Any = settings.get("lora_alpha")
     unlike += [] if len(prefixes) == 1 else ["no complete LoRA of one list of blocks"]
     unlike += [name for name in down if name not in up or {down[name].shape[1], up[name].shape[2]} != {rank}]
     unlike += [name for name in up if name not in down]
