@@ -103,16 +103,17 @@ def kept_where_finished(out: Path) -> Iterator[None]:
 
 
 def organisms_of(recipe: TrainingRecipe, target: Target) -> Library | None:
-    """Return the library that a recipe names; raise ``TrainingError`` if there is none, or it is of another base."""
-    if recipe.organisms is None:
-        return None
-    library = shipped_library(target) if recipe.organisms == SHIPPED else Library.load(Path(recipe.organisms))
-    if library is None or not same_model(library.fingerprint, target.fingerprint()):
-        raise TrainingError(
-            f"the organisms {recipe.organisms!r} are not of {target.name!r}; expected a library of that base. Build "
-            "it: 'audit-lit organisms build' and 'audit-lit organisms measure'."
-        )
-    return library
+    """Return the organisms that a recipe names; raise ``TrainingError`` if there is none, or of another base."""
+    libraries = []
+    for name in recipe.organisms:
+        library = shipped_library(target) if name == SHIPPED else Library.load(Path(name))
+        if library is None or not same_model(library.fingerprint, target.fingerprint()):
+            raise TrainingError(
+                f"the organisms {name!r} are not of {target.name!r}; expected a library of that base. Build it: "
+                "'audit-lit organisms build' and 'audit-lit organisms measure'."
+            )
+        libraries.append(library)
+    return Library.joined(libraries) if libraries else None
 
 
 def new_decoder(
