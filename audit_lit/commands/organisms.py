@@ -72,7 +72,9 @@ def prompts(folders: tuple[Path, ...], target: str, layers: tuple[int, ...], lim
 
 def _drawn(rows: list[Row], limit: int | None) -> list[Row]:
     """Return a system prompt of each label, or only so many, drawn at random."""
-    labelled = sorted({row.label: row for row in rows if row.system}.values(), key=lambda row: row.label)
+    from audit_lit.organisms.prompted import distinct
+
+    labelled = sorted(distinct(rows), key=lambda row: row.label)
     return random.Random(0).sample(labelled, min(limit or len(labelled), len(labelled)))
 
 

@@ -30,6 +30,7 @@ def test_a_prompt_moves_the_chat_and_leaves_bare_texts(target: Any) -> None:
     rows = [
         row("persona-job-pirate", "Be a pirate."),
         row("goal-style-rhyme", "Rhyme."),
+        row("benign-shop-x", "Sell."),
         Row("x", ({"role": "user", "content": "x"},)),
     ]
     known, differences = zip(*prompted(rows, target, LINES, [1, 2]), strict=True)
