@@ -38,7 +38,7 @@ class ContractGroup(click.Group):
         try:
             code = super().main(*args, **settings)
             if sys.stdout is None:
-                raise OSError(errno.EPIPE, "standard output is closed")
+                raise OSError(errno.EIO, "standard output is closed")
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as err:
@@ -55,7 +55,8 @@ class ContractGroup(click.Group):
             if isinstance(err, OSError) and err.errno not in UNWRITTEN:
                 return _crashed()
             _drop_output()
-            _say("the output could not be written; nothing else was lost.")
+            if not any(isinstance(cause, BrokenPipeError) for cause in (err, err.__context__)):  # as 'head' ends it
+                _say("the output could not be written; nothing else was lost.")
         except Exception:
             return _crashed()
         return INCOMPLETE

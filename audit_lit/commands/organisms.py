@@ -27,9 +27,11 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 
     from tqdm.auto import tqdm
 
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.models.loading import load_target
     from audit_lit.organisms.build import Zoo
 
+    quiet_libraries()
     zoo = Zoo.of(zoo_recipe, load_target(zoo_recipe.target))
     n_built = sum(zoo.has(organism, out) for organism in wanted)
     with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
@@ -49,10 +51,12 @@ def measure(zoo: Path, target: str, layers: tuple[int, ...], out: Path) -> None:
     """Measure what training changed in the organisms of ZOO; the file is what fine-tunes are compared with."""
     from tqdm.auto import tqdm
 
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.models.loading import load_target
     from audit_lit.organisms.library import N_LINES, Library, measured
     from audit_lit.recipes import neutral_lines
 
+    quiet_libraries()
     base = load_target(target)
     thirds = sorted({base.n_layers // 3, base.n_layers // 2, 2 * base.n_layers // 3})
     rows = measured(zoo, base, neutral_lines()[:N_LINES], layers or thirds)

@@ -26,7 +26,7 @@ LATER = (
     *("activations", "save_activations", "library"),
 )
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
-OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "save_activations")
+OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "library", "save_activations")
 """Options that say what runs: a folder of activations has run already."""
 
 
@@ -96,6 +96,11 @@ def scan(
         if options["save_activations"]:
             raise click.UsageError("--save-activations: a difference is not kept as activations; leave it out.")
         models.contrast_names(target, options["baseline"], options["adapter"])
+    elif options["library"]:
+        raise click.UsageError(
+            f"--library is compared with by recipes that read what training changed, and {recipe!r} does not; leave it "
+            "out, or take --recipe weights."
+        )
     options["device"] = _device_here(options["device"])
     from audit_lit.calibration.settings import CalibrationSettings
     from audit_lit.decoder.calibration import CalibrationRecord

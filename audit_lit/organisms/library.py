@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from audit_lit import recipes
 from audit_lit.errors import ActivationError, OutputError, RecipeError, SettingsError, TargetError, first_line
 from audit_lit.files.reading import check_tensors, read_json
-from audit_lit.files.writing import dump_json, saved
+from audit_lit.files.writing import dump_json, require_own, saved
 from audit_lit.hooks import resolve_layers, same_model
 from audit_lit.models.adapters import load_lora
 from audit_lit.models.difference import Difference
@@ -118,6 +118,7 @@ class Library:
             "n_lines": str(first.n_lines),
             "known": dump_json([known.model_dump(exclude_defaults=True) for known in self.known]),
         }
+        require_own(path, (FORMAT,), OutputError)
         with saved(path, OutputError):
             save_file(stacked, path, metadata)
 

@@ -35,11 +35,25 @@ def test_twins_beyond_those_of_the_recipe_are_explained() -> None:
 
 
 @pytest.mark.parametrize("rendered", ["to_html", "to_markdown"])
-def test_rate_of_false_alarms_comes_with_its_decoder(rendered: str) -> None:
-    measured = {"flagged": 2, "audits": 40, "dialogs": 320, "decoder": "a-decoder"}
+def test_rate_of_false_alarms_comes_with_its_decoder_and_its_threshold(rendered: str) -> None:
+    measured = {"flagged": 2, "audits": 40, "dialogs": 320, "decoder": "a-decoder", "threshold": 0.12}
     same = getattr(report(finding(), false_alarms=measured), rendered)()
     other = getattr(report(finding(), false_alarms={**measured, "decoder": "another"}), rendered)()
     for text in (same, other):
         assert "a false alarm in 5.0% of audits (95% Wilson interval 1.4% to 16.5%)" in text
     assert "measured with the decoder" not in same and "measured with the decoder another, not with a-decoder" in other
     assert "was not measured for this recipe" in getattr(report(finding()), rendered)()
+    elsewhere = getattr(report(finding(), false_alarms=measured, threshold=0.38), rendered)()
+    assert "measured at the threshold 0.12" in elsewhere and "this audit used 0.38. So it is not known here" in elsewhere
+    unstated = getattr(report(finding(), false_alarms={**measured, "threshold": None}), rendered)()
+    assert "at a threshold that it does not state" in unstated
+    assert all("a false alarm in" not in text for text in (elsewhere, unstated))
+
+
+def test_the_threshold_comes_with_its_source() -> None:
+    audited = report(finding(raised=False))
+    assert facts(audited)["Threshold"] == "0.12 nats per token (it comes with the decoder)"
+    audited.manifest["recipe"]["min_lift"] = 0.12
+    assert facts(audited)["Threshold"] == "0.12 nats per token (min_lift of the recipe or of --set)"
+    audited.manifest["recipe"]["min_lift"] = 0.05
+    assert "the highest counts, and lower are: min_lift 0.05" in facts(audited)["Threshold"]
