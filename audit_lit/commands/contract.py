@@ -19,8 +19,8 @@ from audit_lit.errors import AuditLitError, Incomplete
 
 FINDINGS, USAGE, INCOMPLETE = 1, 2, 3
 """Usage is also an environment in which the command cannot run; incomplete, also a crash or an interruption."""
-UNWRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EDQUOT)
-"""What the system says of output that nobody takes."""
+UNWRITTEN = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+"""What the system says of output that there is no place for."""
 
 
 class ContractGroup(click.Group):
@@ -51,12 +51,13 @@ class ContractGroup(click.Group):
             return INCOMPLETE if isinstance(err, Incomplete) else USAGE
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted; of an audit, a calibration and a training, finished parts are kept.")
-        except (SystemExit, OSError) as err:  # rich exits when nobody reads the pipe any more
-            if isinstance(err, OSError) and err.errno not in UNWRITTEN:
+        except (SystemExit, BrokenPipeError):  # nobody reads the pipe any more: rich and click exit then
+            _drop_output()
+        except OSError as err:
+            if err.errno not in UNWRITTEN:
                 return _crashed()
             _drop_output()
-            if not any(isinstance(cause, BrokenPipeError) for cause in (err, err.__context__)):  # as 'head' ends it
-                _say("the output could not be written; nothing else was lost.")
+            _say("the output could not be written; nothing else was lost.")
         except Exception:
             return _crashed()
         return INCOMPLETE

@@ -227,7 +227,11 @@ def test_heatmaps_follow_the_best_evidence_and_records_are_read_once(
         return [
             UnreadDialog(place, dialog.id, "not yet")
             if lifts[dialog.id] > readable
-            else replace(record(place, lifts[dialog.id], 5.0, [0.0] * 15, compared=questions), id=dialog.id)
+            else replace(
+                record(place, lifts[dialog.id], 5.0, [0.0] * 15, compared=questions),
+                id=dialog.id,
+                messages=dialog.messages,
+            )
             for place, dialog in enumerate(chunk, start=first)
         ]
 
