@@ -106,7 +106,7 @@ def _of_document(dialog: Any) -> Any:
     if isinstance(dialog, str | PurePath):
         name = str(dialog)
         raise DialogError(
-            f"got {name!r:.80} for a dialog; expected a list of messages such as {ONE}. If it is a file of activations, "
-            f"pass Reading.load({name!r:.80}); if it is one of dialogs, use Auditor.scan({name!r:.80})."
+            f"got {name!r:.80} for a dialog; expected a list of messages such as {ONE}. If it is a file of "
+            f"activations, pass Reading.load({name!r:.80}); if it is one of dialogs, use Auditor.scan({name!r:.80})."
         )
     return format_of(dialog, None).read(dialog) if isinstance(dialog, Mapping) and "messages" in dialog else dialog

@@ -91,8 +91,8 @@ def _print(record: CalibrationRecord, config: DecoderConfig, threshold: float | 
     console.print(f"The threshold that counts: {threshold} ({origin(threshold, record)}).")
     if comes_with is not None and not record.replaces:
         console.print(
-            "Of two thresholds the higher counts, and of two scales the one that the decoder comes with; --replace makes "
-            "those that were measured here count."
+            "Of two thresholds the higher counts, and of two scales the one that the decoder comes with; --replace "
+            "makes those that were measured here count."
         )
 
 

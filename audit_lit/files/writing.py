@@ -64,7 +64,7 @@ def require_own(path: Path, forms: Collection[str], error: type[AuditLitError]) 
     """
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return
     try:
         require_regular(path)

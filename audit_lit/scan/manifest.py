@@ -67,7 +67,9 @@ class Manifest(BaseModel):
                 raise _not_of_this_audit(record.id, problem)
             yield record
 
-    def finished(self, records: Callable[[], Iterator[Record]], dialogs: Iterable[NamedDialog | Unreadable]) -> set[str]:
+    def finished(
+        self, records: Callable[[], Iterator[Record]], dialogs: Iterable[NamedDialog | Unreadable]
+    ) -> set[str]:
         """Return the ids of the dialogs that have been read.
 
         Args:
@@ -140,6 +142,6 @@ def _hash_of(messages: object) -> str:
 
 def _not_of_this_audit(dialog: str, problem: str) -> ScanError:
     return ScanError(
-        f"the record of dialog {dialog!r} is not of this audit: {problem}. Delete its line in records-*.jsonl of the run "
-        "folder, and scan again."
+        f"the record of dialog {dialog!r} is not of this audit: {problem}. Delete its line in records-*.jsonl of the "
+        "run folder, and scan again."
     )

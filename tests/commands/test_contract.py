@@ -109,7 +109,9 @@ def test_what_a_code_page_lacks_is_printed(encoding: str) -> None:
 
 @pytest.mark.parametrize("printed", ["click.echo('x' * 9_000)", "rich.console.Console().print('x' * 9_000)"])
 def test_a_reader_that_has_enough_ends_a_command_quietly(printed: str) -> None:
-    command = f"group.add_command(click.Command('c', callback=lambda: [{printed} for _ in range(999)]))\ngroup.main(['c'])"
+    command = (
+        f"group.add_command(click.Command('c', callback=lambda: [{printed} for _ in range(999)]))\ngroup.main(['c'])"
+    )
     code = f"import rich.console\n{START}{command}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.read(1)

@@ -44,7 +44,9 @@ def test_rate_of_false_alarms_comes_with_its_decoder_and_its_threshold(rendered:
     assert "measured with the decoder" not in same and "measured with the decoder another, not with a-decoder" in other
     assert "was not measured for this recipe" in getattr(report(finding()), rendered)()
     elsewhere = getattr(report(finding(), false_alarms=measured, threshold=0.38), rendered)()
-    assert "measured at the threshold 0.12" in elsewhere and "this audit used 0.38. So it is not known here" in elsewhere
+    assert (
+        "measured at the threshold 0.12" in elsewhere and "this audit used 0.38. So it is not known here" in elsewhere
+    )
     unstated = getattr(report(finding(), false_alarms={**measured, "threshold": None}), rendered)()
     assert "at a threshold that it does not state" in unstated
     assert all("a false alarm in" not in text for text in (elsewhere, unstated))
