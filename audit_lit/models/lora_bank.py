@@ -139,7 +139,7 @@ def require_run(bank: LoraBank, base: nn.Module, bridge: HookedModel) -> None:
             raise TargetError(
                 f"the LoRA has {name!r}, which the base has as well ({type(base).__name__}), but TransformerLens "
                 "splits it or gives it another name, so that the LoRA would not act on shared weights; expected one on "
-                "other layers. Merge it: load_target(BASE, adapter=FOLDER) with the base's name, in place of the loaded "
+                "other layers. Merge it: load_target(BASE, adapter=FOLDER) with the base's name in place of the loaded "
                 "target; or, for a command, save what PEFT's merge_and_unload() gives, and name that as --target."
             )
 
