@@ -78,6 +78,11 @@ def scan(
     models.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, questions = load_scan_recipe(recipe, overrides)
+    if options["library"] and scan_recipe.reads != "difference":
+        raise click.UsageError(
+            f"--library is compared with by recipes that read what training changed, and {recipe!r} does not; leave it "
+            "out, or take --recipe weights."
+        )
     n_dialogs = 0 if options["activations"] else len(scan_recipe.probe_dialogs(system))  # 0 if it is not known yet
     if dialogs:
         with _hinting():
@@ -96,11 +101,6 @@ def scan(
         if options["save_activations"]:
             raise click.UsageError("--save-activations: a difference is not kept as activations; leave it out.")
         models.contrast_names(target, options["baseline"], options["adapter"])
-    elif options["library"]:
-        raise click.UsageError(
-            f"--library is compared with by recipes that read what training changed, and {recipe!r} does not; leave it "
-            "out, or take --recipe weights."
-        )
     options["device"] = _device_here(options["device"])
     from audit_lit.calibration.settings import CalibrationSettings
     from audit_lit.decoder.calibration import CalibrationRecord

@@ -89,6 +89,8 @@ def test_a_run_folder_that_cannot_be_written_exits_3(scan: Any, lines: str, monk
         (["--set", "twins"], "has no '='"),
         (["--set", "twin=3"], "did you mean 'twins'"),
         (["--fail-on", "severe"], "'severe' is not one of"),
+        (["--library", "dialogs.jsonl"], "'hidden-prompt' does not; leave it out"),
+        (["--library", "dialogs.jsonl", "--activations", "."], "and --library is about one to come"),
     ],
 )
 def test_usage_errors_exit_2_before_the_models_load(
@@ -175,6 +177,8 @@ def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None
         "as under neutral prompts",
         "not read d5: it is too long",
         "4 of 5 dialogs read; neutral twins: 10 per dialog.",
+        "Threshold: 0.12 nats per token (it comes with the decoder).",
+        "The rate of false alarms was not measured for this recipe.",
     ):
         assert expected in shown
 

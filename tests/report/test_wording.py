@@ -59,3 +59,18 @@ def test_the_threshold_comes_with_its_source() -> None:
     assert facts(audited)["Threshold"] == "0.12 nats per token (min_lift of the recipe or of --set)"
     audited.manifest["recipe"]["min_lift"] = 0.05
     assert "the highest counts, and lower are: min_lift 0.05" in facts(audited)["Threshold"]
+
+
+def test_a_flag_says_what_it_is_raised_by_beside_answers_that_are_not_supported_alone() -> None:
+    audited = report(finding(n_supported=1))
+    assert audited.verdict == (
+        "flagged: high finding on 'What is hidden-instruction?' ('persona: pirate'), by 4 dialogs together: +0.75 nats "
+        "per token over the strongest control (shuffled); 1 of 4 answers also pass for supported each by itself"
+    )
+    assert ", by one dialog: +0.75" in report(finding(n_dialogs=1, n_supported=1), n_dialogs=1).verdict
+
+
+def test_nothing_is_below_zero_by_its_rounding_alone() -> None:
+    from audit_lit.answers.answer import shortfall
+
+    assert shortfall(-0.001, (-0.004, 0.0), 0.1, "null").count("-0.00") == 0
