@@ -49,6 +49,8 @@ def test_what_is_asked_and_about_what(auditor: Any, tmp_path: Path) -> None:
     for name in ("a.safetensors", Path("a.safetensors")):
         with pytest.raises(DialogError, match=r"got 'a.safetensors' for a dialog.*Reading.load\('a.safetensors'\)"):
             auditor.ask(name, "What?")
+        with pytest.raises(DialogError, match=r"Reading.load\('a.safetensors'\)"):
+            Auditor.without_target(auditor.session.full_decoder).ask(name, "What?")
     with pytest.raises(DialogError, match="got a dict; expected one dialog"):
         auditor.ask(messages[0], "What?")
     few: dict[str, Any] = {"samples": 0, "max_new_tokens": 3}

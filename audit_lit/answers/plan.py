@@ -54,7 +54,7 @@ class Plan:
         n_twins: int = 0,
     ) -> Plan:
         """Return what must run for a decoder; raise ``DialogError`` if the dialog is malformed or shows nothing."""
-        messages = read_dialog(one_dialog(_of_document(dialog)))
+        messages = read_dialog(one_dialog(messages_of(dialog)))
         rendered = config.render(messages, tokenizer)
         decoys = [config.render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
         positions = config.select(rendered, reveal)
@@ -97,7 +97,7 @@ class Plan:
         )
 
 
-def _of_document(dialog: Any) -> Any:
+def messages_of(dialog: Any) -> Any:
     """Return the messages of a document that holds them, as a file does; anything else as it is.
 
     Raises:

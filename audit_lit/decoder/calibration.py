@@ -40,7 +40,7 @@ def origin(threshold: float | None, record: CalibrationRecord | None, min_lift: 
         source = f"measured on {record.target} by 'audit-lit calibrate', {record.date}"
     else:
         source = "min_lift of the recipe or of --set" if threshold == min_lift else "it comes with the decoder"
-    others = {"the calibration's": record and record.lift_threshold, "min_lift": min_lift}
+    others = {"the calibration's": record.lift_threshold if record else None, "min_lift": min_lift}
     lower = [f"{name} {value:.2f}" for name, value in others.items() if value is not None and value < threshold]
     return f"{source}; the highest counts, and lower are: {', '.join(lower)}" if lower else source
 
