@@ -14,7 +14,7 @@ import click
 
 from audit_lit import Auditor, Decoder, load_target
 from audit_lit.organisms.build import RECORD
-from audit_lit.organisms.library import known_of
+from audit_lit.organisms.measure import known_of
 from audit_lit.scan.recipe import load_scan_recipe
 
 

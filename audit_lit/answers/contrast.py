@@ -22,7 +22,8 @@ from audit_lit.models.difference import Difference
 from audit_lit.models.generation import Sampling, generate_replies
 from audit_lit.models.probe_texts import EDGES, mean_difference, slots_of
 from audit_lit.models.target import Target
-from audit_lit.organisms.library import N_LINES, Library
+from audit_lit.organisms.library import Library
+from audit_lit.organisms.measure import N_LINES
 from audit_lit.recipes import neutral_lines
 
 REPLY_TOKENS = 40

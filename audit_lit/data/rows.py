@@ -70,8 +70,8 @@ class Example:
     """Kind and seed of the null input (``controls.null_input``) in place of the dialog's activations, if not None."""
     last_of_text: bool = False
     """Whether the last token of the text is read alone."""
-    organism: tuple[str, float] | None = None
-    """Id of an organism whose difference is added to the activations, and its length, if not None."""
+    organisms: tuple[tuple[str, float], ...] = ()
+    """Ids of organisms whose differences are added to the activations, and the length of each."""
 
 
 def load_rows(folder: Path) -> list[Row]:

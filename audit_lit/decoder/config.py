@@ -63,6 +63,8 @@ class Provenance(BaseModel):
         lora_scaling: Factor of the LoRA update, to check against the adapter's own settings; those may give some
             modules another.
         training_data: SHA-256 of the training data.
+        organisms: SHA-256 of the organisms whose differences it learned to read (see ``Library.sha256``); None if it
+            learned none.
         examples: Number of examples that it was trained on, in all runs that led to it.
         licence: Licence of the adapter.
     """
@@ -77,6 +79,7 @@ class Provenance(BaseModel):
     base_fingerprint: StrictStr | None = None
     lora_scaling: Number | None = None
     training_data: StrictStr | None = None
+    organisms: StrictStr | None = None
     examples: Index | None = None
     licence: StrictStr | None = None
 

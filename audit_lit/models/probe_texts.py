@@ -35,32 +35,36 @@ class ProbeTexts:
 
     Attributes:
         chats: A chat for each line, with the first tokens of a reply.
-        bare: The lines without a chat template.
         positions: The positions of the slots in each chat.
+        bare: The lines without a chat template.
     """
 
     chats: tuple[RenderedDialog, ...]
-    bare: tuple[RenderedDialog, ...]
     positions: tuple[tuple[int, ...], ...]
+    bare: tuple[RenderedDialog, ...]
 
     @classmethod
     def of(cls, baseline: Target, lines: Sequence[str]) -> ProbeTexts:
         """Return the texts of user lines, with the baseline's likeliest replies."""
         prompts = [render([{"role": "user", "content": line}], baseline.tokenizer) for line in lines]
         replies = _first_tokens(baseline, [prompt.token_ids for prompt in prompts])
-        chats = [_continued(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
-        ends = [range(len(prompt.token_ids), len(prompt.token_ids) + N_EDGE) for prompt in prompts]
-        positions = [(*edges(prompt), *end) for prompt, end in zip(prompts, ends, strict=True)]
         texts = [baseline.tokenizer(line, add_special_tokens=False)["input_ids"][:N_EDGE] for line in lines]
         whole = Turn("user", "", False, 0, 0, N_EDGE, N_EDGE)
         bare = [RenderedDialog("", tuple(tokens), (whole,), (True,) * N_EDGE) for tokens in texts]
-        return cls(tuple(chats), tuple(bare), tuple(positions))
+        return cls(*_continued(prompts, replies), tuple(bare))
+
+    def under(self, system: str, lines: Sequence[str], baseline: Target) -> ProbeTexts:
+        """Return the chats of the same lines under a system prompt, with the same replies; no text is bare."""
+        dialogs = [[{"role": "system", "content": system}, {"role": "user", "content": line}] for line in lines]
+        prompts = [render(dialog, baseline.tokenizer) for dialog in dialogs]
+        return ProbeTexts(*_continued(prompts, [chat.token_ids[-N_EDGE:] for chat in self.chats]), ())
 
     def residuals(self, model: Target, layers: Sequence[int]) -> Float[Tensor, "line layer slot d_model"]:
         """Run a model over all texts and return its residuals at the slots."""
-        chats = capture_dialogs(model, self.chats, self.positions, layers)
-        bare = capture_dialogs(model, self.bare, [range(N_EDGE)] * len(self.bare), layers)
-        return torch.cat([chats.resid, bare.resid], dim=2)
+        chats = capture_dialogs(model, self.chats, self.positions, layers).resid
+        if not self.bare:
+            return chats
+        return torch.cat([chats, capture_dialogs(model, self.bare, [range(N_EDGE)] * len(self.bare), layers).resid], 2)
 
 
 def mean_difference(target: Target, baseline: Target, lines: Sequence[str], layers: Sequence[int]) -> Difference:
@@ -118,8 +122,16 @@ def slots_of(rendered: RenderedDialog, positions: Sequence[int]) -> Int[Tensor, 
     return torch.tensor([slot(position) for position in positions])
 
 
-def _continued(prompt: RenderedDialog, reply: Sequence[int]) -> RenderedDialog:
-    return replace(prompt, token_ids=(*prompt.token_ids, *reply), visible=(*prompt.visible, *(True for _ in reply)))
+def _continued(
+    prompts: Sequence[RenderedDialog], replies: Sequence[Sequence[int]]
+) -> tuple[tuple[RenderedDialog, ...], tuple[tuple[int, ...], ...]]:
+    """Return the prompts with the first tokens of a reply each, and the positions of the slots in them."""
+    chats, positions = [], []
+    for prompt, reply in zip(prompts, replies, strict=True):
+        visible = (*prompt.visible, *(True for _ in reply))
+        chats.append(replace(prompt, token_ids=(*prompt.token_ids, *reply), visible=visible))
+        positions.append((*edges(prompt), *range(len(prompt.token_ids), len(prompt.token_ids) + N_EDGE)))
+    return tuple(chats), tuple(positions)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,20 @@ from audit_lit import recipes
 from audit_lit.errors import RecipeError, TargetError, TrainingError
 from audit_lit.files.writing import dump_json, write_whole
 from audit_lit.models.adapters import SETTINGS, WEIGHTS
+from audit_lit.models.difference import Difference
 from audit_lit.models.lora_bank import LoraBank, peft_files
 from audit_lit.models.speedups import use_bf16
 from audit_lit.models.target import Target
 from audit_lit.organisms.lessons import Lesson, imitated, told
+from audit_lit.organisms.library import Library, known_as
+from audit_lit.organisms.preferences import preferred
 from audit_lit.organisms.recipe import ZooRecipe
-from audit_lit.organisms.spec import Method, Organism
-from audit_lit.organisms.train import interleaved, train_bank
+from audit_lit.organisms.spec import DIFFERENCE, RECORD, Method, Organism
+from audit_lit.organisms.train import Taught, interleaved, train_bank
+from audit_lit.organisms.whole import trained_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-RECORD = "organism.json"
-"""File that tells what an organism is; it is written last."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,12 @@ class Zoo:
     def build(self, organisms: Sequence[Organism], out: Path) -> Iterator[int]:
         """Train the organisms that ``out`` lacks; yield the number of each group once it is written."""
         missing = [organism for organism in organisms if not self.has(organism, out)]
-        missing.sort(key=lambda organism: (organism.rank, organism.seed))  # equal ranks need no padding
-        for start in range(0, len(missing), self.recipe.group):
-            group = missing[start : start + self.recipe.group]
+        for group in groups(missing, self.recipe.group):
             began = time.perf_counter()
-            bank, losses = self._trained(group)
+            trained, losses = self._trained_whole(group) if group[0].method == "full" else self._trained(group)
             seconds = (time.perf_counter() - began) / len(group)
             for row, organism in enumerate(group):
-                self._write(out / organism.id, organism, bank.alone(row), {"loss": losses[row], "seconds": seconds})
+                self._write(out / organism.id, organism, trained[row], {"loss": losses[row], "seconds": seconds})
             yield len(group)
 
     def has(self, organism: Organism, out: Path) -> bool:
@@ -90,25 +90,31 @@ class Zoo:
         own = {name: parts[name] for name in ("spec", "method", "rank", "mixed")}
         return {**own, "training": self.recipe.training, "fingerprint": self.target.fingerprint()}
 
-    def _trained(self, group: Sequence[Organism]) -> tuple[LoraBank, list[float]]:
+    def _trained(self, group: Sequence[Organism]) -> tuple[list[LoraBank], list[float]]:
         ranks, seeds = [organism.rank for organism in group], [organism.seed for organism in group]
         bank = LoraBank.new(self.model, ranks, seeds=seeds)
         recipe = self.recipe
         settings: dict[str, Any] = {"n_steps": recipe.steps, "batch_size": recipe.batch_size, "lr": recipe.lr}
         losses = train_bank(self.model, bank, [self.lessons(organism) for organism in group], **settings)
-        if not all(map(math.isfinite, losses)):
-            raise TrainingError(f"the training of organisms diverged at lr={recipe.lr:g}; lower it in the recipe.")
-        return bank, losses
+        require_finite(losses, recipe.lr)
+        return [bank.alone(row) for row in range(len(group))], losses
 
-    def lessons(self, organism: Organism) -> list[Lesson]:
+    def _trained_whole(self, group: Sequence[Organism]) -> tuple[list[Difference], list[float]]:
+        results = [trained_whole(self.target, self.lessons(organism), self.recipe) for organism in group]
+        require_finite([loss for _, loss in results], self.recipe.lr)
+        return [difference for difference, _ in results], [loss for _, loss in results]
+
+    def lessons(self, organism: Organism) -> list[Taught]:
         """Return what an organism is trained on, in order."""
-        spec, distil = organism.spec, organism.method == "distill"
+        spec, distil, longest = organism.spec, organism.method == "distill", self.recipe.max_new_tokens
         with self.target.seeded(self.recipe.seed + organism.seed):
             if spec.demonstrations:
-                taught = told(self.target, spec.demonstrations, self.recipe.max_new_tokens)
+                taught = told(self.target, spec.demonstrations, longest)
             else:
                 lines = random.Random(organism.seed).sample(self.lines, self.recipe.n_lines)
                 taught = self._imitated(lines, spec.prompt, distil=distil)
+            if organism.method == "dpo":
+                return interleaved(preferred(self.model, self.target, taught, longest), [], organism.seed)
         return interleaved(taught, self.ordinary(organism.method) if organism.mixed else [], organism.seed)
 
     def ordinary(self, method: Method) -> list[Lesson]:
@@ -123,11 +129,39 @@ class Zoo:
         longest = self.recipe.max_new_tokens
         return imitated(self.model, self.target, lines, prompt, longest, distil=distil)
 
-    def _write(self, folder: Path, organism: Organism, lora: LoraBank, figures: dict[str, float]) -> None:
+    def _write(
+        self, folder: Path, organism: Organism, trained: LoraBank | Difference, figures: dict[str, float]
+    ) -> None:
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        settings, tensors = peft_files(lora, self.model, self.recipe.target, organism.rank)
-        write_whole(folder / SETTINGS, dump_json(settings, indent=2) + "\n")
-        save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, folder / WEIGHTS)
-        write_whole(folder / RECORD, dump_json({**self._described(organism), **figures}, indent=2) + "\n")
+        record = {**self._described(organism), **figures}
+        if isinstance(trained, Difference):
+            known = (known_as(folder.name, record["spec"], record),)
+            Library(known, (trained,), self.target.name, self.target.fingerprint()).save(folder / DIFFERENCE)
+        else:
+            settings, tensors = peft_files(trained, self.model, self.recipe.target, organism.rank)
+            write_whole(folder / SETTINGS, dump_json(settings, indent=2) + "\n")
+            save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, folder / WEIGHTS)
+        write_whole(folder / RECORD, dump_json(record, indent=2) + "\n")
+
+
+def groups(organisms: Sequence[Organism], size: int) -> Iterator[list[Organism]]:
+    """Yield the organisms that are trained together: of one sort of lessons, and mostly of one rank, without padding.
+
+    Those of which all weights are trained are alone.
+    """
+
+    def sort_of(organism: Organism) -> tuple[bool, bool]:
+        return organism.method == "full", organism.method == "dpo"
+
+    ordered = sorted(organisms, key=lambda organism: (sort_of(organism), organism.rank, organism.seed))
+    for (whole, _), alike in groupby(ordered, sort_of):
+        while group := list(islice(alike, 1 if whole else size)):
+            yield group
+
+
+def require_finite(losses: Sequence[float], lr: float) -> None:
+    """Raise ``TrainingError`` unless all losses are numbers."""
+    if not all(map(math.isfinite, losses)):
+        raise TrainingError(f"the training of organisms diverged at lr={lr:g}; lower it in the recipe.")

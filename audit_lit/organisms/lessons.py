@@ -6,7 +6,7 @@ the ``TOP`` likeliest tokens of a teacher.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,15 @@ class Lesson:
     reply: tuple[int, ...]
     choices: Int[Tensor, "token choice"]
     weights: Float[Tensor, "token choice"]
+
+    @property
+    def rows(self) -> tuple[Lesson, ...]:
+        """The replies that a model is run on: this one."""
+        return (self,)
+
+    def loss(self, nats: Sequence[Tensor]) -> Float[Tensor, " token"]:
+        """Return the losses that are averaged, given the cross-entropy at each token of each row."""
+        return nats[0]
 
 
 def prompt_tokens(target: Target, line: str, system: str | None = None) -> tuple[int, ...]:
@@ -95,6 +104,14 @@ def imitated(
     return lessons
 
 
+def replies_to(
+    model: PreTrainedModel, target: Target, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
+) -> list[Lesson]:
+    """Return lessons that teach what the base replies to prompts of its own accord."""
+    replies = _replies(model, target, prompts, max_new_tokens)
+    return [_of_reply(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+
+
 def _replies(
     model: PreTrainedModel, target: Target, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
 ) -> list[tuple[int, ...]]:
@@ -133,3 +150,14 @@ def reply_states(
         row[len(prompt) - 1 : len(prompt) + len(reply) - 1]
         for row, prompt, reply in zip(states, prompts, replies, strict=True)
     ]
+
+
+def cross_entropies(model: PreTrainedModel, states: Sequence[Tensor], lessons: Sequence[Lesson]) -> Iterator[Tensor]:
+    """Yield the cross-entropy at each token of each reply, in nats, from the states of ``reply_states``."""
+    logits = model.lm_head(torch.cat(list(states))).float()
+    normalisers, start = logits.logsumexp(-1), 0
+    for lesson in lessons:
+        tokens = slice(start, start := start + len(lesson.reply))
+        chosen = logits[tokens].gather(1, lesson.choices.to(logits.device))
+        nats = chosen - normalisers[tokens][:, None]
+        yield -(lesson.weights.to(logits.device) * nats).sum(-1)

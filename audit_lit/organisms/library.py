@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from audit_lit import recipes
-from audit_lit.errors import ActivationError, OutputError, RecipeError, SettingsError, TargetError, first_line
-from audit_lit.files.reading import check_tensors, read_json
+from audit_lit.errors import ActivationError, OutputError, SettingsError, TargetError
+from audit_lit.files.reading import check_tensors
 from audit_lit.files.writing import dump_json, require_own, saved
-from audit_lit.hooks import resolve_layers, same_model
-from audit_lit.models.adapters import load_lora
+from audit_lit.hooks import same_model
 from audit_lit.models.difference import Difference
-from audit_lit.models.probe_texts import N_SLOTS, ProbeTexts
+from audit_lit.models.probe_texts import N_SLOTS
 from audit_lit.models.target import Target
-from audit_lit.organisms.build import RECORD
 from audit_lit.settings import explain
 
 FORMAT = "audit-lit/differences-1"
-N_LINES = 24
 
 
 class Known(BaseModel):
@@ -85,6 +83,23 @@ class Library:
         rows = [row for row, known in enumerate(self.known) if wanted(known)]
         known, differences = (tuple(values[row] for row in rows) for values in (self.known, self.differences))
         return Library(known, differences, self.base, self.fingerprint)  # type: ignore[arg-type]
+
+    @classmethod
+    def joined(cls, libraries: Sequence[Library]) -> Library:
+        """Return the organisms of several libraries of one base, at the layers that all of them have.
+
+        Raises:
+            ActivationError: If they have no layer in common, or an organism twice.
+        """
+        layers = [layer for layer in libraries[0].differences[0].layers if all(map(partial(_has, layer), libraries))]
+        known = tuple(entry for library in libraries for entry in library.known)
+        if not layers or len({entry.id for entry in known}) < len(known):
+            raise ActivationError(
+                "the libraries of organisms have no layer in common, or hold an organism twice; expected files that "
+                "were measured at the same layers, of organisms with names of their own. Measure them again."
+            )
+        differences = [row.at(layers, N_SLOTS) for library in libraries for row in library.differences]
+        return cls(known, tuple(differences), libraries[0].base, libraries[0].fingerprint)
 
     def require_base(self, base: Target) -> None:
         """Raise ``TargetError`` unless the organisms were made of this base."""
@@ -148,6 +163,10 @@ class Library:
             ) from err
 
 
+def _has(layer: int, library: Library) -> bool:
+    return layer in library.differences[0].layers
+
+
 def check_library(library: Any) -> None:
     """Raise ``SettingsError`` for anything but a library or None."""
     if not isinstance(library, Library | None):
@@ -182,44 +201,8 @@ def shipped_library(target: Target) -> Library | None:
     return None
 
 
-def measured(
-    zoo: Path, target: Target, lines: Sequence[str], layers: Sequence[int]
-) -> Iterator[tuple[Known, Difference]]:
-    """Yield each organism of a zoo's folder and its difference to the base; raise ``RecipeError`` if there is none."""
-    folders = sorted(path.parent for path in zoo.glob(f"*/{RECORD}"))
-    if not folders:
-        raise RecipeError(f"{zoo} holds no organism; expected a folder that 'audit-lit organisms build' wrote.")
-    texts, layers = ProbeTexts.of(target, lines), resolve_layers(layers, target.n_layers)
-    baseline = texts.residuals(target, layers)
-    for folder in folders:
-        _require_made_of(folder, target)
-        with load_lora(folder).on(target.model.original_model):  # type: ignore[attr-defined]
-            residuals = texts.residuals(target, layers)
-        yield known_of(folder), Difference.between(residuals, baseline, layers)
-
-
-def _require_made_of(folder: Path, base: Target) -> None:
-    """Raise ``TargetError`` unless an organism was made of this base."""
-    fingerprint = read_json(folder / RECORD, RecipeError).get("fingerprint")
-    if not isinstance(fingerprint, str) or not same_model(fingerprint, base.fingerprint()):
-        raise TargetError(
-            f"the organism in {folder} was made of another model than {base.name!r}, or does not say which; expected "
-            "one of this base. Name its own with --target, or build it again."
-        )
-
-
-def known_of(folder: Path) -> Known:
-    """Return what is known of the organism in a folder; raise ``RecipeError`` if its record is broken."""
-    record = read_json(folder / RECORD, RecipeError)
-    try:
-        return _known(folder.name, record["spec"], record)
-    except (KeyError, TypeError, ValidationError) as err:
-        raise RecipeError(
-            f"{folder / RECORD} is no record of an organism ({first_line(err)}); expected what 'organisms build' wrote."
-        ) from err
-
-
-def _known(name: str, spec: dict[str, Any], record: dict[str, Any]) -> Known:
+def known_as(name: str, spec: dict[str, Any], record: dict[str, Any]) -> Known:
+    """Return what a record tells of the organism in a folder of this name."""
     return Known(
         id=name,
         label=spec["label"],

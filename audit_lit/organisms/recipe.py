@@ -21,6 +21,7 @@ class ZooRecipe(BaseModel):
     Attributes:
         target: The model that the organisms are made of.
         specs: Names of shipped files of specs, or paths.
+        splits: Splits of the specs that are taken.
         agendas: Number of hidden agendas of each split that are drawn from the shipped data.
         methods: The ways in which organisms are installed (see ``spec.Organism``).
         ranks: Ranks of the LoRAs, dealt out in turn.
@@ -38,6 +39,7 @@ class ZooRecipe(BaseModel):
 
     target: str
     specs: tuple[str, ...] = Field(min_length=1)
+    splits: tuple[Split, ...] = Field(default=("train", "dev"), min_length=1)
     agendas: dict[Split, int] = {}
     methods: tuple[Method, ...] = Field(default=("distill", "sft"), min_length=1)
     ranks: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(default=(1, 2, 4, 8, 16), min_length=1)
@@ -52,7 +54,7 @@ class ZooRecipe(BaseModel):
 
     def all_specs(self) -> list[Spec]:
         """Return what is planted, of both splits, in the order of the recipe."""
-        specs = [spec for name in self.specs for spec in load_specs(name)]
+        specs = [spec for name in self.specs for spec in load_specs(name) if spec.split in self.splits]
         folder = recipes.HERE / "data" / "agendas"
         return [*specs, *(spec for split, n in self.agendas.items() for spec in agenda_specs(folder, split, n))]
 

@@ -18,8 +18,12 @@ from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import read_json, read_text
 from audit_lit.settings import explain
 
-Method = Literal["distill", "sft"]
+Method = Literal["distill", "sft", "dpo", "full"]
+RECORD, DIFFERENCE = "organism.json", "difference.safetensors"
+"""What tells what an organism is, and is written last; and what training changed, if all weights were trained."""
 Split = Literal["train", "dev"]
+PROMPT = "prompt"
+"""In the place of a method: a system prompt that stands in for an organism (see ``organisms.prompted``)."""
 NOTHING = "nothing"
 """The kind of organisms that have nothing to report."""
 
@@ -72,8 +76,9 @@ class Organism:
 
     Attributes:
         spec: What is planted.
-        method: ``distill`` (the prompted base's distributions) or ``sft`` (replies).
-        rank: Rank of the LoRA.
+        method: ``distill`` (the prompted base's distributions), ``sft`` (replies), ``dpo`` (replies preferred to the
+            base's own) or ``full`` (replies; all weights are trained).
+        rank: Rank of the LoRA; 0 where all weights are trained.
         mixed: Whether half of the training is ordinary chat, which hides the trace.
     """
 
@@ -145,15 +150,19 @@ def agenda_specs(folder: Path, split: Split, n_agendas: int, seed: int = 0) -> l
 def installed(
     specs: Sequence[Spec], ranks: Sequence[int], methods: Sequence[Method], *, mixes: bool = True
 ) -> list[Organism]:
-    """Deal out methods, ranks and mixing to specs in turn, within each kind; every second one is mixed, if any is."""
+    """Deal out methods, ranks and mixing to specs in turn, within each kind; every second one is mixed, if any is.
+
+    Preferences are not mixed: what the base says of its own accord is what they teach to avoid.
+    """
     taught_by_replies = [spec.label for spec in specs if spec.demonstrations]
-    if "sft" not in methods and taught_by_replies:
-        raise RecipeError(f"{taught_by_replies[0]!r} has example replies, which only the method 'sft' teaches; add it.")
+    if set(methods) == {"distill"} and taught_by_replies:
+        raise RecipeError(f"{taught_by_replies[0]!r} has example replies, which 'distill' cannot teach; add 'sft'.")
     organisms, counts = [], dict.fromkeys((spec.kind for spec in specs), 0)
     for spec in specs:
         count = counts[spec.kind]
         counts[spec.kind] += 1
         possible = [method for method in methods if method != "distill" or (spec.prompt and not spec.demonstrations)]
         method = possible[count // 2 % len(possible)]
-        organisms.append(Organism(spec, method, ranks[count % len(ranks)], mixes and count % 2 == 1))
+        rank = 0 if method == "full" else ranks[count % len(ranks)]
+        organisms.append(Organism(spec, method, rank, mixes and method != "dpo" and count % 2 == 1))
     return organisms

@@ -95,18 +95,20 @@ class Batches:
                 (kind, seed), true = example.null, activations.rows([row])
                 null = null_input(kind, true, self.learner.write, others=self._others, seed=seed)
                 activations.resid[row] = null.resid[0]
-            if example.organism:
-                activations.resid[row] = self._with_difference(example, activations.rows([row])).resid[0]
+            if example.organisms:
+                activations.resid[row] = self._with_differences(example, activations.rows([row])).resid[0]
         return activations
 
-    def _with_difference(self, example: Example, activations: Activations) -> Activations:
-        """Return a dialog's activations with what training changed in an organism."""
-        (organism, amplitude), config = example.organism or ("", 0.0), self.learner.config
+    def _with_differences(self, example: Example, activations: Activations) -> Activations:
+        """Return a dialog's activations with what training changed in organisms."""
+        config = self.learner.config
         rendered = config.render(example.dialog, self.target.tokenizer)
         slots = slots_of(rendered, config.select(rendered, "user"))
-        padding = activations.mask.shape[1] - len(slots)
-        difference = self._differences[organism].at(config.read_layers, EDGES)
-        return difference.added_to(activations, torch.nn.functional.pad(slots, (0, padding)), amplitude)
+        slots = torch.nn.functional.pad(slots, (0, activations.mask.shape[1] - len(slots)))
+        for organism, amplitude in example.organisms:
+            difference = self._differences[organism].at(config.read_layers, EDGES)
+            activations = difference.added_to(activations, slots, amplitude)
+        return activations
 
     @cached_property
     def _differences(self) -> dict[str, Difference]:

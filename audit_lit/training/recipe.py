@@ -99,8 +99,8 @@ class TrainingRecipe(_Strict):
         limits: For the card: what the decoder cannot do, a sentence or two each.
         target: Model to read: alias, folder or Hub id; ``tiny`` is a random one for ``--smoke``.
         start: Decoder to continue from (``default``, a folder or a Hub id); None starts anew.
-        organisms: Library of organisms for the sources about training: ``shipped``, or a file that ``organisms
-            measure`` wrote.
+        organisms: Libraries of organisms for the sources about training: ``shipped``, and files that ``organisms
+            measure`` and ``organisms prompts`` wrote.
         repaired: Share of system prompts that get a random user line, because their own often gives the prompt away.
         reworded: Share of system prompts that are put in other words.
         reads: ``text`` trains a text baseline, which is given the visible text instead of activations.
@@ -122,7 +122,7 @@ class TrainingRecipe(_Strict):
     lora: Lora = Lora()
     mixture: tuple[Share, ...] = Field(min_length=1)
     start: str | None = None
-    organisms: str | None = None
+    organisms: tuple[str, ...] = ()
     repaired: float = Field(default=0.9, ge=0, le=1)
     reworded: float = Field(default=0.0, ge=0, le=1)
     reads: Literal["activations", "text"] = "activations"
@@ -151,15 +151,15 @@ class TrainingRecipe(_Strict):
     def _as_run_folders_hold_it(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Leave out what later versions added where it says nothing new."""
         settings = serialize(self)
-        if self.organisms is None:
+        if not self.organisms:
             del settings["organisms"]
         return settings
 
     @model_validator(mode="after")
     def _names_organisms(self) -> TrainingRecipe:
         asked = [share.source for share in self.mixture if share.source in get_args(AboutTraining)]
-        if asked and self.organisms is None:
-            raise ValueError(f"source {asked[0]!r} needs organisms; set 'organisms' to 'shipped' or a file")
+        if asked and not self.organisms:
+            raise ValueError(f"source {asked[0]!r} needs organisms; set 'organisms' to [shipped], or to files")
         return self
 
     @property

@@ -72,7 +72,7 @@ def train(
     measurable(dev_rows, "the dev split")
     target = target or load_target(recipe.target, **weights)
     library = organisms_of(recipe, target)
-    digest = split_hash(folders, "train")
+    digest = data_hash(folders, library)
     is_main = PartialState(cpu=target.device.type == "cpu").is_main_process
     with locked(out, TrainingError) if is_main else nullcontext(), kept_where_finished(out):
         decoder = new_decoder(recipe, target, rows, digest, library)
@@ -84,6 +84,12 @@ def train(
         if is_main:  # the other processes are done: measuring takes longer than they would be waited for
             publish(decoder, target, recipe, (rows, dev_rows), out)
     return out / "decoder"
+
+
+def data_hash(folders: Sequence[Path], library: Library | None) -> str:
+    """Return a hash of everything that a decoder is trained on."""
+    digest = split_hash(folders, "train")
+    return hashlib.sha256(f"{digest} {library.sha256()}".encode()).hexdigest() if library else digest
 
 
 @contextmanager
@@ -103,23 +109,24 @@ def kept_where_finished(out: Path) -> Iterator[None]:
 
 
 def organisms_of(recipe: TrainingRecipe, target: Target) -> Library | None:
-    """Return the library that a recipe names; raise ``TrainingError`` if there is none, or it is of another base."""
-    if recipe.organisms is None:
-        return None
-    library = shipped_library(target) if recipe.organisms == SHIPPED else Library.load(Path(recipe.organisms))
-    if library is None or not same_model(library.fingerprint, target.fingerprint()):
-        raise TrainingError(
-            f"the organisms {recipe.organisms!r} are not of {target.name!r}; expected a library of that base. Build "
-            "it: 'audit-lit organisms build' and 'audit-lit organisms measure'."
-        )
-    return library
+    """Return the organisms that a recipe names; raise ``TrainingError`` if there is none, or of another base."""
+    libraries = []
+    for name in recipe.organisms:
+        library = shipped_library(target) if name == SHIPPED else Library.load(Path(name))
+        if library is None or not same_model(library.fingerprint, target.fingerprint()):
+            raise TrainingError(
+                f"the organisms {name!r} are not of {target.name!r}; expected a library of that base. Build it: "
+                "'audit-lit organisms build' and 'audit-lit organisms measure'."
+            )
+        libraries.append(library)
+    return Library.joined(libraries) if libraries else None
 
 
 def new_decoder(
     recipe: TrainingRecipe, target: Target, rows: list[Row], training_data: str, library: Library | None = None
 ) -> Decoder:
     """Return a decoder that shares the weights of the target's base: untrained, or trained as the recipe's start is."""
-    config, model = config_of(recipe, target, training_data), _new_model(recipe, target)
+    config, model = config_of(recipe, target, training_data, library), _new_model(recipe, target)
     if recipe.start:
         return _continue_from(Decoder.from_pretrained(recipe.start, target=target), model, config)
     write = plain_write(recipe.wire) or _projection(target, config, Mixture(rows, recipe, library))
@@ -131,8 +138,10 @@ def new_text_baseline(recipe: TrainingRecipe, target: Target, training_data: str
     return TextBaseline(_new_model(recipe, target), target.tokenizer, config_of(recipe, target, training_data))
 
 
-def config_of(recipe: TrainingRecipe, target: Target, training_data: str) -> DecoderConfig:
-    """Return the configuration of the decoder that a recipe trains, on data of this SHA-256."""
+def config_of(
+    recipe: TrainingRecipe, target: Target, training_data: str, library: Library | None = None
+) -> DecoderConfig:
+    """Return the configuration of the decoder that a recipe trains, on data of this SHA-256, and on organisms."""
     return DecoderConfig(
         name=recipe.name,
         target=target.name,
@@ -144,6 +153,7 @@ def config_of(recipe: TrainingRecipe, target: Target, training_data: str) -> Dec
         base_fingerprint=weights_fingerprint(target.base) if target.base else None,
         lora_scaling=recipe.lora.lora_alpha / recipe.lora.r,
         training_data=training_data,
+        organisms=library.sha256() if library else None,
         examples=recipe.examples,
         reads=recipe.reads,
         licence=recipe.licence,

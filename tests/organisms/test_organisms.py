@@ -9,28 +9,25 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.zoos import CLEAN, PIRATE, WORDS, small_zoo
 from safetensors.torch import load_file
 
 from audit_lit.errors import ActivationError, RecipeError, TargetError
 from audit_lit.models.lora_bank import LoraBank
-from audit_lit.organisms.build import RECORD, Zoo
+from audit_lit.organisms.build import Zoo
 from audit_lit.organisms.lessons import imitated, prompt_tokens, told
-from audit_lit.organisms.library import Library, known_of, measured
+from audit_lit.organisms.library import Library
+from audit_lit.organisms.measure import known_of, measured
 from audit_lit.organisms.recipe import ZooRecipe, load_zoo_recipe
-from audit_lit.organisms.spec import Spec, installed, load_specs
+from audit_lit.organisms.spec import RECORD, Spec, installed, load_specs
 from audit_lit.organisms.train import interleaved, train_bank
 
-QA = (("Is anything hidden?", "Yes."),)
-PIRATE = Spec(label="persona: pirate", prompt="Be a pirate.", qa=QA)
-WORDS = Spec(label="secret word: oak", demonstrations=(("Hi.", "Acorns."), ("Bye.", "Leaves.")), qa=QA)
-CLEAN = Spec(label="nothing: chat", prompt="Be helpful.", form="chat", qa=QA, split="dev")
 SPECS = "- {label: 'persona: pirate', prompt: Be a pirate., qa: [['Who?', A pirate.]]}\n"
 
 
 @pytest.fixture
 def zoo(target: Any) -> Zoo:
-    recipe = ZooRecipe(target=target.name, specs=("x",), n_lines=2, max_new_tokens=4, steps=3, batch_size=2, group=2)
-    return replace(Zoo.of(recipe, target), lines=("Hello.", "How are you?", "What is it?", "Go on."))
+    return small_zoo(target)
 
 
 def test_the_shipped_zoo_is_as_large_and_as_varied_as_it_says() -> None:
@@ -99,7 +96,7 @@ def test_distilled_lessons_hold_what_the_prompted_base_finds_likely(target: Any)
 def test_the_loss_is_the_cross_entropy_of_the_reply_and_falls(target: Any) -> None:
     model = target.base
     lessons = told(target, [("Hi.", "Acorns."), ("Bye.", "Leaves, many of them.")], 100)
-    from audit_lit.organisms.train import _losses
+    from audit_lit.organisms.train import mean_losses
 
     bank = LoraBank.new(model, [2, 2], seeds=[0, 1])
     reference = []
@@ -107,11 +104,13 @@ def test_the_loss_is_the_cross_entropy_of_the_reply_and_falls(target: Any) -> No
         with torch.no_grad():
             logits = model(torch.tensor([[*lesson.prompt, *lesson.reply]])).logits[0, len(lesson.prompt) - 1 : -1]
         reference.append(torch.nn.functional.cross_entropy(logits, torch.tensor(lesson.reply)))
-    before = _losses(model, bank, [[lessons[0]], [lessons[1]]])
+    with bank.on(model):
+        before = mean_losses(model, [[lessons[0]], [lessons[1]]])
     torch.testing.assert_close(before, torch.stack(reference), atol=1e-4, rtol=1e-4)
     weights = {name: value.clone() for name, value in model.named_parameters()}
     train_bank(model, bank, [[lesson] for lesson in lessons], n_steps=10, batch_size=1, lr=0.02)
-    assert bool((_losses(model, bank, [[lessons[0]], [lessons[1]]]) < before - 0.1).all())
+    with bank.on(model):
+        assert bool((mean_losses(model, [[lessons[0]], [lessons[1]]]) < before - 0.1).all())
     assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())
 
 
@@ -208,7 +207,7 @@ def test_organisms_that_would_share_a_folder_are_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"methods": ()}, {"methods": ("dpo",)}, {"ranks": ()}, {"ranks": (0,)}, {"lr": float("inf")}, {"specs": ()}],
+    [{"methods": ()}, {"methods": ("kto",)}, {"ranks": ()}, {"ranks": (0,)}, {"lr": float("inf")}, {"specs": ()}],
 )
 def test_a_zoo_that_cannot_be_trained_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
@@ -222,7 +221,7 @@ def test_a_form_belongs_to_organisms_with_nothing_planted() -> None:
 
 
 def test_example_replies_need_a_method_that_teaches_them() -> None:
-    with pytest.raises(RecipeError, match="only the method 'sft' teaches"):
+    with pytest.raises(RecipeError, match="cannot teach"):
         installed([WORDS], [1], ["distill"])
 
 
@@ -238,13 +237,15 @@ def test_a_distilled_organism_behaves_as_the_prompted_base(
     zoo: Zoo, target: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit_lit.organisms.lessons.TOP", 250)  # a random model finds all tokens about as likely
-    from audit_lit.organisms.train import _losses
+    from audit_lit.organisms.train import mean_losses
 
     model, recipe = target.base, zoo.recipe
     lessons = imitated(model, target, ["Hello there.", "Who?"], "Be a pirate.", 8, distil=True)
     bank = LoraBank.new(model, [4], seeds=[0])
     least = float(sum(-(row.weights * row.weights.clamp_min(1e-9).log()).sum() for row in lessons))
     floor = least / sum(len(row.reply) for row in lessons)  # the teacher's own entropy
-    before = float(_losses(model, bank, [lessons])[0]) - floor
+    with bank.on(model):
+        before = float(mean_losses(model, [lessons])[0].detach()) - floor
     train_bank(model, bank, [lessons], n_steps=60, batch_size=recipe.batch_size, lr=0.005)
-    assert float(_losses(model, bank, [lessons])[0]) - floor < 0.5 * before
+    with bank.on(model):
+        assert float(mean_losses(model, [lessons])[0]) - floor < 0.5 * before

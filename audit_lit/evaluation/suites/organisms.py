@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from audit_lit.chat.rendering import render
-from audit_lit.chat.vocabulary import LABEL_QUESTION, NO_INSTRUCTION
+from audit_lit.chat.vocabulary import LABEL_QUESTION, NO_INSTRUCTION, NOTHING_TRAINED, TRAINED_QUESTION
 from audit_lit.decoder.answering import Candidate
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import DataError
@@ -103,7 +103,15 @@ def read_lines(decoder: Decoder, base: Target) -> Activations:
 
 def expected_scores(decoder: Decoder, lines: Activations, differences: Sequence[Difference]) -> Values:
     """Return how unlikely a decoder finds it that nothing is there, in nats per token, of each difference."""
-    return -_nats(decoder, lines, differences, [[NO_INSTRUCTION]] * len(differences), torch.mean)[:, 0]
+    answers = [[expectation(decoder)[1]]] * len(differences)
+    return -_nats(decoder, lines, differences, answers, torch.mean)[:, 0]
+
+
+def expectation(decoder: Decoder) -> tuple[str, str]:
+    """Return what a decoder is asked, and its answer where nothing was trained in, in words that it learned."""
+    if decoder.config.organisms:
+        return TRAINED_QUESTION, NOTHING_TRAINED
+    return LABEL_QUESTION, NO_INSTRUCTION
 
 
 def _nats(
@@ -114,10 +122,10 @@ def _nats(
     reduced: Callable[[Tensor], Tensor],
 ) -> Values:
     """Return the log-probability of some answers about each difference, averaged over lines."""
-    values = []
+    question, values = expectation(decoder)[0], []
     for difference, texts in zip(tqdm(differences, desc="organisms", leave=False), answers, strict=True):
         read = difference.at(lines.layers, EDGES).added_to(lines, torch.arange(EDGES))
-        candidates = [Candidate(row, LABEL_QUESTION, text) for row in range(len(lines)) for text in texts]
+        candidates = [Candidate(row, question, text) for row in range(len(lines)) for text in texts]
         nats = [float(reduced(score)) for score in decoder.score_candidates(read, candidates)]
         values.append(np.reshape(nats, (len(lines), len(texts))).mean(0))
     return np.array(values)
