@@ -90,7 +90,7 @@ def test_identical_activations_have_no_lift_over_shuffled(session: Session, dial
 
 @pytest.mark.parametrize("questions", [None, [], [""], ["Who?", " \n"]])
 def test_empty_questions_are_refused(questions: list[str] | None) -> None:
-    with pytest.raises(QuestionError, match="question is empty; expected|got no question; expected"):
+    with pytest.raises(QuestionError, match=r"question is empty; expected|got no question; expected"):
         check_questions(questions)
 
 
