@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from audit_lit.errors import AuditLitError
-from audit_lit.files.reading import require_regular
+from audit_lit.files.reading import is_folder, require_regular
 
 EDIT, RUN, DECODER, TRIAL = "edit.json", "run.json", "protocol.json", "trial.json"
 """What tells what a folder is that audit-lit wrote: an edit, a run of an audit or a training, a decoder, a trial."""
@@ -64,8 +64,8 @@ def require_own(path: Path, forms: Collection[str], error: type[AuditLitError]) 
     """
     from safetensors import SafetensorError, safe_open
 
-    if not os.path.lexists(path):
-        return
+    if not os.path.lexists(path) or path.is_symlink() or is_folder(path):
+        return  # a link is replaced, and what it leads to stays; a folder stops whoever writes
     try:
         require_regular(path)
         with safe_open(path, "np") as file:
