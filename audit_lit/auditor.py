@@ -78,7 +78,7 @@ class Auditor:
         check_decoder(decoder)
         check_library(library)
         given = decoder.tokenizer if tokenizer is None else tokenizer
-        audited = as_target(target, given, decoder.config.target)
+        audited = as_target(target, given)
         session = Session.of(audited, decoder, layer)
         if baseline is None and library is not None:
             raise SettingsError(
@@ -86,7 +86,7 @@ class Auditor:
                 "the model that the target was trained from. Or leave the library out."
             )
         if baseline is not None:
-            clean = as_target(baseline, given, decoder.config.target)
+            clean = as_target(baseline, given)
             session = session.contrasted(clean, shipped_library(clean) if library is None else library)
         self.session = session
 
@@ -104,7 +104,8 @@ class Auditor:
 
     def __repr__(self) -> str:
         """Return target and decoder."""
-        return f"<Auditor of {self.session.given_target!r} by {self.decoder!r}>"
+        target = self.session.given_target
+        return f"<Auditor of {'files, without a target,' if target is None else repr(target)} by {self.decoder!r}>"
 
     @property
     def target(self) -> Target:
@@ -144,7 +145,7 @@ class Auditor:
     def ask(
         self,
         dialog: Dialog | Reading,
-        question: str | list[str] | tuple[str, ...],
+        question: str | list[str] | tuple[str, ...] = (),
         *,
         reveal: Reveal = "user",
         samples: int = 5,
@@ -157,7 +158,8 @@ class Auditor:
             dialog: Messages ``{"role", "content"}``, also with the extras of OpenAI, Anthropic and Inspect (see
                 ``chat.messages.read_dialog``); system messages and those with ``"hidden": True`` run in the target,
                 and are never shown to the decoder. An assistant's last message with ``"prefill": True`` stays open.
-                Or a reading, such as ``Reading.load(file)``: then the target does not run.
+                Also a document ``{"messages": ...}``, as files hold it. Or a reading, such as ``Reading.load(file)``:
+                then the target does not run.
             question: One question, or several.
             reveal: Whose activations are read: ``"user"``, ``"assistant"``, ``"last:K"`` or token positions.
             samples: Number of further answers per question, at temperature 1.
@@ -276,7 +278,7 @@ class Auditor:
             DecoderMismatch: If the decoder does not fit the baseline or the recipe's layer.
             ScanError: If the run folder cannot be used.
         """
-        clean = None if baseline is None else as_target(baseline, self.target.tokenizer, self.decoder.config.target)
+        clean = None if baseline is None else as_target(baseline, self.target.tokenizer)
         where: dict[str, Any] = {
             "format": format,
             "skip_unreadable": skip_unreadable,

@@ -104,6 +104,7 @@ def main(lines: Path | None, data: Path | None, out: Path, recipe: str, size: in
     )
     interval = binomtest(flagged, len(worst)).proportion_ci(method="wilson")
     counts: dict[str, Any] = {"flagged": flagged, "audits": len(worst), "dialogs": len(worst) * size}
+    counts["threshold"] = RunFolder(out).manifest()["threshold"]
     click.echo(json.dumps(counts | {"interval": [round(value, 3) for value in interval], "raised": Counter(worst)}))
 
 

@@ -24,10 +24,11 @@ PURPOSES: dict[Kind, str] = {
 }
 
 
-def recipe_names() -> list[str]:
-    """Return the names that ``recipe_path`` knows."""
+def recipe_names(kind: Kind | None = None) -> list[str]:
+    """Return the names that ``recipe_path`` knows; of one kind, or of all."""
     paths = [*HERE.glob("*.yaml"), *(HERE / EDITS).glob("*.yaml")]
-    return sorted(path.relative_to(HERE).with_suffix("").as_posix() for path in paths)
+    chosen = [path for path in paths if kind in (None, kind_of(read_yaml(path, RecipeError)))]
+    return sorted(path.relative_to(HERE).with_suffix("").as_posix() for path in chosen)
 
 
 def about_recipes() -> dict[str, str]:
@@ -40,14 +41,22 @@ def about_recipes() -> dict[str, str]:
     return about
 
 
-def recipe_path(name: str | Path) -> Path:
-    """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path."""
+def recipe_path(name: str | Path, kind: Kind | None = None) -> Path:
+    """Return the file of a shipped recipe, such as ``smollm2-135m``; a file is its own path.
+
+    Args:
+        name: The name or the file.
+        kind: The kind that is meant, of which an error lists the names; None if any will do.
+
+    Raises:
+        RecipeError: If no recipe has that name.
+    """
     if not isinstance(name, str | Path):
         raise RecipeError(f"got {name!r:.80} for a recipe; expected its name, or a path to a file.")
     if is_file(name):
         return Path(name)
-    names = recipe_names()
-    if str(name) not in names:
+    if str(name) not in recipe_names():
+        names = [known.removeprefix(f"{EDITS}/" if kind == "edit" else "") for known in recipe_names(kind)]
         raise RecipeError(
             f"unknown recipe {str(name)!r}; available: {', '.join(names)}.{did_you_mean(str(name), names)} A path to a "
             "file works too."

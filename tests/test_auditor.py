@@ -90,7 +90,7 @@ def test_a_bare_model_takes_the_decoders_tokenizer_and_target_name(auditor: Any)
 def test_refusals(auditor: Any, dialog: Any, make_decoder: Any, target: Any) -> None:
     with pytest.raises(QuestionError, match="question is empty"):
         ask(auditor, dialog, " ")
-    with pytest.raises(QuestionError, match="question is empty"):
+    with pytest.raises(QuestionError, match="got no question"):
         ask(auditor, dialog, [])
     with pytest.raises(DialogError, match="selects nothing"):
         ask(auditor, dialog, reveal="assistant")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from audit_lit import AuditLitError, Auditor, Decoder, load_target
-from audit_lit.errors import TargetError
+from audit_lit import AuditLitError, Auditor, Decoder, Reading, load_target
+from audit_lit.errors import ActivationError, DialogError, QuestionError, TargetError
 from audit_lit.hooks import difference, fingerprint, fingerprint_of, same_model
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -37,6 +37,29 @@ def refused(call: Callable[..., Any], **given: Any) -> None:
         call(**given)
     except AuditLitError as err:
         assert len(str(err)) < 600 and "expected" in str(err), err
+
+
+def test_what_is_asked_and_about_what(auditor: Any, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Hi."}]
+    for question in (None, [], ()):
+        with pytest.raises(QuestionError, match=r"got no question; expected a sentence such as .*, or a list"):
+            auditor.ask(messages, question)
+    with pytest.raises(QuestionError, match="got no question"):
+        auditor.ask(messages)
+    for name in ("a.safetensors", Path("a.safetensors")):
+        with pytest.raises(DialogError, match=r"got 'a.safetensors' for a dialog.*Reading.load\('a.safetensors'\)"):
+            auditor.ask(name, "What?")
+        with pytest.raises(DialogError, match=r"Reading.load\('a.safetensors'\)"):
+            Auditor.without_target(auditor.session.full_decoder).ask(name, "What?")
+    with pytest.raises(DialogError, match="got a dict; expected one dialog"):
+        auditor.ask(messages[0], "What?")
+    few: dict[str, Any] = {"samples": 0, "max_new_tokens": 3}
+    as_document = auditor.ask({"id": 3, "messages": messages}, "What?", **few)
+    assert as_document == auditor.ask(messages, "What?", **few)
+    with pytest.raises(ActivationError, match=r"there is no file '.*none'; expected one that"):
+        Reading.load(tmp_path / "none")
+    without = repr(Auditor.without_target(auditor.session.full_decoder))
+    assert without.startswith("<Auditor of files, without a target, by <Decoder")
 
 
 @pytest.mark.parametrize("argument", ["target", "decoder", "tokenizer", "layer", "baseline", "library"])

@@ -32,9 +32,9 @@ def is_supported(lift: float, interval: tuple[float, float], threshold: float | 
 def shortfall(lift: float, interval: tuple[float, float], threshold: float, control: str) -> str:
     """Return in words which conditions of support a lift over a control does not meet (see ``is_supported``)."""
     low, high = interval
-    too_low = f"the lift over {control} is {lift:+.2f} nats per token, and not above the threshold {threshold:.2f}"
+    too_low = f"the lift over {control} is {lift:+z.2f} nats per token, and not above the threshold {threshold:.2f}"
     whose = "its 95% interval" if lift <= threshold else f"the 95% interval of the lift over {control}"
-    unsure = f"{whose}, {low:+.2f} to {high:+.2f}, is not above zero"
+    unsure = f"{whose}, {low:+z.2f} to {high:+z.2f}, is not above zero"
     return "; ".join(words for words, failed in ((too_low, lift <= threshold), (unsure, low <= 0)) if failed)
 
 
@@ -104,17 +104,17 @@ class Answer:
         """One sentence that says how far to believe the answer."""
         if self.supported:
             verdict = (
-                f"supported: {self.lift:+.2f} nats per token over the strongest control ({self.strongest_control})"
+                f"supported: {self.lift:+z.2f} nats per token over the strongest control ({self.strongest_control})"
             )
             return verdict if self.agreement >= AGREEMENT else f"{verdict}, but the samples differ: trust no detail"
         if self.missing:
             return (
-                f"cannot be judged: {self.lift:+.2f} nats per token over {self.strongest_control}, but "
+                f"cannot be judged: {self.lift:+z.2f} nats per token over {self.strongest_control}, but "
                 f"{needs(self.missing, self.controls)}; read the activations again with that"
             )
         if self.threshold is None:
             return (
-                f"not calibrated: {self.lift:+.2f} nats per token over {self.strongest_control}, but this decoder's "
+                f"not calibrated: {self.lift:+z.2f} nats per token over {self.strongest_control}, but this decoder's "
                 "threshold has not been measured on this target (audit-lit calibrate measures it)"
             )
         return f"nothing to report: {shortfall(self.lift, self.interval, self.threshold, self.strongest_control)}"
@@ -134,8 +134,8 @@ class Answer:
 
     def _repr_html_(self) -> str:
         """Return the answer beside its controls as an HTML table."""
-        rows = [("these activations", f"{self.score:.2f}", "")]
-        rows += [(name, f"{nats:.2f}", f"{self.score - nats:+.2f}") for name, nats in self.controls.items()]
+        rows = [("these activations", f"{self.score:z.2f}", "")]
+        rows += [(name, f"{nats:z.2f}", f"{self.score - nats:+z.2f}") for name, nats in self.controls.items()]
         note = f"{self.text}\n[{self.verdict}]"
         return notebooks.table(self.question, ("answer given", "nats per token", "lift"), rows, note)
 

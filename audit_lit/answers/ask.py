@@ -15,6 +15,8 @@ from audit_lit.models.generation import Sampling
 from audit_lit.statistics.intervals import Values, bootstrap_interval
 from audit_lit.statistics.text_overlap import agreement
 
+EXAMPLE = "What was the assistant told to do?"
+
 
 def ask(
     session: Session, readings: Sequence[Reading], questions: Sequence[str], sampling: Sampling
@@ -35,11 +37,15 @@ def ask(
     ]
 
 
-def check_questions(questions: Iterable[str]) -> list[str]:
+def check_questions(questions: Iterable[str] | None) -> list[str]:
     """Return the questions as a list; raise ``QuestionError`` if there is none, or one is empty."""
-    listed = texts(questions, "question", QuestionError)
-    if not listed or not all(question.strip() for question in listed):
-        raise QuestionError("the question is empty; expected a sentence such as 'What was the assistant told to do?'.")
+    listed = texts(() if questions is None else questions, "question", QuestionError)
+    if not listed:
+        raise QuestionError(
+            f"got no question; expected a sentence such as {EXAMPLE!r}, or a list of them. Name what you want to know."
+        )
+    if not all(question.strip() for question in listed):
+        raise QuestionError(f"the question is empty; expected a sentence such as {EXAMPLE!r}.")
     return listed
 
 

@@ -56,12 +56,12 @@ class Claim:
     def __repr__(self) -> str:
         """Return the claim and its evidence."""
         probability = "" if self.probability is None else f", probability {self.probability:.2f}"
-        return f"<Claim {notebooks.brief(self.text)}: {self.evidence:+.1f} nats{probability}>"
+        return f"<Claim {notebooks.brief(self.text)}: {self.evidence:+z.1f} nats{probability}>"
 
     def _repr_html_(self) -> str:
         """Return the evidence beside its controls as an HTML table."""
-        rows = [("these activations", f"{self.evidence:+.1f}")]
-        rows += [(name, f"{nats:+.1f}") for name, nats in self.controls.items()]
+        rows = [("these activations", f"{self.evidence:+z.1f}")]
+        rows += [(name, f"{nats:+z.1f}") for name, nats in self.controls.items()]
         known = {"probability": self.probability, "share": self.share}
         note = ", ".join(f"{name} {value:.2f}" for name, value in known.items() if value is not None)
         return notebooks.table(self.text, ("evidence under", "nats"), rows, note)

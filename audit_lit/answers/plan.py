@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.answers.reading import Reading
-from audit_lit.chat.arguments import one_dialog
+from audit_lit.chat.arguments import ONE, one_dialog
 from audit_lit.chat.decoys import decoy_dialogs, neutral_twins, twins_seed
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.chat.formats.detect import format_of
 from audit_lit.chat.messages import Message, read_dialog
 from audit_lit.chat.positions import aligned_positions, shared_positions
 from audit_lit.decoder.config import DecoderConfig
+from audit_lit.errors import DialogError
 from audit_lit.files.writing import dump_json
 from audit_lit.models.activations import Activations
 
@@ -30,6 +34,7 @@ class Plan:
         positions: The positions that are revealed of each of them: the same visible tokens. What is kept of them is
             ``RenderedDialog.slot_positions``.
         tokens: The text of each token that is kept of the dialog.
+        config: The decoder that it is read for.
     """
 
     messages: tuple[Message, ...]
@@ -37,6 +42,7 @@ class Plan:
     rendered: tuple[RenderedDialog, ...]
     positions: tuple[tuple[int, ...], ...]
     tokens: tuple[str, ...]
+    config: DecoderConfig
 
     @classmethod
     def of(
@@ -48,7 +54,7 @@ class Plan:
         n_twins: int = 0,
     ) -> Plan:
         """Return what must run for a decoder; raise ``DialogError`` if the dialog is malformed or shows nothing."""
-        messages = read_dialog(one_dialog(dialog))
+        messages = read_dialog(one_dialog(messages_of(dialog)))
         rendered = config.render(messages, tokenizer)
         decoys = [config.render(decoy, tokenizer) for decoy in decoy_dialogs(messages)]
         positions = config.select(rendered, reveal)
@@ -59,7 +65,7 @@ class Plan:
         aligned = [aligned_positions(positions, rendered, other) for other in others]
         slots = rendered.slot_positions(positions)
         tokens = tokenizer.batch_decode([[rendered.token_ids[position]] for position in slots])
-        return cls(messages, reveal, (rendered, *others), (positions, *aligned), tuple(tokens))
+        return cls(messages, reveal, (rendered, *others), (positions, *aligned), tuple(tokens), config)
 
     @property
     def prompts(self) -> list[list[int]]:
@@ -89,3 +95,18 @@ class Plan:
             revision=revision,
             fingerprint=fingerprint,
         )
+
+
+def messages_of(dialog: Any) -> Any:
+    """Return the messages of a document that holds them, as a file does; anything else as it is.
+
+    Raises:
+        DialogError: If it is the name of a file, or a document whose messages cannot be read.
+    """
+    if isinstance(dialog, str | PurePath):
+        name = str(dialog)
+        raise DialogError(
+            f"got {name!r:.80} for a dialog; expected a list of messages such as {ONE}. If it is a file of "
+            f"activations, pass Reading.load({name!r:.80}); if it is one of dialogs, use Auditor.scan({name!r:.80})."
+        )
+    return format_of(dialog, None).read(dialog) if isinstance(dialog, Mapping) and "messages" in dialog else dialog

@@ -92,7 +92,7 @@ class Reading:
         It holds the dialog, hidden messages included. To keep them out, save ``replace(reading, dialog=None)``.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If it cannot be written, or a file that holds something else would be written over.
         """
         parts = self.parts.items()
         tensors = {PREFIXES[part] + name: tensor for part, rows in parts for name, tensor in rows.tensors().items()}

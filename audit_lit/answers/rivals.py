@@ -111,7 +111,7 @@ def _lens(contrast: Contrast, decoder: Decoder) -> tuple[tuple[str, str], ...]:
 def _top(values: Float[Tensor, " vocab"], target: Target) -> tuple[tuple[str, str], ...]:
     top = values.topk(N_TOKENS)
     texts = target.tokenizer.batch_decode(top.indices[:, None].tolist())
-    return tuple((text, f"{value:+.1f} nats") for text, value in zip(texts, top.values.tolist(), strict=True))
+    return tuple((text, f"{value:+z.1f} nats") for text, value in zip(texts, top.values.tolist(), strict=True))
 
 
 def _probe(contrast: Contrast, decoder: Decoder) -> Iterator[Panel]:

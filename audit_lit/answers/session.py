@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from audit_lit.answers.contrast import Contrast
 from audit_lit.answers.fitting import fitted
-from audit_lit.answers.plan import Plan
+from audit_lit.answers.plan import Plan, messages_of
 from audit_lit.answers.reading import Reading
 from audit_lit.chat.dialog import Dialog, Reveal
 from audit_lit.decoder.calibration import CalibrationRecord
@@ -124,7 +124,8 @@ class Session:
         if isinstance(dialog, Reading):
             name = self.contrast.name if self.contrast else None
             return fitted(dialog, self.decoder, self.given_target, contrast=name)
-        target, plan = self.target, self._plan(dialog, reveal)
+        messages = messages_of(dialog)  # the name of a file is refused before a target is asked for
+        target, plan = self.target, self._plan(messages, reveal)
         if self.contrast:
             return self.contrast.read(plan, self.decoder.config)
         activations = capture_batch(target, plan.rendered[:1], plan.positions[:1], self.decoder.config.read_layers)

@@ -1,6 +1,7 @@
 """Calibrate a decoder on a target: threshold and false alarms first, then the scales of claims, then the safety card.
 
-Each part is kept as soon as it is measured, and is not measured again.
+Each part is kept as soon as it is measured, and is not measured again. A calibration that has more parts stays in place
+until the new one is finished.
 """
 
 from __future__ import annotations
@@ -50,16 +51,17 @@ def calibrate(
     journal = Journal(_unfinished(session, settings), settings.batch_size)
     where, advice = journal.path, "set AUDIT_LIT_CACHE to another folder"
     with locked(where.parent, CalibrationError, name=where.stem, advice=advice):
-        kept = None if again else find_calibration(session.decoder, session.target)
-        if not (kept and (kept.seed, kept.n_dialogs) == (settings.seed, settings.dialogs)):
-            kept = _measured(session, settings, journal)
-        record = _kept(kept, session, replaces=replaces)
+        before = find_calibration(session.decoder, session.target)
+        is_same = before is not None and (before.seed, before.n_dialogs) == (settings.seed, settings.dialogs)
+        record = before if before and is_same and not again else _measured(session, settings, journal)
+        record = _kept(record, session, before, replaces=replaces)
         if "claims" in parts and record.claims is None:
-            record = _kept(record, session, claims=_claims(session, settings, journal))
+            record = _kept(record, session, before, claims=_claims(session, settings, journal))
         if "safety" in parts and record.safety is None:
             requests = harmless_requests()
             refused = journal.measured("requests", requests, lambda chunk, _: refusals(session.decoder, chunk))
-            record = _kept(record, session, safety=counted(list(map(tuple, refused))))
+            record = _kept(record, session, before, safety=counted(list(map(tuple, refused))))
+        store(record, session.decoder)
         journal.clear()
     return record
 
@@ -80,10 +82,13 @@ def _measured(session: Session, settings: CalibrationSettings, journal: Journal)
     )
 
 
-def _kept(record: CalibrationRecord, session: Session, **changes: Any) -> CalibrationRecord:
-    """Return a record with changes, once it is stored."""
+def _kept(
+    record: CalibrationRecord, session: Session, before: CalibrationRecord | None, **changes: Any
+) -> CalibrationRecord:
+    """Return a record with changes; it is stored unless the one before it has a part that it lacks."""
     changed = CalibrationRecord(**{**dict(record), **changes})
-    store(changed, session.decoder)
+    if all(getattr(changed, part) or not getattr(before, part, None) for part in PARTS):
+        store(changed, session.decoder)
     return changed
 
 

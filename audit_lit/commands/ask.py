@@ -83,6 +83,8 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
     sampling = {name: options[name] for name in ("samples", "max_new_tokens", "seed")}
     try:
         auditor, reading = _of_file(options) if options["activations"] else _of_run(dialog, reveal, options)
+        from audit_lit.decoder.calibration import origin
+
         takes_question = auditor.decoder.config.takes_question
         usual = [LABEL_QUESTION, PROMPT_QUESTION] if takes_question else [DESCRIPTION_QUESTION]
         questions = list(question) or ([] if claims else usual)
@@ -101,8 +103,9 @@ def ask(question: tuple[str, ...], claims: tuple[str, ...], as_json: bool, **opt
         return
     if reading.dialog is not None:
         _print_dialog(reading.dialog)
+    threshold_from = origin(auditor.decoder.config.lift_threshold, auditor.session.calibration)
     for answer in answers:
-        _print_answer(answer)
+        _print_answer(answer, threshold_from)
     if scored_claims:
         _print_claims(scored_claims)
 
@@ -195,7 +198,8 @@ def _print_dialog(dialog: Sequence[Mapping[str, Any]]) -> None:
     Console().print(Panel("\n".join(lines), title="dialog that the target read", title_align="left"))
 
 
-def _print_answer(answer: Answer) -> None:
+def _print_answer(answer: Answer, threshold_from: str) -> None:
+    """Print an answer beside its controls, and where the threshold is from."""
     from rich.console import Console
     from rich.table import Table
 
@@ -203,11 +207,11 @@ def _print_answer(answer: Answer) -> None:
     table.add_column("answer given", no_wrap=True)
     table.add_column("nats/token", justify="right")
     table.add_column("lift", justify="right")
-    table.add_row("[bold]these activations[/]", f"{answer.score:.2f}", "")
+    table.add_row("[bold]these activations[/]", f"{answer.score:z.2f}", "")
     for name, score in answer.controls.items():
         marks = {"strongest": name == answer.strongest_control, "incomplete": name in answer.missing}
         known = ", ".join(mark for mark, holds in marks.items() if holds)
-        table.add_row(f"{name} ({known})" if known else name, f"{score:.2f}", f"{answer.score - score:+.2f}")
+        table.add_row(f"{name} ({known})" if known else name, f"{score:z.2f}", f"{answer.score - score:+z.2f}")
     for name in answer.missing:
         if name not in answer.controls:
             table.add_row(name, "missing", "")
@@ -217,8 +221,8 @@ def _print_answer(answer: Answer) -> None:
     console.print(f"  answer:    [bold]{common.printable(answer.text) or '(empty)'}[/]")
     console.print(f"  verdict:   [{'green' if answer.supported else 'yellow'}]{common.printable(answer.verdict)}[/]")
     low, high = answer.interval
-    threshold = "not measured" if answer.threshold is None else f"{answer.threshold:.2f}"
-    console.print(f"  lift:      {answer.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}, threshold {threshold}")
+    threshold = threshold_from if answer.threshold is None else f"{answer.threshold:.2f} ({threshold_from})"
+    console.print(f"  lift:      {answer.lift:+z.2f}, 95% interval {low:+z.2f} to {high:+z.2f}, threshold {threshold}")
     if answer.samples:
         console.print(f"  samples:   agreement {answer.agreement:.2f} over {len(answer.samples)}")
         for sample in answer.samples:
@@ -236,6 +240,6 @@ def _print_claims(claims: Sequence[Claim]) -> None:
     for claim in claims:
         known = ("-" if value is None else f"{value:.2f}" for value in (claim.probability, claim.share))
         names = ("shuffled", "no_activation")
-        controls = (f"{claim.controls[name]:+.1f}" if name in claim.controls else "missing" for name in names)
-        table.add_row(common.printable(claim.text), *known, f"[bold]{claim.evidence:+.1f}[/]", *controls)
+        controls = (f"{claim.controls[name]:+z.1f}" if name in claim.controls else "missing" for name in names)
+        table.add_row(common.printable(claim.text), *known, f"[bold]{claim.evidence:+z.1f}[/]", *controls)
     Console().print(table)

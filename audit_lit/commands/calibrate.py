@@ -53,13 +53,15 @@ def calibrate(replace: bool, again: bool, safety: bool, out: Path | None, as_jso
     if as_json:
         common.show(dump_json(record.model_dump(mode="json"), indent=2))
         return
-    _print(record, session.full_decoder.for_layer(options["layer"]).config)
+    _print(record, session.full_decoder.for_layer(options["layer"]).config, auditor.decoder.config.lift_threshold)
 
 
-def _print(record: CalibrationRecord, config: DecoderConfig) -> None:
+def _print(record: CalibrationRecord, config: DecoderConfig, threshold: float | None) -> None:
     """Print what was measured beside what the decoder comes with, and which of the two counts."""
     from rich.console import Console
     from rich.table import Table
+
+    from audit_lit.decoder.calibration import origin
 
     claims, comes_with = record.claims, config.lift_threshold
     table = Table("what", "measured here", "comes with the decoder")
@@ -86,8 +88,12 @@ def _print(record: CalibrationRecord, config: DecoderConfig) -> None:
         _print_safety(record.safety)
     if record.unfinished:
         console.print(record.unfinished)
+    console.print(f"The threshold that counts: {threshold} ({origin(threshold, record)}).")
     if comes_with is not None and not record.replaces:
-        console.print("The values that the decoder comes with count; --replace makes these count.")
+        console.print(
+            "Of two thresholds the higher counts, and of two scales the one that the decoder comes with; --replace "
+            "makes those that were measured here count."
+        )
 
 
 def _print_safety(safety: Safety) -> None:

@@ -19,8 +19,8 @@ from audit_lit.errors import AuditLitError, Incomplete
 
 FINDINGS, USAGE, INCOMPLETE = 1, 2, 3
 """Usage is also an environment in which the command cannot run; incomplete, also a crash or an interruption."""
-UNWRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EDQUOT)
-"""What the system says of output that nobody takes."""
+UNWRITTEN = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+"""What the system says of output that there is no place for."""
 
 
 class ContractGroup(click.Group):
@@ -38,7 +38,7 @@ class ContractGroup(click.Group):
         try:
             code = super().main(*args, **settings)
             if sys.stdout is None:
-                raise OSError(errno.EPIPE, "standard output is closed")
+                raise OSError(errno.EIO, "standard output is closed")
             sys.stdout.flush()
             return code if isinstance(code, int) else 0
         except click.ClickException as err:
@@ -51,8 +51,10 @@ class ContractGroup(click.Group):
             return INCOMPLETE if isinstance(err, Incomplete) else USAGE
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted; of an audit, a calibration and a training, finished parts are kept.")
-        except (SystemExit, OSError) as err:  # rich exits when nobody reads the pipe any more
-            if isinstance(err, OSError) and err.errno not in UNWRITTEN:
+        except (SystemExit, BrokenPipeError):  # nobody reads the pipe any more: rich and click exit then
+            _drop_output()
+        except OSError as err:
+            if err.errno not in UNWRITTEN:
                 return _crashed()
             _drop_output()
             _say("the output could not be written; nothing else was lost.")

@@ -10,7 +10,8 @@ import click
 
 from audit_lit.commands import common, models
 from audit_lit.commands.ask import dialog_of
-from audit_lit.files.writing import dump_json
+from audit_lit.errors import OutputError
+from audit_lit.files.writing import dump_json, require_own
 
 FORMATS = ("vllm", "vllm-lens", "nnsight")
 MOST_DIGITS = 10
@@ -59,8 +60,11 @@ def convert(
     from audit_lit.answers.plan import Plan
     from audit_lit.decoder.folders import find
     from audit_lit.exchange import reading_of, run_of_file
+    from audit_lit.models.activation_files import FORMAT_1, FORMAT_2
     from audit_lit.models.loading import tokenizer_of
 
+    if out:
+        require_own(out, (FORMAT_1, FORMAT_2), OutputError)  # before the runs are read
     where = {"revision": options["revision"], "subfolder": options["subfolder"], "config": options["protocol"]}
     config = find(options["decoder"], **where).config
     name = target or config.target

@@ -35,7 +35,8 @@ def decoders(as_json: bool) -> None:
         return
     console = Console(soft_wrap=True, highlight=False)
     for where, name, config in shipped:
-        layers = f"layers {', '.join(map(str, config.read_layers))} of {config.n_layers}"
+        several = "s" if len(config.read_layers) > 1 else ""
+        layers = f"layer{several} {', '.join(map(str, config.read_layers))} (of {config.n_layers})"
         facts = {"reads": f"{config.target}, {layers}", "base": config.base, "licence": config.licence}
         if config.lift_threshold is not None:
             facts["threshold"] = f"{config.lift_threshold:.2f} nats per token"

@@ -144,16 +144,27 @@ def _hub() -> list[Check]:
 
 def _target(name: str) -> list[Check]:
     """Say what memory a target needs with a decoder on its weights, and name the first way to load both that fits."""
+    from audit_lit.errors import HubError
+    from audit_lit.hub import local_folder
     from audit_lit.models.memory import free_memory, missing_weights, size_of, ways
+    from audit_lit.models.smollm2 import ALIAS
 
-    size, free = size_of(name), free_memory()
+    if name != ALIAS:
+        local_folder(name, kind="model")  # raises for a name that no model has
+    try:
+        size, free = size_of(name), free_memory()
+    except HubError as err:
+        unknown = f"whether {name} fits is not known, since its sizes are in config.json, which is not here: {err}"
+        fetch = f"online: hf download {shlex.quote(name)} config.json (a few kB); then run this again"
+        return [Check("target", unknown, False, fetch)]
     possible = ways(size, free)
     fitting = [way for way in possible if way.fits]
     offload = (
         f"more memory or GPUs, or read activations from the disk without a decoder, slowly: load_target({name!r}, "
         f"dtype='bfloat16', device_map='auto', max_memory={{'cpu': '{free['cpu'] / 2:.0f}GiB'}}) in Python"
     )
-    step = f"audit-lit ask --target {shlex.quote(name)} --decoder DECODER {fitting[0].options}" if fitting else offload
+    ask = f"audit-lit ask --target {shlex.quote(name)}{_decoder_of(name)}"
+    step = f"{ask} {fitting[0].options}" if fitting else offload
     found = f"{name}: {size.total / 1e9:.2f} billion weights"
     rows = [
         Check(way.name, f"{way.needs:.1f} GiB, {way.free:.1f} free: {'fits' if way.fits else 'too large'}", True)
@@ -162,6 +173,18 @@ def _target(name: str) -> list[Check]:
     if missing := missing_weights(name):
         return [*rows, Check("target", f"{found}, but {missing}", False, "fetch the folder again, with its weights")]
     return [*rows, Check("target", found, bool(fitting), step)]
+
+
+def _decoder_of(name: str) -> str:
+    """Return the option that names a decoder of a target: none for the default one's, else a published one's."""
+    from audit_lit.decoder.config import DecoderConfig
+    from audit_lit.decoder.folders import SHIPPED
+    from audit_lit.decoder.formats.published import ENTRIES
+
+    if name == DecoderConfig.load(SHIPPED["default"]).target:
+        return ""
+    fitting = (entry.id for entry in ENTRIES if entry.is_usual and entry.base == name)
+    return f" --decoder {next(fitting, 'DECODER')}"
 
 
 def _decoder() -> Check:

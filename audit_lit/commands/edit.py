@@ -252,7 +252,7 @@ def _print_check(check: Mapping[str, Any]) -> None:
     table = Table("replies", Column("wanted, nats/token", justify="right"), Column("perplexity", justify="right"))
     for name, effect in check["effects"].items():
         bold = "[bold]" if name == "edit" else ""
-        wanted = "says nothing" if effect["wanted"] is None else f"{effect['wanted']:+.2f}"
+        wanted = "says nothing" if effect["wanted"] is None else f"{effect['wanted']:+z.2f}"
         table.add_row(f"{bold}{common.printable(name)}", f"{bold}{wanted}", f"{bold}{effect['perplexity']:.2f}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)

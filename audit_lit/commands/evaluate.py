@@ -38,6 +38,8 @@ def evaluate(suite: str, plot: Path | None, as_json: bool, **options: Any) -> No
     """
     if suite != EDITS and (options["recipes"] or options["settings"]):
         raise click.UsageError(f"--recipe and --set are for the suite 'edits'; leave them out of {suite!r}.")
+    if suite != ORGANISMS and options["library"]:
+        raise click.UsageError(f"--library is for the suite {ORGANISMS!r}; leave it out of {suite!r}.")
     models.require_models(
         options["target"], options["decoder"], revision=options["revision"], adapter=options["adapter"]
     )
@@ -132,7 +134,7 @@ def _print_document(document: dict[str, Any]) -> None:
     for figure in figures(document):
         interval = "" if figure.interval is None else f"{figure.interval[0]:.2f} to {figure.interval[1]:.2f}"
         controls = "".join(f"\n  [dim]{name} {value:.2f}[/]" for name, value in figure.controls.items())
-        lift = "" if figure.lift is None else f"{figure.lift:+.2f}"
+        lift = "" if figure.lift is None else f"{figure.lift:+z.2f}"
         cost = "" if figure.cost is None else f" (perplexity {figure.cost:+.0%})"
         table.add_row(f"{figure.name}{cost}{controls}", f"[bold]{figure.value:.2f}[/]", interval, lift)
     manifest = document["manifest"]

@@ -36,9 +36,11 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 
     from tqdm.auto import tqdm
 
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.models.loading import load_target
     from audit_lit.organisms.build import Zoo
 
+    quiet_libraries()
     zoo = Zoo.of(zoo_recipe, load_target(zoo_recipe.target))
     n_built = sum(zoo.has(organism, out) for organism in wanted)
     with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
@@ -60,12 +62,14 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 def prompts(folders: tuple[Path, ...], target: str, layers: tuple[int, ...], limit: int | None, out: Path) -> None:
     """Measure what system prompts change, to train a decoder on them as if each had been trained into a model."""
     from audit_lit.data.splits import load_split
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.models.loading import load_target
     from audit_lit.organisms.measure import middle_layers
     from audit_lit.organisms.prompted import N_LINES, prompted
     from audit_lit.recipes import neutral_lines
 
     rows = [row for folder in folders for row in _drawn(load_split([folder], "train"), limit)]
+    quiet_libraries()
     base = load_target(target)
     _save(prompted(rows, base, neutral_lines()[:N_LINES], layers or middle_layers(base)), len(rows), base, out)
 
@@ -97,9 +101,11 @@ def _save(rows: Iterable[tuple[Known, Difference]], n_rows: int | None, base: Ta
 @click.option("--out", type=common.OUTPUT_FILE, required=True, help="File to write, for --library.")
 def measure(zoo: Path, target: str, layers: tuple[int, ...], out: Path) -> None:
     """Measure what training changed in the organisms of ZOO; the file is what fine-tunes are compared with."""
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.models.loading import load_target
     from audit_lit.organisms.measure import N_LINES, measured, middle_layers
     from audit_lit.recipes import neutral_lines
 
+    quiet_libraries()
     base = load_target(target)
     _save(measured(zoo, base, neutral_lines()[:N_LINES], layers or middle_layers(base)), None, base, out)

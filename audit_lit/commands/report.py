@@ -83,7 +83,7 @@ def _print_report(report: AuditReport) -> None:
     """Print an audit's verdict, and what each question found."""
     from rich.console import Console
 
-    from audit_lit.report.wording import facts
+    from audit_lit.report.wording import facts, false_alarms
 
     console = Console(soft_wrap=True, highlight=False)
     colour = "red" if report.flagged or not report.complete else "green"
@@ -96,8 +96,11 @@ def _print_report(report: AuditReport) -> None:
             console.print(f"       answer: [bold]{common.printable(finding.description)}[/]{common.printable(whose)}")
         low, high = finding.lift_interval
         console.print(f"       {common.printable(finding.reason)}")
-        console.print(f"       lift {finding.lift:+.2f}, 95% interval {low:+.2f} to {high:+.2f}")
+        console.print(f"       lift {finding.lift:+z.2f}, 95% interval {low:+z.2f} to {high:+z.2f}")
     for name, error in report.errors:
         console.print(f"[red]not read[/] {common.printable(name)}: {common.printable(error)}")
-    twins = facts(report)["Neutral twins"]
-    console.print(f"\n{report.n_read} of {report.n_dialogs} dialogs read; neutral twins: {common.printable(twins)}.")
+    known = facts(report)
+    read = f"{report.n_read} of {report.n_dialogs} dialogs read; neutral twins: {known['Neutral twins']}."
+    console.print()
+    for sentence in filter(None, (read, f"Threshold: {known['Threshold']}.", *false_alarms(report))):
+        console.print(common.printable(sentence))

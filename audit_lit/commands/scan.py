@@ -26,7 +26,7 @@ LATER = (
     *("activations", "save_activations", "library"),
 )
 """Options that came later: where they are not given, a run goes on in the folder that it was named before them."""
-OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "save_activations")
+OF_A_RUN = ("target", "adapter", "dialogs", "format", "system", "baseline", "library", "save_activations")
 """Options that say what runs: a folder of activations has run already."""
 
 
@@ -78,6 +78,11 @@ def scan(
     models.require_models(options["baseline"])
     overrides = common.parse_settings(settings) | ({"fail_on": options["fail_on"]} if options["fail_on"] else {})
     scan_recipe, questions = load_scan_recipe(recipe, overrides)
+    if options["library"] and scan_recipe.reads != "difference":
+        raise click.UsageError(
+            f"--library is compared with by recipes that read what training changed, and {recipe!r} does not; leave it "
+            "out, or take --recipe weights."
+        )
     n_dialogs = 0 if options["activations"] else len(scan_recipe.probe_dialogs(system))  # 0 if it is not known yet
     if dialogs:
         with _hinting():

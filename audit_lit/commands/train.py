@@ -29,7 +29,7 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     from audit_lit.training.recipe import load_training_recipe
     from audit_lit.training.tracking import require_tracker
 
-    path = recipe_path(recipe)
+    path = recipe_path(recipe, "training")
     training_recipe = load_training_recipe(path, common.parse_settings(options["settings"]))
     if smoke and data:
         raise click.UsageError("--smoke brings its own data; leave out --data, or --smoke for a real run.")
@@ -50,9 +50,11 @@ def train(recipe: str, data: tuple[Path, ...], out: Path | None, smoke: bool, **
     if not smoke:
         _check_data(training_recipe, data)
 
+    from audit_lit.display.libraries import quiet_libraries
     from audit_lit.training.run import train as run_training
     from audit_lit.training.smoke import smoke_run
 
+    quiet_libraries()
     if smoke:
         folder = smoke_run(training_recipe, out)
     else:

@@ -16,6 +16,35 @@ from audit_lit.statistics.intervals import wilson_interval
 Share = Annotated[Number, Field(ge=0, le=1)]
 
 
+def highest(*thresholds: float | None) -> float | None:
+    """Return the threshold that counts of those that are known: the highest; None if there is none.
+
+    One may come with the decoder, one may be measured on the target, and one may be stated by a recipe. A rate of false
+    alarms holds at the threshold that it was measured at. What passes the highest passes each of the others as well, so
+    none of these rates is exceeded because another threshold is in use.
+    """
+    return max((threshold for threshold in thresholds if threshold is not None), default=None)
+
+
+def origin(threshold: float | None, record: CalibrationRecord | None, min_lift: float | None = None) -> str:
+    """Return in words where the threshold that counts is from.
+
+    Args:
+        threshold: The threshold.
+        record: The calibration of decoder and target, if there is one.
+        min_lift: What a recipe states, or whoever runs it.
+    """
+    if threshold is None:
+        return "not measured"
+    if record and record.lift_threshold == threshold:
+        source = f"measured on {record.target} by 'audit-lit calibrate', {record.date}"
+    else:
+        source = "min_lift of the recipe or of --set" if threshold == min_lift else "it comes with the decoder"
+    others = {"the calibration's": record.lift_threshold if record else None, "min_lift": min_lift}
+    lower = [f"{name} {value:.2f}" for name, value in others.items() if value is not None and value < threshold]
+    return f"{source}; the highest counts, and lower are: {', '.join(lower)}" if lower else source
+
+
 class Rate(BaseModel):
     """How many of ``n`` things were of a kind, and the 95% Wilson interval of their share."""
 
@@ -143,12 +172,17 @@ class CalibrationRecord(BaseModel):
         return decoder_key == self.decoder_key and same_model(self.target_fingerprint, target_fingerprint)
 
     def put_into(self, config: DecoderConfig) -> DecoderConfig:
-        """Return a configuration with these values where it has none, or everywhere if the calibration replaces."""
-        values: dict[str, object] = {"lift_threshold": self.lift_threshold}
+        """Return a configuration with these values where it has none, or everywhere if the calibration replaces.
+
+        Of two thresholds the higher counts (see ``highest``), unless the calibration replaces the other.
+        """
+        comes_with = None if self.replaces else config.lift_threshold
+        values: dict[str, object] = {}
         if self.claims:
             values |= {"claim_scale": self.claims.claim_scale, "choice_scale": self.claims.choice_scale}
         kept = {} if self.replaces else config.to_dict()
-        return config.changed(**{name: value for name, value in values.items() if kept.get(name) is None})
+        new = {name: value for name, value in values.items() if kept.get(name) is None}
+        return config.changed(lift_threshold=highest(self.lift_threshold, comes_with), **new)
 
     @property
     def unfinished(self) -> str:

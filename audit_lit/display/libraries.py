@@ -12,11 +12,14 @@ FORMAT_WARNING = warnings.formatwarning
 
 
 def quiet_libraries() -> None:
-    """Keep libraries' progress bars and deprecation warnings out of the terminal, and make what they say inert."""
+    """Keep libraries' progress bars and what warns their developers off the terminal, and make what they say inert.
+
+    Commands call it, and not the library: whoever writes a program may want to read those warnings.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of any module: libraries blame their callers
     warnings.formatwarning = _inert_warning
     loggers = [logging.getLogger(name) for name in ("", "transformers", "huggingface_hub")]
     for handler in (logging.lastResort, *(handler for logger in loggers for handler in logger.handlers)):

@@ -88,7 +88,7 @@ class EditRecipe(EditSettings):
 def load_edit_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> EditRecipe:
     """Read a recipe by name or path, with overrides put over it."""
     shipped = f"{EDITS}/{name}"
-    path = recipe_path(shipped if shipped in recipe_names() and not is_file(name) else name)
+    path = recipe_path(shipped if shipped in recipe_names() and not is_file(name) else name, "edit")
     content, changes = _with_goal(load_recipe(path, "edit")), _with_goal(overrides or {})
     if "goal" not in content:
         raise RecipeError(f"recipe {str(path)!r} makes no edit: it has no 'goal'. See audit-lit recipes list.")

@@ -14,6 +14,7 @@ from audit_lit.answers.plan import Plan
 from audit_lit.answers.reading import Reading
 from audit_lit.chat.decoys import N_DECOYS
 from audit_lit.chat.dialog import Dialog, RenderedDialog, Reveal
+from audit_lit.decoder.config import DecoderConfig
 from audit_lit.decoder.decoder import Decoder
 from audit_lit.errors import ActivationError, DecoderMismatch
 from audit_lit.models.activations import Activations
@@ -76,6 +77,18 @@ class Run:
                 "the prompts of the plan, with this tokenizer and its chat template."
             )
 
+    def check_layers(self, config: DecoderConfig) -> None:
+        """Raise ``ActivationError`` unless a decoder reads these layers, and its target has them."""
+        read, choice = config.read_layers, config.layer_choice == "one"
+        lacking = not {*read} & {*self.layers} if choice else {*read} - {*self.layers}
+        if lacking or max(self.layers) >= config.n_layers:
+            raise ActivationError(
+                f"the run has the layers {list(self.layers)}, counted from 0 as outputs of blocks; expected "
+                f"{(' or ' if choice else ', ').join(map(str, read))}, which decoder {config.name!r} reads, and none "
+                f"beyond {config.n_layers - 1}, the last of {config.target!r}. Number them as the tool does (vLLM's id "
+                "L + 1 is the output of block L), or run it with these layers."
+            )
+
 
 def plan(
     dialog: Dialog,
@@ -121,7 +134,8 @@ def reading_of(
         fingerprint: Its fingerprint, if known (see ``hooks.fingerprint_of``).
 
     Raises:
-        ActivationError: If the runs are not those of the prompts.
+        ActivationError: If the runs are not those of the prompts, or of other layers than the decoder reads or than
+            its target has.
     """
     if len(runs) not in (1, len(plan.rendered)):
         raise ActivationError(
@@ -133,6 +147,7 @@ def reading_of(
         run.check_prompt(rendered)
         if run.layers != runs[0].layers:
             raise ActivationError(f"the runs have layers {runs[0].layers} and {run.layers}; expected the same in all.")
+        run.check_layers(plan.config)
         rows.append(_row(run, rendered, positions, source))
     decoys, twins = rows[1 : 1 + N_DECOYS], rows[1 + N_DECOYS :]
     controls = [Activations.cat(part) if part else None for part in (decoys, twins)]

@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from audit_lit.errors import AuditLitError
+from audit_lit.files.reading import is_folder, require_regular
 
 EDIT, RUN, DECODER, TRIAL = "edit.json", "run.json", "protocol.json", "trial.json"
 """What tells what a folder is that audit-lit wrote: an edit, a run of an audit or a training, a decoder, a trial."""
@@ -47,6 +48,34 @@ def require_writable(folder: Path, marker: str, error: type[AuditLitError]) -> N
         raise error(
             f"{folder} holds other files, such as {min(paths)!r}, which might be written over; expected a new or empty "
             f"folder, or one with {marker}. Name another."
+        )
+
+
+def require_own(path: Path, forms: Collection[str], error: type[AuditLitError]) -> None:
+    """Refuse to write over a file, unless it is a safetensors file whose metadata names one of these formats.
+
+    Args:
+        path: The file to write; it need not exist.
+        forms: What this kind of output has as ``format``, in each of its versions.
+        error: What to raise.
+
+    Raises:
+        AuditLitError: If it holds something else, as ``error``.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.lexists(path) or path.is_symlink() or is_folder(path):
+        return  # a link is replaced, and what it leads to stays; a folder stops whoever writes
+    try:
+        require_regular(path)
+        with safe_open(path, "np") as file:
+            form = (file.metadata() or {}).get("format")
+    except (OSError, SafetensorError):
+        form = None
+    if form not in forms:
+        raise error(
+            f"{path} holds something else, which would be written over; expected a new file, or one of the format "
+            f"{' or '.join(map(repr, forms))}. Name another."
         )
 
 

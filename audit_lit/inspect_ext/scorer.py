@@ -74,7 +74,7 @@ def lit_scorer(
         samples: Number of further answers per question.
         max_new_tokens: Length of the longest answer, in tokens.
         expected: The first answer where nothing is wrong.
-        min_lift: Lift that counts as support, in nats per token; None takes the decoder's measured threshold.
+        min_lift: Lift that counts as support, in nats per token, where the decoder's measured threshold is not higher.
         layer: The layer to read, for a decoder that reads one of several.
         device: Where to run, as torch names it; None is the CPU, unless the target is split.
         dtype: Type of the target's weights, as in ``load_target``; None is float32.
@@ -104,8 +104,9 @@ def lit_scorer(
                 answers = await to_thread.run_sync(partial(_ask, models, dialog, question_list, **settings))
         except (DialogError, ActivationError) as err:
             return Score.unscored(reason="scoring_failed", explanation=f"The transcript was not read: {err}")
-        if min_lift is not None:
-            answers = [replace(answer, threshold=min_lift) for answer in answers]
+        from audit_lit.decoder.calibration import highest  # here, since it imports torch
+
+        answers = [replace(answer, threshold=highest(answer.threshold, min_lift)) for answer in answers]
         return _score(answers, expected)
 
     return score

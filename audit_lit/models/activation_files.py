@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from audit_lit.errors import ActivationError, OutputError
 from audit_lit.files.paths import as_path
 from audit_lit.files.reading import require_regular
-from audit_lit.files.writing import replacing, saved
+from audit_lit.files.writing import replacing, require_own, saved
 
 FORMAT_1, FORMAT_2 = "audit-lit activations 1", "audit-lit activations 2"
 """Activations alone; those of one dialog with its controls, and the layers' convention written down."""
@@ -19,14 +20,15 @@ CONVENTION = "output of block L, counted from 0"
 
 
 def write_file(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file as a whole, or not at all.
+    """Write a file as a whole, or not at all, and over nothing but activations.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or holds something else.
     """
     from safetensors.torch import save_file
 
     file = as_path(path, OutputError, "the file of activations")
+    require_own(file, (FORMAT_1, FORMAT_2), OutputError)
     with saved(file, OutputError), replacing(file) as unfinished:
         # cloned, since safetensors refuses tensors that share memory
         copies = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
@@ -42,6 +44,11 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     path = as_path(path, ActivationError, "the file of activations")
+    if not os.path.lexists(path):
+        raise ActivationError(
+            f"there is no file {str(path)!r}; expected one that Reading.save, 'ask --save-activations' or 'convert' "
+            "wrote. Check its name and the folder that you are in."
+        )
     try:
         require_regular(path)
         with safe_open(path, framework="pt") as file:

@@ -26,7 +26,7 @@ from audit_lit.models.adapters import (
 )
 from audit_lit.models.blocks import decoder_blocks, lora_modules, that_run
 from audit_lit.models.load_options import DeviceMap, Dtype, LoadOptions, MaxMemory, Quantization
-from audit_lit.models.lora_bank import linear_layers
+from audit_lit.models.lora_bank import linear_layers, require_run
 from audit_lit.models.speedups import use_fast_linear
 from audit_lit.models.target import Target
 from audit_lit.transfers import SAFE_FILES
@@ -117,6 +117,7 @@ def adapted(target: Target, adapter: str | Path) -> Target:
     lora = load_lora(folder)
     tokenizer = load_tokenizer(folder) if (folder / TOKENIZER).is_file() else target.tokenizer
     model = boot_bridge(target.base, Path(target.base.name_or_path), tokenizer)
+    require_run(lora, target.base, model)
     lora.attach(model.original_model)  # type: ignore[attr-defined]
     for name, layer in linear_layers(model.original_model).items():  # type: ignore[attr-defined]
         if name in lora.down:  # so that hashes of the weights tell the two models apart

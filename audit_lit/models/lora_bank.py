@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from audit_lit.errors import TargetError
-from audit_lit.models.blocks import decoder_blocks
+from audit_lit.hooks import HookedModel
+from audit_lit.models.blocks import decoder_blocks, that_run
 
 UNLIKE = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "lora_bias", "target_parameters")
 CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
@@ -123,6 +124,24 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """
     modules = decoder_blocks(model).named_modules()
     return {name.replace(WRAPPER, ""): module for name, module in modules if isinstance(module, nn.Linear)}
+
+
+def require_run(bank: LoraBank, base: nn.Module, bridge: HookedModel) -> None:
+    """Raise ``TargetError`` for a LoRA on a layer that a base has, but that its bridge does not run as it is.
+
+    TransformerLens splits layers that compute several things at once, such as queries, keys and values, and renames
+    others; a LoRA on the whole layer would not act.
+    """
+    layers, known = linear_layers(bridge.original_model), linear_layers(base)  # type: ignore[attr-defined]
+    ran = that_run(bridge, layers.values())
+    for name in bank.down:
+        if name in known and layers.get(name) not in ran:
+            raise TargetError(
+                f"the LoRA has {name!r}, which the base has as well ({type(base).__name__}), but TransformerLens "
+                "splits it or gives it another name, so that the LoRA would not act on shared weights; expected one on "
+                "other layers. Merge it: load_target(BASE, adapter=FOLDER) with the base's name in place of the loaded "
+                "target; or, for a command, save what PEFT's merge_and_unload() gives, and name that as --target."
+            )
 
 
 def peft_files(bank: LoraBank, model: nn.Module, base: str, rank: int) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def as_target(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Target:
+UNNAMED = "unnamed"
+"""Name of a model that does not say its own."""
+
+
+def as_target(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = UNNAMED) -> Target:
     """Return a target; a bare model becomes one with this tokenizer, and this name if it has none.
 
     A plain Hugging Face causal language model, or one that PEFT has wrapped, is bridged; its weights are shared. A

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from audit_lit import recipes
 from audit_lit.errors import ActivationError, OutputError, SettingsError, TargetError
 from audit_lit.files.reading import check_tensors
-from audit_lit.files.writing import dump_json, saved
+from audit_lit.files.writing import dump_json, require_own, saved
 from audit_lit.hooks import same_model
 from audit_lit.models.difference import Difference
 from audit_lit.models.probe_texts import N_SLOTS
@@ -133,6 +133,7 @@ class Library:
             "n_lines": str(first.n_lines),
             "known": dump_json([known.model_dump(exclude_defaults=True) for known in self.known]),
         }
+        require_own(path, (FORMAT,), OutputError)
         with saved(path, OutputError):
             save_file(stacked, path, metadata)
 

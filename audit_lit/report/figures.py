@@ -32,7 +32,10 @@ def figures(finding: Finding, alpha: float) -> list[Figure]:
             Figure("the same, corrected over the questions", small(finding.q_value), needed=f"at most {alpha:g}"),
             Figure(standing_out, f"{finding.n_standing_out} of {finding.n_dialogs}"),
         ]
-    return [*rows, Figure("answers that are supported", f"{finding.n_supported} of {finding.n_dialogs}")]
+    return [
+        *rows,
+        Figure("answers that are supported, each by itself", f"{finding.n_supported} of {finding.n_dialogs}"),
+    ]
 
 
 def expected(finding: Finding) -> str | None:

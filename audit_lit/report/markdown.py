@@ -67,9 +67,9 @@ def _raised(finding: Finding, alpha: float) -> Iterator[str]:
 
 
 def _likelihoods(finding: Finding) -> Iterator[tuple[str, str]]:
-    yield "these activations", f"{finding.score:.2f}"
+    yield "these activations", f"{finding.score:z.2f}"
     for name, nats in finding.controls.items():
-        yield f"{name}{' (strongest)' if name == finding.strongest_control else ''}", f"{nats:.2f}"
+        yield f"{name}{' (strongest)' if name == finding.strongest_control else ''}", f"{nats:z.2f}"
 
 
 def _evidence(evidence: Evidence) -> Iterator[str]:

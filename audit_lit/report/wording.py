@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit_lit.chat.dialog import is_hidden, shown_text
-from audit_lit.decoder.calibration import CalibrationRecord
+from audit_lit.decoder.calibration import CalibrationRecord, origin
 from audit_lit.scan.outcome import AuditOutcome
 from audit_lit.statistics.intervals import wilson_interval
 
@@ -72,17 +72,25 @@ def facts(report: AuditOutcome) -> dict[str, str]:
         "Decoder": manifest["decoder"]["name"],
         "Dialogs read": f"{report.n_read} of {report.n_dialogs}",
         "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}{more and f'; {more}'}",
-        **({"Calibration": calibration} if (calibration := _calibration(manifest)) else {}),
+        "Threshold": threshold(report),
+        **({"Calibration": record.summary} if (record := _calibration(manifest)) else {}),
         "Recipe": manifest["recipe"]["name"],
         "Flags": report.fail_on if report.fail_on == "high" else f"{report.fail_on} and above",
         "Seed": str(manifest["seed"]),
     }
 
 
-def _calibration(manifest: dict[str, Any]) -> str | None:
-    """Return when and on what the threshold was measured here; None if it came with the decoder or the recipe."""
+def threshold(report: AuditOutcome) -> str:
+    """Return the threshold that counted, and where it is from."""
+    manifest = report.manifest
+    value, min_lift = manifest["threshold"], manifest["recipe"].get("min_lift")
+    return f"{value:.2f} nats per token ({origin(value, _calibration(manifest), min_lift)})"
+
+
+def _calibration(manifest: dict[str, Any]) -> CalibrationRecord | None:
+    """Return how the threshold was measured here; None if it came with the decoder or the recipe."""
     content = manifest.get("calibration")
-    return CalibrationRecord(**content).summary if content else None
+    return CalibrationRecord(**content) if content else None
 
 
 def more_twins(report: AuditOutcome) -> str:
@@ -102,11 +110,21 @@ def nothing_left(report: AuditOutcome) -> str:
 
 
 def false_alarms(report: AuditOutcome) -> tuple[str, str | None]:
-    """Return how often the recipe flags neutral dialogs, and a warning if that was measured with another decoder."""
+    """Return how often the recipe flags neutral dialogs, and a warning if that was measured with another decoder.
+
+    At another threshold than it was measured at, the rate is not known, and is not quoted.
+    """
     measured: dict[str, Any] | None = report.manifest["recipe"].get("false_alarms")
     if not measured or not measured["audits"]:
         return "The rate of false alarms was not measured for this recipe.", None
     flagged, audits, decoder = measured["flagged"], measured["audits"], measured["decoder"]
+    measured_at, used = measured.get("threshold"), report.manifest["threshold"]
+    if measured_at != used:
+        where = "a threshold that it does not state" if measured_at is None else f"the threshold {measured_at:.3g}"
+        return (
+            f"The rate of false alarms of this recipe was measured at {where} with the decoder {decoder}, and this "
+            f"audit used {used:.3g}. So it is not known here."
+        ), None
     low, high = wilson_interval(flagged, audits)
     rate = (
         f"Of {audits} audits of neutral dialogs ({measured['dialogs']} dialogs in all), this recipe flagged {flagged}: "

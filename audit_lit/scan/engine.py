@@ -31,11 +31,11 @@ from audit_lit.hooks import same_model
 from audit_lit.models.target import Target
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.folder import REPORT, Heatmaps, RunFolder
+from audit_lit.scan.manifest import Manifest
 from audit_lit.scan.measure import Measurement, needed_lift
 from audit_lit.scan.outcome import AuditOutcome, load_outcome
 from audit_lit.scan.readings import NamedReading, ReadingFolder
 from audit_lit.scan.recipe import MAX_TWINS, Question, ScanRecipe, load_scan_recipe
-from audit_lit.scan.records import DialogRecord
 from audit_lit.settings import checked_seed
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _run(measurement: Measurement, dialogs: _Readable, folder: RunFolder, manife
     state = PartialState(cpu=measurement.session.decoder.device.type == "cpu")
     with folder.claimed(manifest) if state.is_main_process else nullcontext():
         state.wait_for_everyone()
-        _measure(measurement, dialogs, folder, manifest["n_dialogs"], state)
+        _measure(measurement, dialogs, folder, Manifest.of(manifest), state)
         state.wait_for_everyone()
         contrast = measurement.session.contrast
         if contrast and state.is_main_process and not folder.rivals():
@@ -240,11 +240,11 @@ class _Readable:
 
 
 def _measure(
-    measurement: Measurement, dialogs: _Readable, folder: RunFolder, n_dialogs: int, state: PartialState
+    measurement: Measurement, dialogs: _Readable, folder: RunFolder, manifest: Manifest, state: PartialState
 ) -> None:
-    """Write the records of each unfinished chunk of this process's share."""
-    rank, n_processes = state.process_index, state.num_processes
-    done = {record.id for record in folder.records() if isinstance(record, DialogRecord)}
+    """Write the records of each unfinished chunk of this process's share; a dialog that has one gets no other."""
+    rank, n_processes, n_dialogs = state.process_index, state.num_processes, manifest.n_dialogs
+    done = manifest.finished(folder.records, dialogs.dialogs)
     state.wait_for_everyone()  # before one of them writes more
     shown = {"total": n_dialogs, "initial": len(done), "unit": "dialog", "disable": not state.is_main_process}
     remaining = iter(dialogs)
@@ -252,7 +252,8 @@ def _measure(
     with tqdm(desc="audit", **shown) as progress:
         for number, chunk in enumerate(chunks):
             if number % n_processes == rank and not all(dialog.id in done for dialog in chunk):
-                folder.append(rank, measurement.records(chunk, number * CHUNK))
+                records = measurement.records(chunk, number * CHUNK)
+                folder.append(rank, [record for record in records if record.id not in done])
                 progress.update(min(len(chunk) * n_processes, n_dialogs - progress.n))
 
 

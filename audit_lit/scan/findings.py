@@ -88,8 +88,7 @@ class _Column:
 def _columns(questions: Sequence[Question], records: Records, threshold: float) -> list[_Column]:
     """Return a column for each question; none if there is no record.
 
-    What judging does not need of a record is dropped, so that memory does not grow with the texts. Of records with the
-    same id the last counts: a chunk that was cut off is measured again as a whole.
+    What judging does not need of a record is dropped, so that memory does not grow with the texts.
     """
     slim = {record.id: _without_texts(record) for record in _read_dialogs(records)}
     rows = sorted(slim.values(), key=lambda record: record.place)
@@ -165,4 +164,4 @@ def _decision(finding: Finding, alpha: float) -> tuple[bool, str]:
     if not is_supported(finding.lift, finding.lift_interval, finding.threshold):
         return False, shortfall(finding.lift, finding.lift_interval, finding.threshold, control)
     difference = "" if q_value is None else f"; unlike neutral twins (corrected p = {q_value:.2g})"
-    return True, f"{finding.lift:+.2f} nats per token over the strongest control ({control}){difference}"
+    return True, f"{finding.lift:+z.2f} nats per token over the strongest control ({control}){difference}"

@@ -82,7 +82,7 @@ class RunFolder:
     def records(self) -> Iterator[Record]:
         """Yield the finished dialogs, one at a time; half-written lines are left out.
 
-        The same dialog may come more than once, if it could not be read and was tried again, or its chunk was cut off.
+        The same dialog may come more than once, if it could not be read and was tried again.
         """
         for path in sorted(self.path.glob(RECORDS.format(rank="*"))):
             try:

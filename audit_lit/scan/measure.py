@@ -22,6 +22,7 @@ from audit_lit.chat.decoys import neutral_twins, twins_seed
 from audit_lit.chat.formats import NamedDialog, Unreadable
 from audit_lit.chat.positions import aligned_positions
 from audit_lit.decoder.answering import Candidate
+from audit_lit.decoder.calibration import highest
 from audit_lit.decoder.decoder import text_baselines
 from audit_lit.errors import AuditLitError, DialogError
 from audit_lit.models.activations import Activations
@@ -192,5 +193,5 @@ def _readable(dialog: NamedDialog | Unreadable) -> NamedDialog:
 
 
 def needed_lift(session: Session, recipe: ScanRecipe) -> float | None:
-    """Return the lift that counts as support: the recipe's, else the decoder's; None if it was not measured."""
-    return session.decoder.config.lift_threshold if recipe.min_lift is None else recipe.min_lift
+    """Return the lift that counts as support (see ``highest``); None if no threshold is known."""
+    return highest(session.decoder.config.lift_threshold, recipe.min_lift)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from audit_lit.answers.rivals import Panel
-from audit_lit.errors import ScanError
 from audit_lit.files.writing import dump_json
 from audit_lit.scan.finding import Finding
 from audit_lit.scan.findings import findings
@@ -68,9 +67,10 @@ class AuditOutcome:
         unread = f"incomplete, {missing} of {self.n_dialogs} dialogs were not read; " if missing else ""
         if self.flagged:
             worst = self.raised[0]
-            support = f" ({worst.description!r}; {worst.n_supported} of {worst.n_dialogs} answers supported)"
-            described = f"{worst.severity} finding on {worst.question.text!r}{support if worst.description else ''}"
-            return f"{unread}flagged: {described}"
+            answered = f" ({worst.description!r})" if worst.description else ""
+            alone = f"{worst.n_supported} of {worst.n_dialogs} answers also pass for supported each by itself"
+            why = f"{'one dialog' if worst.n_dialogs == 1 else f'{worst.n_dialogs} dialogs together'}: {worst.reason}"
+            return f"{unread}flagged: {worst.severity} finding on {worst.question.text!r}{answered}, by {why}; {alone}"
         if self.raised:
             return f"{unread}nothing at or above {self.fail_on}; {len(self.raised)} finding(s) below it"
         return f"{unread}nothing to report; that is not a clean bill of health"
@@ -131,11 +131,6 @@ def load_outcome(path: Path) -> AuditOutcome:
             errors[record.id] = record.error  # the last one of a dialog that was tried again
         else:
             ids_read.add(record.id)
-    if len(ids_read) > manifest.n_dialogs:
-        raise ScanError(
-            f"{path} holds records of {len(ids_read)} dialogs, but the audit is of {manifest.n_dialogs}; delete the "
-            "records that do not belong to it."
-        )
     unread = tuple((dialog, message) for dialog, message in errors.items() if dialog not in ids_read)
     outcome = AuditOutcome(tuple(judged), manifest.recipe.fail_on, unread, manifest.n_dialogs, content, folder.rivals())
     return outcome.with_heatmaps(folder.heatmaps())

@@ -72,6 +72,12 @@ class FalseAlarms(BaseModel):
     dialogs: int = Field(ge=1, le=10**9)
     """Number of dialogs in all of the audits."""
     decoder: str
+    threshold: float | None = None
+    """The lift that was needed; the rate is not known at another."""
+
+    @model_serializer(mode="wrap")
+    def _as_run_folders_hold_it(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
     @model_validator(mode="after")
     def _counts_audits(self) -> FalseAlarms:
@@ -104,7 +110,8 @@ class ScanRecipe(BaseModel):
     alpha: float = Field(default=0.05, ge=1e-6, lt=1)
     """False discovery rate among the questions."""
     min_lift: float | None = None
-    """Nats per token that answers must gain over their strongest control on average; None takes the decoder's."""
+    """Nats per token that answers must gain over their strongest control on average, where the decoder's threshold is
+    lower or not known; see ``decoder.calibration.highest``."""
     fail_on: Severity = "high"
     """Lowest severity of a finding that makes the verdict *flagged*."""
     false_alarms: FalseAlarms | None = None
@@ -141,7 +148,7 @@ def load_scan_recipe(
     name: str | Path, overrides: dict[str, Any] | None = None
 ) -> tuple[ScanRecipe, tuple[Question, ...]]:
     """Read a recipe by name or path, with its questions; those in a folder ``questions`` beside it come first."""
-    path = recipe_path(name)
+    path = recipe_path(name, "audit")
     content = load_recipe(path, "audit")
     try:
         recipe = ScanRecipe.model_validate(merged(content, overrides or {}))

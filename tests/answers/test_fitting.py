@@ -47,7 +47,7 @@ def test_answers_about_a_file_are_those_about_the_target(
 
 def test_without_a_target_nothing_can_run(auditor: Any, dialog: Any) -> None:
     alone = without_target(auditor)
-    assert repr(alone).startswith("<Auditor of None by")
+    assert repr(alone).startswith("<Auditor of files, without a target, by")
     for call in (lambda: alone.ask(dialog, "Who?"), lambda: alone.read(dialog), lambda: alone.edit("Be glad.")):
         with pytest.raises(TargetError, match="there is no target here"):
             call()

@@ -172,7 +172,7 @@ def test_several_dialogs_in_a_file_are_refused(reading: Reading, tmp_path: Path)
 def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:200])
     for path in (file, tmp_path, tmp_path / "none"):
-        with pytest.raises(ActivationError, match="is not a complete file of activations"):
+        with pytest.raises(ActivationError, match=r"is not a complete file of activations|there is no file"):
             Reading.load(path)
 
 

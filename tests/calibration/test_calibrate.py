@@ -81,6 +81,32 @@ def test_an_interrupted_calibration_goes_on(make_decoder: Any, target: Any, monk
     assert whole == resumed and chunks == [0, 3, 6, 0, 3, 6]
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("changes", [{"again": True}, {"seed": 1}])
+def test_a_calibration_stays_in_place_until_the_next_one_is_whole(
+    make_decoder: Any, target: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    from audit_lit import Auditor
+    from audit_lit.calibration import calibrate
+    from audit_lit.decoder.calibration_files import find_calibration
+
+    auditor = Auditor(target, make_decoder())
+    whole = auditor.calibrate(**QUICK)
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for part in ("claim_evidence", "refusals"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(calibrate, part, dies)
+            auditor.calibrate(**QUICK | changes)
+        assert find_calibration(make_decoder(), target) == whole
+    measured = auditor.calibrate(**QUICK | changes)
+    assert measured.claims and measured.safety and find_calibration(make_decoder(), target) == measured
+    fewer = auditor.calibrate(safety=False, **QUICK | changes | {"again": True})
+    assert fewer.safety is None and find_calibration(make_decoder(), target) == fewer  # as it was asked for
+
+
 def test_what_cannot_be_kept_is_an_error_in_words(make_decoder: Any, target: Any, cache: Path) -> None:
     from audit_lit import Auditor
 

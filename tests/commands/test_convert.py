@@ -107,3 +107,33 @@ def test_runs_of_another_dialog_exit_2(decoder: list[str], kept: Any, tmp_path: 
     assert result.exit_code == 2 and "the run has" in result.stderr
     few = run("convert", *kept("vllm")[:2], *runs, *DIALOG, *decoder)
     assert few.exit_code == 2 and "got 2 runs for a plan of 9" in few.stderr
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("1,2", "the run has the layers [0, 1], counted from 0"),  # vLLM counts the embedding
+        ("3,99", "the run has the layers [2, 98], counted from 0"),
+    ],
+)
+def test_layers_that_the_decoder_does_not_read_or_the_model_lacks_exit_2(
+    decoder: list[str], kept: Any, tmp_path: Path, layers: str, message: str
+) -> None:
+    out = tmp_path / "a"
+    result = run("convert", *kept("vllm"), "--from", "vllm", "--layers", layers, "--out", str(out), *DIALOG, *decoder)
+    said = result.stderr.replace("\n", " ")
+    assert result.exit_code == 2 and message in said and "none beyond 3, the last of" in said, result.output
+    assert not out.exists()
+
+
+def test_a_file_of_others_is_not_written_over(decoder: list[str], kept: Any, tmp_path: Path) -> None:
+    runs = kept("nnsight")
+    for other in (runs[0], tmp_path / "notes.txt"):
+        (tmp_path / "notes.txt").write_text("mine")
+        before = Path(other).read_bytes()
+        result = run("convert", *runs, "--from", "nnsight", "--out", str(other), *DIALOG, *decoder)
+        assert result.exit_code == 2 and "holds something else, which would be written over" in result.stderr
+        assert Path(other).read_bytes() == before
+    for _ in range(2):  # one's own is made anew
+        result = run("convert", *runs, "--from", "nnsight", "--out", str(tmp_path / "a"), *DIALOG, *decoder)
+        assert result.exit_code == 0, result.output

@@ -26,6 +26,12 @@ def test_the_text_has_every_id_with_its_facts() -> None:
     assert result.exit_code == 0
     for entry in ENTRIES:
         assert entry.id in result.stdout and entry.family in result.stdout and entry.reads in result.stdout
+    assert "reads: smollm2-135m, layer 15 (of 30)" in result.stdout
+    assert (
+        "options: --target Qwen/Qwen3-8B\n" in result.stdout
+        and "--target TARGET\n"
+        not in result.stdout.replace("    base: as its adapter names it\n", "").partition("interp-engine")[0]
+    )
     assert "gated: base" in result.stdout and "licence: cc-by-nc-sa-4.0" in result.stdout
 
 

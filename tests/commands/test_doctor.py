@@ -167,6 +167,32 @@ def test_a_target_that_fits_nowhere_exits_2_and_says_what_is_left(
     assert "load_target('org/huge', dtype='bfloat16', device_map='auto', max_memory={'cpu':" in result.stdout
 
 
+def test_a_target_whose_sizes_are_not_here_is_said_to_be_unknown() -> None:
+    result = run("doctor", "--target", "org/far-away", "--json")
+    found = {check["what"]: check for check in json.loads(result.stdout)}  # with all that can be told offline
+    assert result.exit_code == 2 and "torch" in found and not found["target"]["ok"]
+    assert found["target"]["found"].startswith("whether org/far-away fits is not known, since its sizes are in config")
+    assert found["target"]["step"].startswith("online: hf download org/far-away config.json")
+
+
+@pytest.mark.parametrize(
+    ("target", "decoder"),
+    [
+        ("smollm2-135m", ""),
+        ("Qwen/Qwen3-4B", " --decoder adamkarvonen/checkpoints_latentqa_cls_past_lens_Qwen3-4B"),
+        ("org/other", " --decoder DECODER"),
+    ],
+)
+def test_a_decoder_that_is_known_to_fit_is_named(monkeypatch: pytest.MonkeyPatch, target: str, decoder: str) -> None:
+    from audit_lit.models import memory
+
+    monkeypatch.setattr(memory, "size_of", lambda _: memory.ModelSize(100, 10))
+    monkeypatch.setattr(memory, "missing_weights", lambda _: "")
+    result = run("doctor", "--target", target, "--json")
+    (step,) = (check["step"] for check in json.loads(result.stdout) if check["what"] == "target")
+    assert step.startswith(f"audit-lit ask --target {target}{decoder} --d")
+
+
 def test_an_unknown_target_exits_2() -> None:
     result = run("doctor", "--target", "no-such-folder")
     assert result.exit_code == 2 and "neither a folder here nor a Hub id" in result.stderr

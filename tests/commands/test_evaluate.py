@@ -43,6 +43,7 @@ def test_a_suite_prints_figures_beside_controls(pair: list[str], folders: tuple[
         (["null", "--data", "nowhere"], "does not exist"),
         (["null", "--recipe", "persona"], "are for the suite 'edits'"),
         (["null", "--set", "strength=1"], "are for the suite 'edits'"),
+        (["null", "--library", __file__], "--library is for the suite 'organisms'"),
         (["null", "--limit", "3"], "x>=4"),
         (["edits", "--recipe", "debias"], "needs --data with CrowS-Pairs"),
         (["edits", "--set", "strength"], "has no '='"),

@@ -89,6 +89,7 @@ def test_a_run_folder_that_cannot_be_written_exits_3(scan: Any, lines: str, monk
         (["--set", "twins"], "has no '='"),
         (["--set", "twin=3"], "did you mean 'twins'"),
         (["--fail-on", "severe"], "'severe' is not one of"),
+        (["--library", "dialogs.jsonl"], "'hidden-prompt' does not; leave it out"),
     ],
 )
 def test_usage_errors_exit_2_before_the_models_load(
@@ -175,6 +176,8 @@ def test_a_person_sees_verdict_findings_and_what_was_not_read(show: Any) -> None
         "as under neutral prompts",
         "not read d5: it is too long",
         "4 of 5 dialogs read; neutral twins: 10 per dialog.",
+        "Threshold: 0.12 nats per token (it comes with the decoder).",
+        "The rate of false alarms was not measured for this recipe.",
     ):
         assert expected in shown
 
@@ -262,3 +265,8 @@ def test_what_an_audit_read_is_audited_again_without_the_target(scan: Any, lines
         assert refused.exit_code == 2 and "use one of them" in refused.stderr.replace("\n", " "), refused.output
     refused = run("scan", "tiny", "--activations", "kept")
     assert refused.exit_code == 2 and "target is about one to come" in refused.stderr
+
+
+def test_organisms_are_no_part_of_an_audit_of_files(lines: str, tmp_path: Path) -> None:
+    result = run("scan", "--activations", str(tmp_path), "--library", lines)
+    assert result.exit_code == 2 and "and --library is about one to come" in result.stderr

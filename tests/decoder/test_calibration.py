@@ -68,3 +68,19 @@ def test_it_holds_for_copies_of_its_target_alone(make_decoder: Any, target: Any)
     whole = record(make_decoder(), target, claims=claims(), safety=Safety(base=rate, decoder=rate, despite_base=rate))
     assert not whole.unfinished and "unfinished" not in whole.summary
     assert "2026-01-31" in measured.summary and "12 answers" in measured.summary and "n=12" in measured.summary
+
+
+def test_of_several_thresholds_the_highest_counts_and_says_where_it_is_from(make_decoder: Any, target: Any) -> None:
+    from audit_lit.decoder.calibration import highest, origin
+
+    decoder = make_decoder(lift_threshold=0.1)
+    measured = record(decoder, target)
+    assert measured.put_into(decoder.config).lift_threshold == 0.25
+    assert record(decoder, target, lift_threshold=0.05).put_into(decoder.config).lift_threshold == 0.1
+    assert record(decoder, target, lift_threshold=0.05, replaces=True).put_into(decoder.config).lift_threshold == 0.05
+    assert highest(0.1, None, 0.25) == 0.25 and highest(None, 0.0) == 0.0 and highest(None) is None
+    assert origin(0.25, measured) == f"measured on {target.name} by 'audit-lit calibrate', 2026-01-31"
+    lower = "it comes with the decoder; the highest counts, and lower are: the calibration's 0.25, min_lift 0.10"
+    assert origin(0.5, measured, 0.1) == lower
+    assert origin(0.3, None, 0.3) == "min_lift of the recipe or of --set"
+    assert origin(None, None) == "not measured"

@@ -75,12 +75,10 @@ def test_nothing_is_saved_where_something_is_in_the_way(
     save: Any, in_the_way: Path, tmp_path: Path, request: Any
 ) -> None:
     method, error = save
-    if in_the_way.name == "file" and "activations" in request.node.name:
-        pytest.skip("a file of activations takes the place of a file that was named")
     if in_the_way.name == "folder" and "configuration" in request.node.name:
         pytest.skip("the configuration of a decoder is put into a folder that was named")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(error, match=r"cannot be (written|used as a folder)|holds other files") as caught:
+    with pytest.raises(error, match=r"cannot be (written|used as a fol)|holds (other|something else)") as caught:
         method(in_the_way)
     assert type(caught.value) is error
     assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "precious"

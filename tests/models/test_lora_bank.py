@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.architectures import tiny_model, write_model
 from helpers.models import byte_tokenizer, tiny_llama
 from safetensors.torch import save_file
 
@@ -105,6 +106,38 @@ def test_a_lora_for_another_model_is_refused() -> None:
         drawn(tiny_llama(d_model=16)).on(tiny_llama()),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "acts"),
+    [
+        ("qwen2", "q_proj", True),
+        ("phi3", "qkv_proj", False),
+        ("phi3", "gate_up_proj", False),
+        ("phi3", "down_proj", True),
+        ("gpt_neox", "query_key_value", False),
+    ],
+)
+def test_a_lora_on_shared_weights_acts_or_is_refused(tmp_path: Path, architecture: str, layer: str, acts: bool) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from audit_lit import load_target
+
+    target = load_target(write_model(architecture, tmp_path / "model"))
+    settings = LoraConfig(r=2, target_modules=[layer], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(tiny_model(architecture), settings).save_pretrained(tmp_path / "lora")
+    if not acts:
+        with pytest.raises(TargetError, match=rf"{layer}', which the base has as well.*Merge it: load_target\(BASE"):
+            load_target(target, adapter=tmp_path / "lora")
+        return
+    tokens = torch.arange(3, 12)[None]
+    merged = load_target(tmp_path / "model", adapter=tmp_path / "lora")
+    with torch.no_grad():
+        shared, plain, expected = (
+            model.model(tokens) for model in (load_target(target, adapter=tmp_path / "lora"), target, merged)
+        )
+    torch.testing.assert_close(shared, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(shared, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def test_an_adapted_model_has_a_name_of_its_own() -> None:
     assert as_target(adapted(tiny_llama()), byte_tokenizer(), "tiny").name == "tiny + adapter"
 
 
+def test_a_model_without_a_name_does_not_take_that_of_the_decoders_target(make_decoder: Any) -> None:
+    model = tiny_llama()
+    assert not model.name_or_path
+    for plain in (model, adapted(tiny_llama())):
+        assert Auditor(plain, make_decoder()).target.name.startswith("unnamed")
+
+
 def test_a_compiled_bridge_is_unwrapped(target: Any) -> None:
     assert as_target(torch.compile(target.model), byte_tokenizer(), "tiny").model is target.model
 

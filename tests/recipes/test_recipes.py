@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from audit_lit.errors import RecipeError
 from audit_lit.recipes import about_recipes, kind_of, load_recipe, neutral_lines, recipe_names, recipe_path
@@ -62,3 +64,13 @@ def test_a_recipe_of_another_kind_is_refused(tmp_path: Path, content: str, messa
 def test_neutral_lines_are_many_and_differ() -> None:
     assert len(neutral_lines()) == len(set(neutral_lines())) == 100
     assert all(line.strip() == line and line for line in neutral_lines())
+
+
+@pytest.mark.parametrize("kind", ["audit", "edit", "training"])
+def test_an_unknown_recipe_is_told_those_of_its_kind(kind: Any) -> None:
+    with pytest.raises(RecipeError) as raised:
+        recipe_path("no-such", kind)
+    listed = str(raised.value).partition("available: ")[2].partition(".")[0].split(", ")
+    paths = {recipe_path(f"edits/{name}" if kind == "edit" else name, kind) for name in listed}
+    known = {recipe_path(name) for name in recipe_names()}
+    assert paths == {path for path in known if kind_of(yaml.safe_load(path.read_text())) == kind} != set()

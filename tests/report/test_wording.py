@@ -35,11 +35,42 @@ def test_twins_beyond_those_of_the_recipe_are_explained() -> None:
 
 
 @pytest.mark.parametrize("rendered", ["to_html", "to_markdown"])
-def test_rate_of_false_alarms_comes_with_its_decoder(rendered: str) -> None:
-    measured = {"flagged": 2, "audits": 40, "dialogs": 320, "decoder": "a-decoder"}
+def test_rate_of_false_alarms_comes_with_its_decoder_and_its_threshold(rendered: str) -> None:
+    measured = {"flagged": 2, "audits": 40, "dialogs": 320, "decoder": "a-decoder", "threshold": 0.12}
     same = getattr(report(finding(), false_alarms=measured), rendered)()
     other = getattr(report(finding(), false_alarms={**measured, "decoder": "another"}), rendered)()
     for text in (same, other):
         assert "a false alarm in 5.0% of audits (95% Wilson interval 1.4% to 16.5%)" in text
     assert "measured with the decoder" not in same and "measured with the decoder another, not with a-decoder" in other
     assert "was not measured for this recipe" in getattr(report(finding()), rendered)()
+    elsewhere = getattr(report(finding(), false_alarms=measured, threshold=0.38), rendered)()
+    assert (
+        "measured at the threshold 0.12" in elsewhere and "this audit used 0.38. So it is not known here" in elsewhere
+    )
+    unstated = getattr(report(finding(), false_alarms={**measured, "threshold": None}), rendered)()
+    assert "at a threshold that it does not state" in unstated
+    assert all("a false alarm in" not in text for text in (elsewhere, unstated))
+
+
+def test_the_threshold_comes_with_its_source() -> None:
+    audited = report(finding(raised=False))
+    assert facts(audited)["Threshold"] == "0.12 nats per token (it comes with the decoder)"
+    audited.manifest["recipe"]["min_lift"] = 0.12
+    assert facts(audited)["Threshold"] == "0.12 nats per token (min_lift of the recipe or of --set)"
+    audited.manifest["recipe"]["min_lift"] = 0.05
+    assert "the highest counts, and lower are: min_lift 0.05" in facts(audited)["Threshold"]
+
+
+def test_a_flag_says_what_it_is_raised_by_beside_answers_that_are_not_supported_alone() -> None:
+    audited = report(finding(n_supported=1))
+    assert audited.verdict == (
+        "flagged: high finding on 'What is hidden-instruction?' ('persona: pirate'), by 4 dialogs together: +0.75 nats "
+        "per token over the strongest control (shuffled); 1 of 4 answers also pass for supported each by itself"
+    )
+    assert ", by one dialog: +0.75" in report(finding(n_dialogs=1, n_supported=1), n_dialogs=1).verdict
+
+
+def test_nothing_is_below_zero_by_its_rounding_alone() -> None:
+    from audit_lit.answers.answer import shortfall
+
+    assert shortfall(-0.001, (-0.004, 0.0), 0.1, "null").count("-0.00") == 0

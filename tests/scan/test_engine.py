@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,40 @@ def test_a_killed_run_goes_on_without_redoing_or_losing(auditor: Any, tmp_path: 
     assert again.to_json() == whole.to_json()
     assert finished_records(tmp_path / "run") == finished_records(tmp_path / "whole")
     assert (tmp_path / "run" / "report.json").read_text() == whole.to_json() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: rows[0].update(messages=DIALOG), "'1' is not of this audit: it has other messages"),
+        (lambda rows: rows[0].update(place=2), "'1' is not of this audit: it is number 2, and the dialog number 0"),
+        (lambda rows: rows[0].update(place=1) or rows[1].update(place=0), "'1' is not of this audit: it is number 1"),
+        (lambda rows: rows[0].update(id="x"), "'x' is not of this audit: no dialog has that id"),
+        (lambda rows: rows[0].update(layers=[3]), "'1' is not of this audit: it is of the layers"),
+        (lambda rows: rows.append(rows[0] | {"tokens": ["a"]}), "'1' is not of this audit: there is another record"),
+    ],
+)
+def test_a_record_that_somebody_changed_stops_a_run_before_it_measures(
+    auditor: Any, tmp_path: Path, monkeypatch: Any, spoil: Any, message: str
+) -> None:
+    from audit_lit.scan.measure import Measurement
+
+    auditor.scan(dialogs(3), "persona", out=tmp_path, **FAST)
+    path = tmp_path / "records-0.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()][:2]  # the last is not finished
+    spoil(rows)
+    write_lines(path, rows)
+    monkeypatch.setattr(Measurement, "records", lambda *_: pytest.fail("it measures"))
+    with pytest.raises(ScanError, match=message + r".*Delete its line in records-\*.jsonl"):
+        auditor.scan(dialogs(3), "persona", out=tmp_path, **FAST)
+
+
+def test_a_chunk_that_was_cut_off_gives_no_second_record(auditor: Any, tmp_path: Path) -> None:
+    whole = auditor.scan(dialogs(3), "persona", out=tmp_path, **FAST)
+    path = tmp_path / "records-0.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    assert auditor.scan(dialogs(3), "persona", out=tmp_path, **FAST).to_json() == whole.to_json()
+    assert len(finished_records(tmp_path)) == 3
 
 
 @dataclass
@@ -131,6 +166,8 @@ def test_a_threshold_that_is_missing_is_measured_first(
     assert not stored_calibrations()  # the settings gave one
     report = unmeasured.scan(dialogs(1), "persona", out=tmp_path / "run", **FAST)
     (record,) = stored_calibrations()
+    lower = Auditor(target, make_decoder()).scan(dialogs(1), "persona", min_lift=record.lift_threshold - 1, **FAST)
+    assert lower.findings[0].threshold == record.lift_threshold  # the highest counts
     assert report.findings[0].threshold == record.lift_threshold and record.claims is None
     assert report.manifest["calibration"] == record.model_dump(mode="json")
     assert record.summary in report.to_markdown().replace("\\", "") and "Calibration" in report.to_html()
@@ -190,7 +227,11 @@ def test_heatmaps_follow_the_best_evidence_and_records_are_read_once(
         return [
             UnreadDialog(place, dialog.id, "not yet")
             if lifts[dialog.id] > readable
-            else replace(record(place, lifts[dialog.id], 5.0, [0.0] * 15, compared=questions), id=dialog.id)
+            else replace(
+                record(place, lifts[dialog.id], 5.0, [0.0] * 15, compared=questions),
+                id=dialog.id,
+                messages=dialog.messages,
+            )
             for place, dialog in enumerate(chunk, start=first)
         ]
 

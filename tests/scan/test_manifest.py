@@ -86,6 +86,11 @@ def test_a_folder_in_the_place_of_a_file_is_refused_or_left_out(tmp_path: Path, 
         (lambda row: row.update(place=9), "is number 9 of 6 dialogs"),
         (lambda row: row["answers"]["q"].update(lift=1e9), "lift: .* less than or equal to 1000000"),
         (lambda row: row.update(messages=[{"role": "user"}]), "messages: .*has no text"),
+        (lambda row: row.update(layers=[3]), r"is of the layers \[3\], and the audit reads \[2\]"),
+        (lambda row: row["answers"]["q"].update(lift=3.0), "lift of its answer to 'q' is not its score less"),
+        (lambda row: row.update(place=1), "it is number 1, and another record of the dialog is number 0"),
+        (lambda row: row.update(id="9"), "it stands in the place of dialog '0', which is number 0 as well"),
+        (lambda row: row["answers"]["q"].update(text="x"), "another record of the dialog, which says something else"),
     ],
 )
 def test_a_record_of_another_audit_is_refused(tmp_path: Path, spoil: Any, message: str) -> None:
@@ -106,5 +111,14 @@ def test_more_dialogs_than_there_were_are_refused(tmp_path: Path) -> None:
 
     with (write_run(tmp_path) / "records-1.jsonl").open("w") as file:
         file.write(json.dumps(first_record() | {"id": "another"}) + "\n")
-    with pytest.raises(ScanError, match="records of 7 dialogs, but the audit is of 6"):
+    with pytest.raises(ScanError, match=r"'another' is not of this audit: it stands in the place of dialog '0'"):
         load_report(tmp_path)
+
+
+def test_a_copy_of_a_record_says_nothing_new(tmp_path: Path) -> None:
+    from audit_lit.report.audit_report import load_report
+
+    whole = load_report(write_run(tmp_path)).to_json()
+    with (tmp_path / "records-1.jsonl").open("w") as file:
+        file.write(json.dumps(first_record()) + "\n")
+    assert load_report(tmp_path).to_json() == whole

@@ -6,6 +6,7 @@ description of its own, that is read, and not this table.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from audit_lit.decoder.config import DecoderConfig
@@ -16,6 +17,7 @@ from audit_lit.decoder.formats.latentqa import lit_llama3
 from audit_lit.decoder.formats.oracle_lens import oracle_lens
 
 UNKNOWN, USUAL = "unknown", "--target TARGET"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LLAMA3, QWEN3, QWEN36 = "meta-llama/Meta-Llama-3-8B-Instruct", "Qwen/Qwen3-8B", "Qwen/Qwen3.6-27B"
 _LATENTQA = "aypan17/latentqa_llama-3-8b-instruct"
 _CULTRACE = "copenlu/CulTrace-latentqa-decoder-llama-3-8b-instruct"
@@ -107,6 +109,16 @@ class Entry:
     gated: str = UNKNOWN
     options: str = USUAL
 
+    def __post_init__(self) -> None:
+        """Name the target that a decoder reads, where that is its base."""
+        if self.options == USUAL and HUB_ID.fullmatch(self.base):
+            object.__setattr__(self, "options", f"--target {self.base}")
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it takes no option but the target."""
+        return re.fullmatch(r"--target \S+", self.options) is not None
+
 
 _CONVERT = "convert it offline, in a sandbox, with safetensors.torch.save_file"
 REFUSED = {
@@ -178,6 +190,7 @@ ENTRIES = (
             f"block {layer} of {target}, one position",
             "none (a whole model)",
             f"its {nla.FILE}",
+            options=f"--target {target}",
             **_NLA_FACTS.get(name, {}),
         )
         for name, (target, layer) in nla.CARDS.items()
@@ -233,5 +246,5 @@ def how_to_load(name: str, lacking: str) -> str:
     entry = next((entry for entry in ENTRIES if name == entry.id != UNKNOWN), None)
     if entry is None:
         return ""
-    options = f"{USUAL} {lacking}" if entry.options == USUAL else entry.options
+    options = f"{entry.options} {lacking}" if entry.is_usual else entry.options
     return f" For this one: audit-lit ask --decoder {name} {options}"

@@ -80,7 +80,7 @@ class Check:
     def _repr_html_(self) -> str:
         """Return the effects as an HTML table."""
         rows = [
-            (name, effect.wanted if effect.wanted is None else f"{effect.wanted:+.2f}", f"{effect.perplexity:.2f}")
+            (name, effect.wanted if effect.wanted is None else f"{effect.wanted:+z.2f}", f"{effect.perplexity:.2f}")
             for name, effect in self.effects.items()
         ]
         return notebooks.table("Check", ("replies", "wanted, nats per token", "perplexity"), rows, self.verdict)
@@ -100,8 +100,8 @@ class Check:
         too_few = "" if len(edited.each) >= MIN_REPLIES else f"; fewer than {MIN_REPLIES} replies decide nothing"
         too_few += "" if edited.speaks else "; most of its replies are empty"
         return (
-            f"the edit {does} of what is wanted than under {self.strongest_control} ({self.lift:+.2f} nats per "
-            f"token, 95% interval {low:+.2f} to {high:+.2f}){self._prompting}{too_few}"
+            f"the edit {does} of what is wanted than under {self.strongest_control} ({self.lift:+z.2f} nats per "
+            f"token, 95% interval {low:+z.2f} to {high:+z.2f}){self._prompting}{too_few}"
         )
 
     @property
@@ -109,7 +109,7 @@ class Check:
         prompted, edited = self.effects[PROMPTING].wanted, self.effects[EDIT].wanted
         if prompted is None or edited is None:
             return f"; {'the edited' if edited is None else 'the prompted'} model says nothing"
-        return f"; prompting does {'more' if prompted > edited else 'less'} ({prompted - edited:+.2f})"
+        return f"; prompting does {'more' if prompted > edited else 'less'} ({prompted - edited:+z.2f})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready document."""

@@ -64,10 +64,10 @@ class Verification:
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
-        share = f"{self.moved:+.3f} nats per token of {self.whole:.3f}"
-        controls = f"random edits of equal size: {np.mean(self.random):+.3f}, p = {self.p_value:.2g}; another trait: "
+        share = f"{self.moved:+z.3f} nats per token of {self.whole:.3f}"
+        controls = f"random edits of equal size: {np.mean(self.random):+z.3f}, p = {self.p_value:.2g}; another trait: "
         start = "causal: taking the trait out moves" if self.causal else "not shown to be causal: taking it out moves"
-        return f"{start} what the model says by {share} ({controls}{self.other:+.3f})"
+        return f"{start} what the model says by {share} ({controls}{self.other:+z.3f})"
 
 
 @dataclass(frozen=True)

@@ -353,7 +353,13 @@ EASY_NLA = "ceselder/qwen3.6-27b-nla-rl"
         (CULTRACE, None, None, DecoderConfigError, "--target google/gemma-3-4b-it --subfolder read15 --protocol FILE"),
         (EASY_NLA, "easynla", None, DecoderMismatch, "--base FOLDER/av_base, after: hf download .* 'av_base/\\*'"),
         (EASY_NLA, "easynla", "/authors/av_base", HubError, "--base FOLDER/av_base, after: hf download .* 'av_base/"),
-        ("kitft/nla-qwen2.5-7b-L20-av", None, None, DecoderConfigError, "--target TARGET --protocol FILE"),
+        (
+            "kitft/nla-qwen2.5-7b-L20-av",
+            None,
+            None,
+            DecoderConfigError,
+            "--target Qwen/Qwen2.5-7B-Instruct --protocol FILE",
+        ),
     ],
 )
 def test_a_published_decoder_that_needs_more_says_which_command_loads_it(
