@@ -401,12 +401,12 @@ def test_the_command_of_the_error_makes_a_layout_readable(tmp_path: Path, name: 
 def test_names_that_are_not_sure_are_left_to_the_user(tmp_path: Path) -> None:
     path = tmp_path / "dialogs.jsonl"  # the file that is converted is not written over
     path.write_text(json.dumps({"rules": "Be brief.", "asks": "Hi.", "says": "Hello."}))
-    assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
+    assert converted(path, tmp_path, SYSTEM=".rules", USER=".asks", REPLY=".says") == [SAID]
     for unsure in ({"user": "ann"}, {"prompt": "Hi.", "answer": "A", "response": "B"}, {"user": "ann", "model": "m"}):
         path.write_text(json.dumps(unsure | {"rules": "Be brief.", "asks": "Hi.", "says": "Hello."}))
-        assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
+        assert converted(path, tmp_path, SYSTEM=".rules", USER=".asks", REPLY=".says") == [SAID]
     path.write_text(json.dumps({"asks": "Hi.", "chosen": "Hello.", "rejected": "No."}))
-    assert converted(path, tmp_path, USER="asks") == [[U, A]]
+    assert converted(path, tmp_path, USER=".asks") == [[U, A]]
 
 
 @pytest.mark.parametrize(

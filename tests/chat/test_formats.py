@@ -97,13 +97,13 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"text": "So Human: Hi."}, "content: .USER}"),
+        ({"text": "So Human: Hi."}, "content: $USER}"),
         ({"exchange": [{"says": "Hi, how are you?", "who": "user"}]}, "[.exchange[] | {role: .who, content: .says}]"),
         ({"turns": ["Hi.", "Why?"]}, "has no 'messages', and its keys ['turns']"),
         ({"id": "x", "turns": ["Hi.", "Why?"]}, '[.turns | to_entries[] | {role: (if .key % 2 == 0 then "user" else'),
         (
             {"chat_log": [{"by": "guest", "said": "A table, please."}, {"by": "host", "said": "Welcome."}]},
-            "content: .USER}",
+            "content: $USER}",
         ),
         (
             {"prompt": "Hi.", "chosen": "a", "rejected": "b"},
@@ -287,12 +287,12 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     ("document", "command"),
     [
-        ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: .USER"),
-        ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: .USER"),
+        ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: $USER"),
+        ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: $USER"),
         ({"role": "system", "content": "Be brief."}, "jq -sc '{messages: .}'"),
         ({"data": ["Hi.", "Hello."]}, ".data | to_entries[]"),
-        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: .USER"),
-        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, "content: .USER"),
+        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: $USER"),
+        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, "content: $USER"),
     ],
 )
 def test_a_conversion_names_keys_only_where_they_are_sure(tmp_path: Path, document: Any, command: str) -> None:

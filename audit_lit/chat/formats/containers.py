@@ -17,7 +17,8 @@ from zipfile import BadZipFile, ZipFile
 from audit_lit.chat.formats.inspect_log import ZIP
 from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
-from audit_lit.chat.suggestions import FILE, python
+from audit_lit.chat.suggestions import python
+from audit_lit.errors import FILE
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import MOST_BYTES
 
@@ -175,7 +176,8 @@ def _table(sample: str, opened: str) -> Container | None:
             rows = rows[:-1]  # it may be cut off
         names = {name for name in header if re.fullmatch(r"[\w .-]{1,40}", name)}
         if len(names) == len(header) > 1 and rows and all(len(row) == len(header) for row in rows):
-            return _of_table(title, dict(zip(header, rows[0], strict=True)), delimiter, opened)
+            filled = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
+            return _of_table(title, dict(zip(header, filled, strict=True)), delimiter, opened)
     return None
 
 
