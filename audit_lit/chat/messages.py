@@ -217,12 +217,12 @@ def _block(part: Any, place: str) -> Message:
 def _check_time(dialog: Iterable[Mapping[str, Any]]) -> None:
     """Raise for messages whose times say that the newest stands first, as OpenAI's Assistants list them."""
     times = [message.get("created_at") for message in dialog]
-    if all(isinstance(time, int | float) for time in times) and times[0:1] != [min(times, default=None)]:
-        if times == sorted(times, reverse=True):
-            turn = jq('(..|arrays|select(all(.[]; objects|has("created_at")))) |= sort_by(.created_at)')
-            raise DialogError(
-                f"the newest message stands first, by 'created_at'; expected the oldest. Sort them: {turn}"
-            )
+    is_timed = all(isinstance(time, int | float) for time in times)
+    if is_timed and times != sorted(times) and times == sorted(times, reverse=True):
+        sort = jq('(..|arrays|select(all(.[]; objects|has("created_at")))) |= sort_by(.created_at)')
+        raise DialogError(
+            f"the newest message stands first, by 'created_at'; expected the oldest. To sort them: {sort}"
+        )
 
 
 def _check_order(index: int, message: Message, messages: list[Message]) -> None:

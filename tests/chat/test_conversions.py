@@ -413,7 +413,7 @@ def test_names_that_are_not_sure_are_left_to_the_user(tmp_path: Path) -> None:
     ("document", "said"),
     [
         ({"x": {"log": [USER, REPLY]}}, r"\(its messages stand in \.x\.log\) jq"),
-        ({"x": {"a": [USER], "b": [USER]}}, r"\(messages stand in \.x\.a and \.x\.b; this reads those of \.x\.a\) jq"),
+        ({"x": {"a": [USER], "b": [USER]}}, r"\(messages stand in \.x\.a and \.x\.b; this reads those of \.x\.a; with"),
         ({"user": "Hi.", "assistant": "Hello.", "mood": "good"}, r"\(without \.mood\) jq"),
         ([slack("Hi.")], "what bots say is taken for the assistant's"),
         ({"messages": [USER | {"a": 1}, REPLY | {"b": 1}]}, r"nor of \['b'\] in other messages: jq"),

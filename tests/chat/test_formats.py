@@ -288,11 +288,11 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
     ("document", "command"),
     [
         ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: $USER"),
-        ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: $USER"),
+        ({"log": [{"asks": "Hi.", "says": "Hello."}]}, "content: $USER"),
         ({"role": "system", "content": "Be brief."}, "jq -sc '{messages: .}'"),
         ({"data": ["Hi.", "Hello."]}, ".data | to_entries[]"),
-        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: $USER"),
-        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, "content: $USER"),
+        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, ".author == $USER"),
+        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, ".sender == $USER"),
     ],
 )
 def test_a_conversion_names_keys_only_where_they_are_sure(tmp_path: Path, document: Any, command: str) -> None:

@@ -45,7 +45,8 @@ def preference(document: Mapping[str, Any]) -> str | None:
         if not is_empty(document.get(first)) and not is_empty(document.get(second)):
             made = _with_left_out(Conversion(_chosen(document, first)), {**document, second: None})
             which = "the chosen one" if first == "chosen" else f"{first!r}"
-            return f"holds two replies, {first!r} and {second!r}, of which a dialog has one. To read {which}: {made.command}"
+            said = f"holds two replies, {first!r} and {second!r}, of which a dialog has one."
+            return f"{said} To read {which}: {made.command}"
     return None
 
 
@@ -190,9 +191,10 @@ def _of_place(place: str, holders: Mapping[str, list[Any]], is_read: IsRead) -> 
     outer = max(objects, key=len)
     base = max((path for path in objects if _prompt(objects[path])), key=len, default="")
     is_whole = bool(outer) and not turn.program and all(map(is_read, _mappings(holders[outer])))
+    prompt = None if is_whole and base == outer else _prompt(objects[base])
+    base = base if prompt else ""
     program = _program(place, outer if is_whole else None, turn.program, base)
-    prompt = _prompt(objects[base])
-    if prompt and not (is_whole and base == outer):
+    if prompt:
         program = f"{f'{base} | ' if base else ''}{{{prompt}: .{prompt}}} + ({program})"
     kept = (place, base + step(base, field(prompt or "id")))
     left_out = [

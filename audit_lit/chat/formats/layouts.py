@@ -93,8 +93,8 @@ COHERE = (
 
 
 LM_STUDIO = (
-    "{system: .systemPrompt, messages: [.messages[] | .versions[.currentlySelected // 0] | {role, content: (.content // "
-    '[.steps[]? | select(.type == "contentBlock") | .content[]])}]}'
+    "{system: .systemPrompt, messages: [.messages[] | .versions[.currentlySelected // 0] | {role, content: (.content "
+    '// [.steps[]? | select(.type == "contentBlock") | .content[]])}]}'
 )
 COPILOT = (
     '{messages: [.requests[] | {role: "user", content: .message.text}, {role: "assistant", content: ([.response[] | '

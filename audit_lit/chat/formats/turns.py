@@ -89,7 +89,7 @@ def _of_speakers(turns: list[Any], joined: Mapping[str, Any]) -> Turn | None:
 
 
 def _role(paths: list[str], values: list[dict[str, Any]]) -> tuple[str | None, tuple[str, ...]]:
-    """Return jq's expression for the role of a turn, and what is said of it: by known names, by a flag, or by a blank."""
+    """Return jq's expression for the role of a turn, and what is said: by known names, a flag, or a blank."""
     texts = [path for path in paths if all(isinstance(turn[path], str) for turn in values)]
     for path in texts:
         if _are_roles([turn[path] for turn in values]):
