@@ -48,6 +48,11 @@ TURN = r"^[\s*_#>\[]{{0,4}}({})[*_\]]{{0,3}}:[*_]{{0,2}}"
 LABEL = re.compile(TURN.format("|".join((*ROLES, *SAME_ROLE))), re.IGNORECASE | re.MULTILINE)
 """How a turn of a transcript begins: with the name of who speaks."""
 
+STAMPED = re.compile(
+    r"(?m)^\u200e?\[?\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?\]?(?: -)? ([^:\n]+): "
+)
+"""How a turn begins in the text that WhatsApp exports: with its time and who says it."""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -128,7 +133,7 @@ def textual(sample: str, opened: str) -> Container | None:
         sample: These characters.
         opened: Python code that opens the file as text.
     """
-    kinds = (_rendered, _transcript, _python, _table, _yaml)  # from the surest on
+    kinds = (_rendered, _transcript, _stamped, _python, _table, _yaml)  # from the surest on
     return next(filter(None, (kind(sample, opened) for kind in kinds)), None)
 
 
@@ -154,6 +159,20 @@ def _transcript(sample: str, opened: str) -> Container | None:
     labels = "|".join(sorted(set(LABEL.findall(sample))))
     code = _splitting(f"(?m){TURN.format(labels)}", "text.strip()", opened)
     return Container(f"a transcript with the labels {labels.replace('|', ', ')}", code)
+
+
+def _stamped(sample: str, opened: str) -> Container | None:
+    names = sorted(set(STAMPED.findall(sample)))
+    if not names:
+        return None
+    role = "('assistant', 'user')[name == USER]"
+    turns = f"dict(role={role}, content=text.strip()) for name, text in zip(parts[1::2], parts[2::2])"
+    code = (
+        f"import json, re, sys; parts = re.split(r'{STAMPED.pattern}', {opened}.read()); "
+        f"print(json.dumps(dict(messages=[{turns}])))"
+    )
+    title = f"a chat as text between {json.dumps(names[:4])[1:-1]} (with the user's name, in single quotes, for USER)"
+    return Container(title, code)
 
 
 def _python(sample: str, opened: str) -> Container | None:

@@ -81,7 +81,7 @@ def unknown(rows: Sequence[Any]) -> str:
     """Say that documents are in no known format, and how to turn them into one."""
     document, known = rows[0], f"one of {', '.join(NAMES)} (docs/formats.md)"
     if not isinstance(document, Mapping):
-        command = of_turns(list(document)) if isinstance(document, list | tuple) else ""
+        command = "" if not isinstance(document, list | tuple) else of_turns([*document]) or of_turns([*rows])
         way_out = f" Convert it: {command}" if command else ""
         return f"is {str(document)[:60]!r}; expected a dialog in {known}.{way_out}"
     rows = [row for row in rows if isinstance(row, Mapping)]

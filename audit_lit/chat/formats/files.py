@@ -173,17 +173,21 @@ def _named(name: str, source: Source, format: str | None, shell: Shell, followin
 
 def _like_it(first: Source, following: Iterable[Source]) -> Iterator[Any]:
     """Yield what else of a file is in no format: ``MOST_ROWS`` documents, and those that have further keys."""
-    keys = set(first.document) if isinstance(first.document, Mapping) else set()
+    keys = _keys(first.document)
     n_rows = 0
     for source in following:
         document = source.document
-        if isinstance(document, Mapping) and (n_rows < MOST_ROWS or not keys >= set(document)):
+        if isinstance(document, Mapping | list) and (n_rows < MOST_ROWS or not keys >= _keys(document)):
             try:
                 format_of(document, None)
             except UnknownLayout:
-                keys |= set(document)
+                keys |= _keys(document)
                 n_rows += 1
                 yield document
+
+
+def _keys(document: Any) -> set[str]:
+    return set(document) if isinstance(document, Mapping) else set()
 
 
 class Census(NamedTuple):

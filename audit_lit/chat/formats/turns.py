@@ -72,7 +72,7 @@ def _of_speakers(turns: list[Any], joined: Mapping[str, Any]) -> Turn | None:
     values = [dict(_values(turn)) for turn in speaking_turns]
     shared = [path for path in values[0] if all(path in others for others in values)] if values else []
     role, said = _role(shared, values)
-    if role is None:
+    if role is None or (said and text is None):
         return None
     path = next(path for path in shared if path in role)
     if text is None:
