@@ -49,7 +49,8 @@ LABEL = re.compile(TURN.format("|".join((*ROLES, *SAME_ROLE))), re.IGNORECASE | 
 """How a turn of a transcript begins: with the name of who speaks."""
 
 STAMPED = re.compile(
-    r"(?m)^\u200e?\[?\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?\]?(?: -)? ([^:\n]+): "
+    r"(?m)^\u200e?\[?\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
+    r"\]?(?: -)? ([^:\n]+): "
 )
 """How a turn begins in the text that WhatsApp exports: with its time and who says it."""
 
