@@ -216,7 +216,7 @@ def _block(part: Any, place: str) -> Message:
 
 def _check_time(dialog: Iterable[Mapping[str, Any]]) -> None:
     """Raise for messages whose times say that the newest stands first, as OpenAI's Assistants list them."""
-    times = [message.get("created_at") for message in dialog]
+    times: list[Any] = [message.get("created_at") for message in dialog]
     is_timed = all(isinstance(time, int | float) for time in times)
     if is_timed and times != sorted(times) and times == sorted(times, reverse=True):
         sort = jq('(..|arrays|select(all(.[]; objects|has("created_at")))) |= sort_by(.created_at)')

@@ -144,8 +144,8 @@ def known(document: Mapping[str, Any]) -> Conversion | None:
             return Conversion(program, (said,) if said else ())
     if of_replies := _of_replies(document):
         return of_replies
-    program = _known(document) or _logged(document)
-    return Conversion(program, _guess(program)) if program else None
+    told = _known(document) or _logged(document)
+    return Conversion(told, _guess(told)) if told else None
 
 
 def _of_replies(document: Mapping[str, Any]) -> Conversion | None:
