@@ -8,7 +8,9 @@ class AuditLitError(Exception):
     """Base of every error that audit-lit raises on purpose."""
 
 
-OF_A_FILE, IN_MEMORY = " ‹FILE› > dialogs.jsonl", " (a filter of dialogs as JSON)"
+FILE = "\0FILE\0"
+"""What stands for the path of a file until that is known; no path holds it."""
+OF_A_FILE, IN_MEMORY = f" {FILE} > dialogs.jsonl", " (a filter of dialogs as JSON)"
 """How a suggested command ends, before the file is known, and what is said in its place of dialogs in memory."""
 
 
@@ -26,6 +28,10 @@ class DialogError(AuditLitError, ValueError):
     def of_file(self) -> str:
         """The message, with a mark for the file in its commands."""
         return super().__str__()
+
+
+class UnknownLayout(DialogError):
+    """A document is in no format that is read."""
 
 
 class UnreadableDialog(DialogError):

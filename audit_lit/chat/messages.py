@@ -67,6 +67,7 @@ def read_dialog(dialog: Any) -> tuple[Message, ...]:
     """
     if not isinstance(dialog, list | tuple) or not all(isinstance(message, Mapping) for message in dialog):
         raise DialogError('the dialog is not a list of messages; expected [{"role": "user", "content": "..."}].')
+    _check_time(dialog)
     messages: list[Message] = []
     for index, message in enumerate(dialog):
         messages.extend(_read(index, message, dialog))
@@ -190,6 +191,8 @@ def _block(part: Any, place: str) -> Message:
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
     if isinstance(part, Mapping) and all(is_empty(part[key]) for key in set(part) - READ_OF_PART - HARMLESS_OF_PART):
         text = part.get("refusal" if kind == "refusal" else "text")
+        if isinstance(text, Mapping) and not set(text) - {"value", "annotations"}:  # of OpenAI's Assistants
+            text = text.get("value")
         if kind in (*TEXT_PARTS, "refusal") and isinstance(text, str):
             return {"type": "text", "text": text}
         if kind in ("tool_use", "tool_result"):
@@ -209,6 +212,17 @@ def _block(part: Any, place: str) -> Message:
         f"{place} holds {held}, which is not read; expected text. Leave the dialog out, or end it before this message."
         + (f" If the model did not read it: {drop}" if drop else "")
     )
+
+
+def _check_time(dialog: Iterable[Mapping[str, Any]]) -> None:
+    """Raise for messages whose times say that the newest stands first, as OpenAI's Assistants list them."""
+    times: list[Any] = [message.get("created_at") for message in dialog]
+    is_timed = all(isinstance(time, int | float) for time in times)
+    if is_timed and times != sorted(times) and times == sorted(times, reverse=True):
+        sort = jq('(..|arrays|select(all(.[]; objects|has("created_at")))) |= sort_by(.created_at)')
+        raise DialogError(
+            f"the newest message stands first, by 'created_at'; expected the oldest. To sort them: {sort}"
+        )
 
 
 def _check_order(index: int, message: Message, messages: list[Message]) -> None:

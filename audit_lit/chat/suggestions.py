@@ -1,7 +1,7 @@
 """Commands that turn a file of dialogs into one that is read, for error messages.
 
 ``FILE`` stands for the path until that is known (see ``Shell``). Names from the document stand in programs of jq alone,
-where JSON escapes all that is not ASCII: no document can write ``FILE`` into a command.
+where JSON escapes control characters: no document can write ``FILE`` into a command, and no path holds it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit_lit.errors import OF_A_FILE, DialogError
+from audit_lit.errors import FILE, OF_A_FILE, DialogError
 
-FILE = "‹FILE›"
-"""What stands for the path of the file; ``DialogError`` knows it as well."""
 EACH = "arrays[], objects | "
 """What begins a filter of jq: the dialogs of an array, or the one of a line."""
 OUT, OTHER_OUT = "dialogs.jsonl", "dialogs2.jsonl"

@@ -71,7 +71,7 @@ def facts(report: AuditOutcome) -> dict[str, str]:
         "Target": target,
         "Decoder": manifest["decoder"]["name"],
         "Dialogs read": f"{report.n_read} of {report.n_dialogs}",
-        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}{more and f'; {more}'}",
+        "Neutral twins": f"{manifest['n_twins']} per dialog{elsewhere}{more and f', {more}'}",
         "Threshold": threshold(report),
         **({"Calibration": record.summary} if (record := _calibration(manifest)) else {}),
         "Recipe": manifest["recipe"]["name"],
@@ -101,7 +101,7 @@ def more_twins(report: AuditOutcome) -> str:
 
 def beyond(n_twins: int, named: int) -> str:
     """Return why there are more twins than were named, where that is so."""
-    return f"not {named}, with which no finding could be told from chance" if named < n_twins else ""
+    return f"since {named} are too few to tell a finding from chance" if named < n_twins else ""
 
 
 def nothing_left(report: AuditOutcome) -> str:

@@ -1,4 +1,4 @@
-"""Layouts that are not read: the command of the error, pasted, makes them readable."""
+"""Layouts of one's own that are not read: the command of the error, pasted, makes them readable."""
 
 from __future__ import annotations
 
@@ -9,224 +9,20 @@ from typing import Any
 
 import pytest
 from helpers.chat_templates import tokenizer_of
+from helpers.layouts import REPLY, SAID, SYSTEM, USER, A, S, U
 from helpers.pasted import converted
 
 from audit_lit.chat.formats import DialogFile, DialogList, Unreadable
 from audit_lit.chat.rendering import render
 from audit_lit.errors import DialogError
 
-U, A, S = ("user", "Hi."), ("assistant", "Hello."), ("system", "Be brief.")
-SAID = [S, U, A]
-USER, REPLY = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}
-SYSTEM = {"role": "system", "content": "Be brief."}
 HH = "\n\nHuman: Hi.\n\nAssistant: Hello."
-
 
 CHATML = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in SAID)
 
 
-def lc(kind: str, content: str) -> dict[str, Any]:
-    """Return a message as LangChain dumps it."""
-    return {"lc": 1, "type": "constructor", "id": ["langchain"], "kwargs": {"type": kind, "content": content}}
-
-
-def chatgpt() -> dict[str, Any]:
-    """An export of ChatGPT: a tree, of which the current branch counts."""
-
-    def node(parent: str | None, role: str, content: Any) -> dict[str, Any]:
-        return {"parent": parent, "children": [], "message": {"author": {"role": role}, "content": content}}
-
-    text = {"content_type": "text"}
-    instructions = {"content_type": "user_editable_context", "user_instructions": "Be brief."}
-    return {
-        "title": "Greeting",
-        "create_time": 1.5,
-        "conversation_id": "c",
-        "current_node": "d",
-        "mapping": {
-            "root": {"parent": None, "children": ["s"], "message": None},
-            "s": node("root", "system", {**text, "parts": [""]}),
-            "t": node("s", "system", instructions),
-            "u": node("t", "user", {**text, "parts": ["Hi."]}),
-            "left": node("u", "assistant", {**text, "parts": ["Left."]}),
-            "d": node("u", "assistant", {**text, "parts": ["Hello."]}),
-        },
-    }
-
-
-def code_line(role: str, content: Any, **more: Any) -> dict[str, Any]:
-    message = {"role": role, "content": content, "id": "m", "type": "message"}
-    return {"type": role, "sessionId": "s", "uuid": "u", "message": message, "cwd": "/", **more}
-
-
-def slack(text: str, **more: str) -> dict[str, Any]:
-    return {"type": "message", "user": "U1", "text": text, "ts": "1.0", **more}
-
-
-WEBUI = {
-    "1": {"id": "1", "parentId": None, "childrenIds": ["2"], "models": ["m"], **USER},
-    "2": {"id": "2", "parentId": "1", "childrenIds": [], "modelIdx": 0, "done": True, **REPLY},
-}
-
-
-def open_webui(**more: Any) -> dict[str, Any]:
-    """An export of Open WebUI: messages in a tree, and those of its current branch in a list as well, or not."""
-    left = {"id": "3", "parentId": "1", "role": "assistant", "content": "Left."}
-    history = {"messages": {**WEBUI, "3": left}, "currentId": "2"}
-    return {"id": "c", "title": "T", "chat": {"params": {"system": "Be brief."}, "history": history, **more}}
-
-
-def parts(message: dict[str, str]) -> dict[str, Any]:
-    return {"role": message["role"], "parts": [{"type": "text", "content": message["content"]}]}
-
-
-SPAN = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.system_instructions": json.dumps(parts(SYSTEM)["parts"]),
-    "gen_ai.input.messages": json.dumps([parts(USER)]),
-    "gen_ai.output.messages": json.dumps([parts(REPLY) | {"finish_reason": "stop"}]),
-}
-
-
-def numbered(place: str, *messages: dict[str, str]) -> dict[str, str]:
-    """Attributes of a span that hold messages, one per key of each."""
-    rows = enumerate(messages)
-    return {f"{place.format(index)}.{key}": value for index, message in rows for key, value in message.items()}
-
-
 LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
     "a message per line": ([SYSTEM, USER, REPLY], SAID),
-    "preference, texts": (
-        [{"id": "x", "system": "Be brief.", "question": "Hi.", "chosen": "Hello.", "rejected": "No."}],
-        SAID,
-    ),
-    "preference, instruction and input": (
-        [{"instruction": "Hi.", "input": "There.", "chosen": "Hello.", "rejected": "No.", "margin": 2}],
-        [("user", "Hi.\nThere."), A],
-    ),
-    "preference, lists": ([{"prompt": [SYSTEM, USER], "chosen": [REPLY], "rejected": [REPLY]}], SAID),
-    "preference, a text and lists": ([{"prompt": "Hi.", "chosen": [REPLY], "rejected": [REPLY]}], [U, A]),
-    "preference, whole dialogs": (
-        [
-            {
-                "prompt": "Hi.",
-                "prompt_id": "p",
-                "chosen": [USER, REPLY],
-                "rejected": [USER],
-                "messages": [USER, REPLY],
-                "score_chosen": 8,
-            }
-        ],
-        [U, A],
-    ),
-    "preference, ShareGPT": (
-        [
-            {
-                "conversations": [{"from": "human", "value": "Hi."}],
-                "chosen": {"from": "gpt", "value": "Hello."},
-                "rejected": {"from": "gpt", "value": "No."},
-            }
-        ],
-        [U, A],
-    ),
-    "HH-RLHF": (
-        [{"chosen": f"{HH}\n\nAnd more.\n\nHuman: So?", "rejected": HH}],
-        [U, ("assistant", "Hello.\n\nAnd more."), ("user", "So?")],
-    ),
-    "arena battle": (
-        [
-            {
-                "question_id": "q",
-                "model_a": "a",
-                "conversation_a": [USER, REPLY],
-                "conversation_b": [USER],
-                "winner": "model_a",
-            }
-        ],
-        [U, A],
-    ),
-    "UltraChat": ([{"id": "0", "data": ["Hi.", "Hello."]}], [U, A]),
-    "OpenAssistant tree": (
-        [
-            {
-                "message_tree_id": "t",
-                "prompt": {
-                    "text": "Hi.",
-                    "role": "prompter",
-                    "replies": [
-                        {"text": "Hello.", "role": "assistant", "replies": []},
-                        {"text": "No.", "role": "assistant"},
-                    ],
-                },
-            }
-        ],
-        [U, A],
-    ),
-    "OpenAssistant rows": (
-        [
-            {"message_id": "1", "parent_id": None, "role": "prompter", "text": "Hi.", "lang": "en"},
-            {"message_id": "2", "parent_id": "1", "role": "assistant", "text": "Hello.", "lang": "en"},
-        ],
-        [U, A],
-    ),
-    "FastChat log": (
-        [
-            {
-                "tstamp": 1.0,
-                "type": "chat",
-                "state": {
-                    "system_message": "Be brief.",
-                    "messages": [["USER", "Hi."], ["ASSISTANT", "Hello."], ["USER", None]],
-                },
-            }
-        ],
-        SAID,
-    ),
-    "Cohere": (
-        [
-            {
-                "model": "c",
-                "preamble": "Be brief.",
-                "message": "Hi.",
-                "chat_history": [{"role": "USER", "message": "Ho."}, {"role": "CHATBOT", "message": "Ha."}],
-            }
-        ],
-        [S, ("user", "Ho."), ("assistant", "Ha."), U],
-    ),
-    "ChatGPT's export": ([[chatgpt()]], SAID),
-    "Claude's export": (
-        [
-            [
-                {
-                    "uuid": "u",
-                    "name": "n",
-                    "chat_messages": [
-                        {"uuid": "1", "text": "Hi.", "sender": "human", "attachments": []},
-                        {"uuid": "2", "text": "Hello.", "sender": "assistant", "attachments": []},
-                    ],
-                }
-            ]
-        ],
-        [U, A],
-    ),
-    "Claude Code": (
-        [
-            code_line("user", "Hi."),
-            code_line("assistant", [{"type": "thinking", "thinking": "Hm."}]),
-            code_line("assistant", [{"type": "text", "text": "Hello."}]),
-            code_line("user", "Not this.", isSidechain=True),
-        ],
-        [U, A],
-    ),
-    "request and response": (
-        [
-            {
-                "request": {"model": "m", "temperature": 1, "messages": [SYSTEM, USER]},
-                "response": {"choices": [{"message": REPLY}]},
-            }
-        ],
-        SAID,
-    ),
     "two runs in one file": (
         [{"runs": [{"id": "a", "log": [USER | {"cost": 1}, REPLY]}, {"id": "b", "log": [USER]}]}],
         [[U, A], [U]],
@@ -250,72 +46,12 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         [[U], [U, A]],
     ),
     "rows of speakers": ([{"sender": "human", "text": "Hi."}, {"sender": "bot", "text": "Hello."}], [U, A]),
-    "Slack's export": ([slack("Hi."), slack("Hello.", bot_id="B1"), slack("", subtype="channel_join")], [U, A]),
-    "Slack's API": ([{"ok": True, "messages": [slack("Hi."), slack("Hello.", bot_id="B1")]}], [U, A]),
-    "Open WebUI": ([open_webui(messages=list(WEBUI.values()))], SAID),
-    "Open WebUI, a tree": ([open_webui()], SAID),
-    "a span of OpenTelemetry": ([{"name": "chat", "attributes": SPAN}], SAID),
-    "OTLP": (
-        [
-            {
-                "resourceSpans": [
-                    {
-                        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "s"}}]},
-                        "scopeSpans": [
-                            {
-                                "spans": [
-                                    {"attributes": [{"key": "http.route", "value": {"stringValue": "/"}}]},
-                                    {"attributes": [{"key": k, "value": {"stringValue": v}} for k, v in SPAN.items()]},
-                                ]
-                            }
-                        ],
-                    }
-                ]
-            }
-        ],
-        SAID,
-    ),
-    "OpenLLMetry": (
-        [
-            {
-                "attributes": {
-                    "gen_ai.system": "openai",
-                    **numbered("gen_ai.prompt.{}", SYSTEM, USER),
-                    **numbered("gen_ai.completion.{}", REPLY),
-                }
-            }
-        ],
-        SAID,
-    ),
-    "OpenInference": (
-        [
-            {
-                "attributes": {
-                    "llm.model_name": "m",
-                    **numbered("llm.input_messages.{}.message", SYSTEM, USER),
-                    **numbered("llm.output_messages.{}.message", REPLY),
-                }
-            }
-        ],
-        SAID,
-    ),
     "columns": ([{"id": "a", "system": "Be brief.", "user": "Hi.", "assistant": "Hello.", "notes": "x"}], SAID),
     "columns of prompts": ([{"SystemPrompt": "Be brief.", "user_prompt": "Hi.", "Model Response": "Hello."}], SAID),
     "a prompt and what the assistant says": ([{"prompt": "Hi.", "assistant": "Hello.", "model": "m"}], [U, A]),
     "numbered columns": (
         [{"user_1": "Hi.", "user_2": "So?", "assistant_1": "Hello.", "assistant_2": ""}],
         [U, A, ("user", "So?")],
-    ),
-    "LangSmith": ([{"inputs": {"messages": [SYSTEM, USER]}, "outputs": {"message": REPLY}}], SAID),
-    "Ollama": ([{"request": {"messages": [SYSTEM, USER]}, "response": {"message": REPLY, "done": True}}], SAID),
-    "LangSmith run": (
-        [
-            {
-                "inputs": {"messages": [[lc("system", "Be brief."), lc("human", "Hi.")]]},
-                "outputs": {"generations": [[{"message": lc("ai", "Hello.")}]]},
-            }
-        ],
-        SAID,
     ),
     "ChatML in a text": ([{"text": CHATML}], SAID),
     "ChatML in a prompt": ([{"prompt": CHATML.rpartition("<|im_start|>")[0], "completion": "Hello."}], SAID),
@@ -384,6 +120,38 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
         SAID,
     ),
     "another role": ([{"messages": [SYSTEM, {"role": "customer", "content": "Hi."}, REPLY]}], SAID),
+    "a system prompt further out": (
+        [{"system_prompt": "Be brief.", "runs": [{"msgs": [{"speaker": "user", "text": "Hi."}]}]}],
+        [S, U],
+    ),
+    "a system prompt beside an object": ([{"system": "Be brief.", "data": {"log": [USER | {"x": 1}]}}], [S, U]),
+    "a system prompt beside a dialog": ([{"system": "Be brief.", "payload": {"messages": [USER, REPLY]}}], SAID),
+    "a system prompt of two dialogs": (
+        [{"system": "Be brief.", "runs": [{"messages": [USER, REPLY]}, {"messages": [USER]}]}],
+        [SAID, [S, U]],
+    ),
+    "keys of later lines": (
+        [{"user": "Hi.", "assistant": "Hello."}, {"system": "Be brief.", "user": "Hi.", "assistant": "Hello."}],
+        [[U, A], SAID],
+    ),
+    "deep keys of later lines": (
+        [{"x": {"log": [USER | {"y": 1}]}}, {"x": {"system": "Be brief.", "log": [USER | {"y": 1}]}}],
+        [[U], [S, U]],
+    ),
+    "preference, keys of later lines": (
+        [{"prompt": "Hi.", "chosen": "Hello.", "rejected": "No."} | more for more in ({}, {"system": "Be brief."})],
+        [[U, A], SAID],
+    ),
+    "ChatML beside a system prompt": (
+        [{"system": "Be brief.", "prompt": "<|im_start|>user\nHi.<|im_end|>\n", "completion": "Hello."}],
+        SAID,
+    ),
+    "inputs and outputs": ([{"conversation": [{"input": "Hi.", "output": "Hello."}]}], [U, A]),
+    "who is the user": (
+        [{"log": [{"isUser": True, "mes": "Hi."}, {"isUser": False, "mes": "Hello."}]}],
+        [U, A],
+    ),
+    "the newest message first": ([{"messages": [REPLY | {"created_at": 2}, USER | {"created_at": 1}]}], [U, A]),
 }
 
 
@@ -401,21 +169,21 @@ def test_the_command_of_the_error_makes_a_layout_readable(tmp_path: Path, name: 
 def test_names_that_are_not_sure_are_left_to_the_user(tmp_path: Path) -> None:
     path = tmp_path / "dialogs.jsonl"  # the file that is converted is not written over
     path.write_text(json.dumps({"rules": "Be brief.", "asks": "Hi.", "says": "Hello."}))
-    assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
+    assert converted(path, tmp_path, SYSTEM=".rules", USER=".asks", REPLY=".says") == [SAID]
     for unsure in ({"user": "ann"}, {"prompt": "Hi.", "answer": "A", "response": "B"}, {"user": "ann", "model": "m"}):
         path.write_text(json.dumps(unsure | {"rules": "Be brief.", "asks": "Hi.", "says": "Hello."}))
-        assert converted(path, tmp_path, SYSTEM="rules", USER="asks", REPLY="says") == [SAID]
+        assert converted(path, tmp_path, SYSTEM=".rules", USER=".asks", REPLY=".says") == [SAID]
     path.write_text(json.dumps({"asks": "Hi.", "chosen": "Hello.", "rejected": "No."}))
-    assert converted(path, tmp_path, USER="asks") == [[U, A]]
+    assert converted(path, tmp_path, USER=".asks") == [[U, A]]
 
 
 @pytest.mark.parametrize(
     ("document", "said"),
     [
         ({"x": {"log": [USER, REPLY]}}, r"\(its messages stand in \.x\.log\) jq"),
-        ({"x": {"a": [USER], "b": [USER]}}, r"\(messages stand in \.x\.a and \.x\.b; this reads those of \.x\.a\) jq"),
+        ({"x": {"a": [USER], "b": [USER]}}, r"\(messages stand in \.x\.a and \.x\.b; this reads those of \.x\.a; with"),
         ({"user": "Hi.", "assistant": "Hello.", "mood": "good"}, r"\(without \.mood\) jq"),
-        ([slack("Hi.")], "what bots say is taken for the assistant's"),
+        ([{"type": "message", "user": "U1", "text": "Hi.", "ts": "1.0"}], "what bots say is taken for the assistant's"),
         ({"messages": [USER | {"a": 1}, REPLY | {"b": 1}]}, r"nor of \['b'\] in other messages: jq"),
     ],
 )

@@ -97,13 +97,13 @@ def test_layouts_that_are_unambiguous_are_read(document: Any, expected: list[str
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"text": "So Human: Hi."}, "content: .USER}"),
+        ({"text": "So Human: Hi."}, "content: $USER}"),
         ({"exchange": [{"says": "Hi, how are you?", "who": "user"}]}, "[.exchange[] | {role: .who, content: .says}]"),
         ({"turns": ["Hi.", "Why?"]}, "has no 'messages', and its keys ['turns']"),
         ({"id": "x", "turns": ["Hi.", "Why?"]}, '[.turns | to_entries[] | {role: (if .key % 2 == 0 then "user" else'),
         (
             {"chat_log": [{"by": "guest", "said": "A table, please."}, {"by": "host", "said": "Welcome."}]},
-            "content: .USER}",
+            "content: $USER}",
         ),
         (
             {"prompt": "Hi.", "chosen": "a", "rejected": "b"},
@@ -213,34 +213,6 @@ def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
             digest(DialogFile(path))
 
 
-SAY = {"operation": "add", "message": USER | {"id": "m1"}}
-MORE = {"operation": "add", "message": {"role": "assistant", "content": "Ho."}}
-
-
-@pytest.mark.parametrize(
-    ("edits", "expected"),
-    [
-        ([SAY, MORE], ["Hi.", "Ho."]),
-        ([SAY, MORE, {"operation": "rollback", "count": 1}], ["Hi."]),
-        ([SAY, MORE, {"operation": "rollback", "to_id": "m1"}], ["Hi."]),
-        ([SAY, {"operation": "reset", "new_messages": [MORE["message"]]}], ["Ho."]),
-        ([SAY, {"operation": "reset", "new_messages": []}, SAY, MORE], ["Hi.", "Ho."]),
-        ([SAY, {"operation": "rollback", "to_id": "m2"}], "event 3 changes the messages by 'rollback'"),
-        ([SAY, {"operation": "rollback", "count": -1}], "event 3 changes the messages by 'rollback'"),
-        ([{"operation": "add"}], "holds no messages of the target"),
-    ],
-)
-def test_the_targets_view_of_a_petri_transcript_is_replayed(edits: list[Any], expected: Any) -> None:
-    other = {"view": "auditor", "edit": {"operation": "add", "message": {"role": "user", "content": "Go on."}}}
-    events = [other, *({"type": "transcript_event", "view": ["target", "combined"], "edit": edit} for edit in edits)]
-    if isinstance(expected, list):
-        assert [message["content"] for message in read({"events": events})[0].messages] == expected
-        assert read({"metadata": {}, "target_messages": [USER], "messages": []})[0].messages == (USER,)
-    else:
-        with pytest.raises(DialogError, match=expected):
-            read({"events": events})
-
-
 keys = st.sampled_from(
     [
         "messages",
@@ -287,12 +259,12 @@ def test_any_json_is_read_or_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     ("document", "command"),
     [
-        ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: .USER"),
-        ({"conversation": [{"input": "Hi.", "output": "Hello."}]}, "content: .USER"),
+        ({"text": "<s>[INST] <<SYS>>Be brief.<</SYS>> Hi. [/INST]"}, "content: $USER"),
+        ({"log": [{"asks": "Hi.", "says": "Hello."}]}, "content: $USER"),
         ({"role": "system", "content": "Be brief."}, "jq -sc '{messages: .}'"),
         ({"data": ["Hi.", "Hello."]}, ".data | to_entries[]"),
-        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, "content: .USER"),
-        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, "content: .USER"),
+        ({"log": [{"author": "A", "utterance": "Hi."}, {"author": "B", "utterance": "Yes."}]}, ".author == $USER"),
+        ({"log": [{"sender": "agent", "body": "Hi."}] * 3}, ".sender == $USER"),
     ],
 )
 def test_a_conversion_names_keys_only_where_they_are_sure(tmp_path: Path, document: Any, command: str) -> None:

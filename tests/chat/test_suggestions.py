@@ -11,8 +11,24 @@ import pytest
 from helpers.pasted import converted
 
 TURN = {"role": "user", "content": "Hi."}
-NAMES = ["$(touch pwned).json", "`touch pwned`;touch pwned", "a\n touch pwned", "jq -c x FILE > y", "it's FILE", "FILE"]
-KEYS = ["FILE", "‹FILE›", "x ‹FILE› > dialogs.jsonl", "x FILE > y", "' ‹FILE› > dialogs.jsonl", "$(touch pwned)"]
+NAMES = [
+    "$(touch pwned).json",
+    "`touch pwned`;touch pwned",
+    "a\n touch pwned",
+    "jq -c x FILE > y",
+    "it's FILE",
+    "FILE",
+    "‹FILE›.json",
+]
+KEYS = [
+    "FILE",
+    "‹FILE›",
+    "x ‹FILE› > dialogs.jsonl",
+    "x FILE > y",
+    "' ‹FILE› > dialogs.jsonl",
+    "$(touch pwned)",
+    "\0FILE\0",
+]
 DOCUMENTS = {
     "beside the messages": lambda key: {"messages": [TURN], key: "x"},
     "in a message": lambda key: {"messages": [TURN | {key: "x"}]},

@@ -55,7 +55,7 @@ def test_nothing_found_exits_0(scan: Any, lines: str) -> None:
 def test_more_twins_than_the_recipe_names_are_said_before_the_work(scan: Any, lines: str, tmp_path: Path) -> None:
     said = scan("--recipe", "persona", "--dialogs", lines, "--out", "run").stderr
     n_twins = json.loads((tmp_path / "run/run.json").read_text())["n_twins"]
-    note = f"each dialog gets {n_twins} neutral twins, not 2, with which no finding could be told from chance"
+    note = f"each dialog gets {n_twins} neutral twins, since 2 are too few to tell a finding from chance"
     assert n_twins > 2 and said.count("neutral twins") == 1 and said.index(note) < said.index("audit:")
 
 

@@ -29,7 +29,7 @@ def converted(path: Path, folder: Path, read: Callable[[Any], Any] = list, **nam
     if "jq " in text and not shutil.which("jq"):
         pytest.skip("jq is not installed")
     for name, key in names.items():
-        text = text.replace(f".{name}", f".{key}")
+        text = text.replace(f"${name}", key).replace(f"== {name}", f"== {key}")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(text, shell=True, cwd=folder, env=environment, check=True, timeout=60)
     return said(DialogFile(folder / command[1]))

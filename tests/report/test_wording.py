@@ -29,7 +29,7 @@ def test_twins_beyond_those_of_the_recipe_are_explained() -> None:
     audited = report(finding(raised=False))
     assert facts(audited)["Neutral twins"] == "10 per dialog" and not more_twins(audited)
     audited.manifest["recipe"]["twins"] = 2
-    assert facts(audited)["Neutral twins"] == "10 per dialog; not 2, with which no finding could be told from chance"
+    assert facts(audited)["Neutral twins"] == "10 per dialog, since 2 are too few to tell a finding from chance"
     audited.manifest["recipe"]["twins"] = 10
     assert not more_twins(audited)
 

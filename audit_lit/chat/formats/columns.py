@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from audit_lit.chat.formats.format import METADATA
@@ -38,36 +39,45 @@ def role_of(name: str) -> str | None:
 def speaking(document: Mapping[str, Any]) -> dict[str, str]:
     """Return the keys of a row that hold turns, in the order of the turns, and their roles; none if that is not sure.
 
-    Several turns of a role are sure if all turns are numbered. ``user`` is a text only beside a reply.
+    Several turns of a role are sure if all turns are numbered from 0 or 1 on, and no role speaks twice in a row.
+    ``user`` may be a name: it is a text only beside a column that names the assistant, and no text without a speaker.
     """
+    roles = _roles(document)
+    if is_empty(document.get("user")):
+        roles.pop("user", None)
+    numbers = {key: int("".join(re.findall("[0-9]", key))[:9] or 0) for key in roles}
+    order = list(WORDS)
+    keys = sorted(roles, key=lambda key: (numbers[key], order.index(roles[key])))
+    counted = {max(number, 1) for number in numbers.values()} if 1 not in numbers.values() else {*numbers.values()}
+    in_a_row = any(roles[key] == roles[following] for key, following in pairwise(keys))
+    if "user" not in roles.values() or in_a_row or max(counted) - min(counted) >= len(counted) or min(counted) > 1:
+        return {}
+    return {key: roles[key] for key in keys}
+
+
+def _roles(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the roles that the names of columns promise."""
     texts = [key for key, value in document.items() if value is None or isinstance(value, str)]
     roles = {key: role for key in texts if key not in METADATA and (role := role_of(key))}
-    if "user" in texts and "user" not in roles.values() and "assistant" in roles.values():
+    names_assistant = any(role == "assistant" and not {*REPLIES} & {key} for key, role in roles.items())
+    if "user" in texts and "user" not in roles.values() and names_assistant and not {*TEXTS} & {*texts}:
         roles["user"] = "user"
-    numbers = {key: int("".join(re.findall("[0-9]", key))[:9] or 0) for key in roles}
-    turns = [(numbers[key], role) for key, role in roles.items()]
-    if len(set(turns)) < len(turns) or "user" not in roles.values():
-        return {}
-    order = list(WORDS)
-    return {key: roles[key] for key in sorted(roles, key=lambda key: (numbers[key], order.index(roles[key])))}
+    return roles
 
 
 def has_reply(document: Mapping[str, Any]) -> bool:
     """Return whether a key of a row holds a reply, though it is not one of ``REPLIES``."""
-    replies = (key for key, role in speaking(document).items() if role == "assistant")
-    return any(not is_empty(document[key]) for key in replies)
+    return any(not is_empty(document[key]) for key, role in _roles(document).items() if role == "assistant")
 
 
-def of_columns(document: Mapping[str, Any]) -> tuple[str, list[str]] | None:
-    """Return the program for a row whose columns say who speaks, and the columns that it leaves out; else None."""
-    roles = speaking(document)
-    if not roles:
-        return None
+def said_in(roles: Mapping[str, str]) -> str:
+    """Return the program for the messages of a row by the roles of its keys; it leaves out those without a text."""
     turns = ", ".join(f'{{role: "{role}", content: {field(key)}}}' for key, role in roles.items())
+    return f'({turns}) | select((.content // "") != "")'
+
+
+def of_columns(document: Mapping[str, Any]) -> str | None:
+    """Return the program for a row whose columns say who speaks; else None."""
+    roles = speaking(document)
     kept = "" if is_empty(document.get("id")) else "id, "
-    program = f'{{{kept}messages: [({turns}) | select((.content // "") != "")]}}'
-    return program, _left_out(document, roles)
-
-
-def _left_out(document: Mapping[str, Any], read: Iterable[str]) -> list[str]:
-    return [key for key, value in document.items() if key not in {*METADATA, *read} and not is_empty(value)]
+    return f"{{{kept}messages: [{said_in(roles)}]}}" if roles else None

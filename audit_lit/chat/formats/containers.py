@@ -17,7 +17,8 @@ from zipfile import BadZipFile, ZipFile
 from audit_lit.chat.formats.inspect_log import ZIP
 from audit_lit.chat.formats.rendered import TURNS, layout_of
 from audit_lit.chat.messages import ROLES, SAME_ROLE
-from audit_lit.chat.suggestions import FILE, python
+from audit_lit.chat.suggestions import python
+from audit_lit.errors import FILE
 from audit_lit.files.documents import decode_yaml
 from audit_lit.files.reading import MOST_BYTES
 
@@ -46,6 +47,12 @@ BINARY = {
 TURN = r"^[\s*_#>\[]{{0,4}}({})[*_\]]{{0,3}}:[*_]{{0,2}}"
 LABEL = re.compile(TURN.format("|".join((*ROLES, *SAME_ROLE))), re.IGNORECASE | re.MULTILINE)
 """How a turn of a transcript begins: with the name of who speaks."""
+
+STAMPED = re.compile(
+    r"(?m)^\u200e?\[?\d{1,4}[/.-]\d{1,2}[/.-]\d{1,4},? \d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?"
+    r"\]?(?: -)? ([^:\n]+): "
+)
+"""How a turn begins in the text that WhatsApp exports: with its time and who says it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def textual(sample: str, opened: str) -> Container | None:
         sample: These characters.
         opened: Python code that opens the file as text.
     """
-    kinds = (_rendered, _transcript, _python, _table, _yaml)  # from the surest on
+    kinds = (_rendered, _transcript, _stamped, _python, _table, _yaml)  # from the surest on
     return next(filter(None, (kind(sample, opened) for kind in kinds)), None)
 
 
@@ -155,6 +162,20 @@ def _transcript(sample: str, opened: str) -> Container | None:
     return Container(f"a transcript with the labels {labels.replace('|', ', ')}", code)
 
 
+def _stamped(sample: str, opened: str) -> Container | None:
+    names = sorted(set(STAMPED.findall(sample)))
+    if not names:
+        return None
+    role = "('assistant', 'user')[name == USER]"
+    turns = f"dict(role={role}, content=text.strip()) for name, text in zip(parts[1::2], parts[2::2])"
+    code = (
+        f"import json, re, sys; parts = re.split(r'{STAMPED.pattern}', {opened}.read()); "
+        f"print(json.dumps(dict(messages=[{turns}])))"
+    )
+    title = f"a chat as text between {json.dumps(names[:4])[1:-1]} (with the user's name, in single quotes, for USER)"
+    return Container(title, code)
+
+
 def _python(sample: str, opened: str) -> Container | None:
     """Return values in Python's notation, one per line or one in all."""
     if not re.match(r"\s*[\[({]+\s*'", sample):
@@ -175,7 +196,8 @@ def _table(sample: str, opened: str) -> Container | None:
             rows = rows[:-1]  # it may be cut off
         names = {name for name in header if re.fullmatch(r"[\w .-]{1,40}", name)}
         if len(names) == len(header) > 1 and rows and all(len(row) == len(header) for row in rows):
-            return _of_table(title, dict(zip(header, rows[0], strict=True)), delimiter, opened)
+            filled = [next(filter(None, column), "") for column in zip(*rows, strict=True)]
+            return _of_table(title, dict(zip(header, filled, strict=True)), delimiter, opened)
     return None
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from audit_lit.chat.formats.columns import PROMPTS, of_columns
 from audit_lit.chat.formats.format import METADATA, SYSTEM_KEYS
-from audit_lit.chat.formats.openai import OF_SLACK, is_slack
+from audit_lit.chat.formats.layouts import Conversion, known, whole_file
 from audit_lit.chat.formats.pairs import INPUTS
+from audit_lit.chat.formats.places import held, may_be_content, step, union
 from audit_lit.chat.formats.rendered import splitting
-from audit_lit.chat.messages import READ, ROLES, is_empty, plain_role
-from audit_lit.chat.suggestions import EACH, field, jq
+from audit_lit.chat.formats.turns import IS_USER, TEXT_KEYS, Turn, message_of
+from audit_lit.chat.messages import is_empty, plain_role
+from audit_lit.chat.suggestions import EACH, field
 
-TEXT_KEYS = ("content", "value", "text", "message", "utterance", "body")
-"""Names that data sets give to what a turn says."""
+IsRead = Callable[[Any], bool]
 DIALOG_KEYS = (
     *("conversation_id", "conversationId", "conv_id", "dialog_id", "dialogue_id", "chat_id", "chatId"),
     *("session_id", "sessionId", "thread_id"),
@@ -24,193 +25,212 @@ DIALOG_KEYS = (
 """Names that data sets give to what the messages of one dialog share."""
 ROW_KEYS = {"role", "from", "speaker", "sender", "author"}
 """Names that data sets give to who says a message that is a row of its own."""
-MOST_PLACES = 10_000
-"""Number of places of a document that messages are looked for in; they stand near the top."""
-PLACEHOLDERS = ", ".join(
-    f'{{role: "{role}", content: .{key}}}'
-    for role, key in (("system", "SYSTEM"), ("user", "USER"), ("assistant", "REPLY"))
+REPLY_PAIRS = (("chosen", "rejected"), ("response_a", "response_b"), ("answer_a", "answer_b"))
+"""Names that data sets give to two replies, of which one is preferred."""
+TEMPLATE = Conversion(
+    "{messages: ["
+    + ", ".join(
+        f'{{role: "{role}", content: ${key}}}'
+        for role, key in (("system", "SYSTEM"), ("user", "USER"), ("assistant", "REPLY"))
+    )
+    + "]}",
+    ("with your own keys, such as .text, for $SYSTEM, $USER and $REPLY",),
 )
-CHATGPT = (
-    ". as $chat | {id: (.conversation_id // .id), messages: [[.current_node | recurse($chat.mapping[.].parent; . != "
-    "null)] | reverse[] | $chat.mapping[.].message | select(. != null) | {role: .author.role, content: [.content | "
-    '.parts[]?, .text?, .user_instructions? | select(. != null and . != "")]} | select(.content != [])]}'
-)
-OASST_TREE = "{messages: [.prompt | recurse(.replies[0]; . != null) | {role, content: .text}]}"
-OASST_ROWS = (
-    "INDEX(.message_id) as $rows | (map(.parent_id // empty | {(.): true}) | add) as $parents | .[] | "
-    'select($parents[.message_id] | not) | {messages: [recurse($rows[.parent_id // ""]; . != null) | {role, content: '
-    ".text}] | reverse}"
-)
-CLAUDE_CODE = (
-    "{messages: [.[] | select(.isSidechain != true) | .message? // empty | {role, content: (.content | if type == "
-    '"array" then map(select(.type != "thinking")) else . end)} | select(.content != [])]}'
-)
-SLACK = 'select((.text // "") != "") | {role: (if .bot_id then "assistant" else "user" end), content: .text}'
-WHOLE_FILES = {
-    frozenset({"message_id", "parent_id", "role", "text"}): OASST_ROWS,
-    frozenset({"sessionId", "type"}): CLAUDE_CODE,
-    frozenset(OF_SLACK): f"{{messages: [flatten[] | {SLACK}]}}",
-}
-"""Programs for files of which each line holds a message, by keys of a line."""
-OPEN_WEBUI = (
-    "{id, system: .chat.params.system?, messages: [(if (.chat.messages // []) != [] then .chat.messages else "
-    "(.chat.history as $all | [$all.currentId | recurse($all.messages[.].parentId; . != null)] | reverse | "
-    "map($all.messages[.])) end)[] | {role, content, files}]}"
-)
-ATTRIBUTES = (
-    '.. | objects | .attributes? | if type == "array" then map({(.key): .value.stringValue}) | add else . end | objects'
-)
-"""The attributes of OpenTelemetry's spans, as an object or as a list of keys and values."""
-SPANS = {
-    "gen_ai.input.messages": "with_entries({key, value: (.value as $value | try ($value | fromjson) catch $value)}) | "
-    '{system: [."gen_ai.system_instructions"[]?.content], messages: [."gen_ai.input.messages"[], '
-    '."gen_ai.output.messages"[]? | {role, content: [.parts[] | if .type == "text" then .content else . end]}]}',
-    **dict.fromkeys(
-        ("gen_ai.prompt.0.role", "llm.input_messages.0.message.role"),
-        'reduce to_entries[] as $each ({}; . as $all | try setpath($each.key | split(".") | map(tonumber? // .); '
-        "$each.value) catch $all) | {messages: [.gen_ai.prompt[]?, .gen_ai.completion[]?, (.llm | .input_messages[]?, "
-        ".output_messages[]? | .message) | {role, content, tool_calls}]}",
-    ),
-}
-"""Programs for these attributes by one of them, as OpenTelemetry, OpenLLMetry and OpenInference name it."""
-LANGSMITH = "{messages: (.inputs.messages[0] + [.outputs.generations[0]?[0]?.message? // empty])}"
-FASTCHAT = (
-    "{system: (.state | .system_message // .system), messages: [.state.messages[] | select(.[1]) | {role: .[0], "
-    "content: .[1]}]}"
-)
-COHERE = (
-    "{system: .preamble, messages: ([(.chat_history // [])[] | {role, content: (.message // .text)}] + "
-    '[{role: "user", content: .message}])}'
-)
+"""For documents of which nothing is sure. It does not run before it is filled in."""
 
 
 def preference(document: Mapping[str, Any]) -> str | None:
     """Say how to choose one of two replies, if a row prefers one to the other."""
-    if any(is_empty(document.get(key)) for key in ("chosen", "rejected")):
-        return None
-    return (
-        "holds two replies, 'chosen' and 'rejected', of which a dialog has one. To read the chosen one: "
-        f"{jq(EACH + _chosen(document))}"
-    )
+    for first, second in REPLY_PAIRS:
+        if not is_empty(document.get(first)) and not is_empty(document.get(second)):
+            made = _with_left_out(Conversion(_chosen(document, first)), {**document, second: None})
+            which = "the chosen one" if first == "chosen" else f"{first!r}"
+            said = f"holds two replies, {first!r} and {second!r}, of which a dialog has one."
+            return f"{said} To read {which}: {made.command}"
+    return None
 
 
-def _chosen(document: Mapping[str, Any]) -> str:
-    chosen = document["chosen"]
-    if isinstance(chosen, str) and (split := splitting(".chosen", chosen)):
+def _chosen(document: Mapping[str, Any], key: str) -> str:
+    chosen, prompt = document[key], document.get("prompt")
+    if isinstance(chosen, str) and (split := splitting(f".{key}", chosen)):
         return f"{{messages: {split}}}"
+    if isinstance(chosen, list) and isinstance(prompt, list) and all(isinstance(text, str) for text in prompt):
+        sides = '({role: "user", content: .[0]}, {role: "assistant", content: .[1]})'
+        return f"{{id, messages: [[.prompt, .{key}] | transpose[] | {sides}]}}"
     turns = chosen if isinstance(chosen, list) else []
     is_whole = any(
         plain_role(turn.get("role", turn.get("from"))) == "user" for turn in turns if isinstance(turn, Mapping)
     )
     kept = [key for key in document if key in ("id", *SYSTEM_KEYS) and not is_empty(document[key])]
     if is_whole:
-        return f"{{{', '.join([*kept, 'messages: .chosen'])}}}"
+        return f"{{{', '.join([*kept, f'messages: .{key}'])}}}"
     if isinstance(chosen, Mapping):
-        return f"{{{', '.join([*kept, 'conversations: (.conversations + [.chosen])'])}}}"
+        return f"{{{', '.join([*kept, f'conversations: (.conversations + [.{key}])'])}}}"
     asked = [key for key in document if key in {*PROMPTS, *INPUTS, "history"} and not is_empty(document[key])]
-    return f"{{{', '.join([*kept, *(asked or ['prompt: .USER']), 'completion: .chosen'])}}}"
+    return f"{{{', '.join([*kept, *(asked or ['prompt: $USER']), f'completion: .{key}'])}}}"
 
 
-def conversion(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> str:
-    """Return a command that turns a document into a dialog, with its own keys where they are sure.
+def conversion(rows: Iterable[Mapping[str, Any]], is_read: IsRead) -> str:
+    """Return a command that turns documents of one layout into dialogs, with their own keys where they are sure.
+
+    It says which keys it leaves out that may hold content.
 
     Args:
-        document: The document, in no format that is read.
-        is_read: Whether a part of it is in one.
+        rows: Documents in no format that is read.
+        is_read: Whether a part of one is in a format.
     """
-    for keys, whole in WHOLE_FILES.items():
-        if keys <= set(document):
-            return _guess(whole) + jq(whole, "-sc")
-    if rows := _row(document, is_read):
-        return jq(rows, "-sc")
-    if program := _known(document) or _logged(document) or _inner(document, is_read):
-        return _guess(program) + jq(EACH + program)
-    if places := _nested(document, is_read):
-        return _said(places) + jq(EACH + places[0][1])
+    rows = list(rows)
+    document = union(rows)
+    if (whole := whole_file(document)) or (whole := _rows(rows, document, is_read)):
+        return whole.command
+    if found := known(document):
+        return _with_left_out(found, document).command
+    if found := _inner(document, is_read) or _nested(rows, is_read):
+        return found.command
     if program := _in_turn(document):
-        return f"(the texts are taken in turn for the user's and the assistant's) {jq(EACH + program)}"
-    if program := _text(document):
-        return jq(EACH + program)
-    if columns := of_columns(document):
-        in_columns, left_out = columns
-        return (f"(without {', '.join(map(field, left_out))}) " if left_out else "") + jq(EACH + in_columns)
-    return f"(with your own keys for SYSTEM, USER and REPLY) {jq(f'{EACH}{{messages: [{PLACEHOLDERS}]}}')}"
+        said = "the texts are taken in turn for the user's and the assistant's"
+        return _with_left_out(Conversion(program, (said,)), document).command
+    if program := _text(document) or of_columns(document):
+        return _with_left_out(Conversion(program), document).command
+    return TEMPLATE.command
 
 
-def _row(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> str | None:
-    """Return the program for a file whose rows are messages, of one dialog or of those that a key tells apart."""
-    named = ROW_KEYS & set(document) and set(TEXT_KEYS) & set(document)
-    message = "{role, content}" if {"role", "content"} <= set(document) else named and _message([document])
-    if not message:
+def of_turns(turns: list[Any]) -> str:
+    """Return the command that makes one dialog of an array of turns; an empty text if they are none."""
+    turn = message_of(turns)
+    return "" if turn is None else _made(f"{{messages: [.[] | {turn.program}]}}", turn).command
+
+
+def _made(program: str, turn: Turn, said: tuple[str, ...] = (), each: str = "", options: str = "-c") -> Conversion:
+    left_out = _without(f"{key} of messages" for key in turn.left_out)
+    return Conversion(program, (*said, *turn.said, *left_out), each, options)
+
+
+def _without(keys: Iterable[str]) -> tuple[str, ...]:
+    listed = ", ".join(keys)
+    return (f"without {listed}",) if listed else ()
+
+
+def _with_left_out(made: Conversion, document: Mapping[str, Any]) -> Conversion:
+    """Return a conversion that says which keys of a document its program does not name."""
+    left_out = [field(key) for key in may_be_content(document) if not _names(made.program, key)]
+    return Conversion(made.program, (*made.said, *_without(left_out)), made.each, made.options)
+
+
+def _names(program: str, key: str) -> bool:
+    """Return whether a program names a key, as a word of its own."""
+    return bool(re.search(rf"(?<!\w){re.escape(field(key).removeprefix('.'))}(?!\w)", program))
+
+
+def _rows(rows: list[Any], document: Mapping[str, Any], is_read: IsRead) -> Conversion | None:
+    """Return the conversion of a file whose rows are messages, of one dialog or of those that a key tells apart."""
+    is_named = ROW_KEYS & set(document) or any(IS_USER.fullmatch(field(key)) for key in document)
+    turns = [row for row in rows if set(TEXT_KEYS) & set(row)]
+    turn = message_of(turns) if is_named and turns else None
+    if turn is None or not turn.is_sure:
         return None
+    message = turn.program if len(turns) == len(rows) else f"objects | select({_any_text(turns)}) | {turn.program}"
     shared = next((key for key in DIALOG_KEYS if not is_empty(document.get(key))), None)
-    if shared is None:
-        return "{messages: .}" if is_read([document]) else f"{{messages: [flatten[] | {message}]}}"
-    return f"flatten | group_by({field(shared)})[] | {{id: .[0]{field(shared)}, messages: [.[] | {message}]}}"
+    if shared is not None:
+        program = f"flatten | group_by({field(shared)})[] | {{id: .[0]{field(shared)}, messages: [.[] | {message}]}}"
+    elif is_read([document]):
+        return Conversion("{messages: .}", (), "", "-sc")
+    else:
+        program = f"{{messages: [flatten[] | {message}]}}"
+    return _made(program, turn, options="-sc")
 
 
-def _guess(program: str) -> str:
-    return "(what bots say is taken for the assistant's) " if SLACK in program else ""
+def _any_text(turns: list[Any]) -> str:
+    """Return jq's expression for whether a row holds what turns say."""
+    return " or ".join(f"has({json.dumps(key)})" for key in TEXT_KEYS if any(key in turn for turn in turns))
 
 
-def _said(places: list[tuple[str, str]]) -> str:
-    """Say where messages stand, and which of them are read."""
-    paths = [path for path, _ in places]
-    if len(paths) == 1:
-        return f"(its messages stand in {paths[0]}) "
-    return f"(messages stand in {', '.join(paths[:-1])} and {paths[-1]}; this reads those of {paths[0]}) "
-
-
-def _known(document: Mapping[str, Any]) -> str | None:
-    """Return the program for a layout that is told by its keys."""
-    prompt, state, chat = document.get("prompt"), document.get("state"), document.get("chat")
-    if isinstance(document.get("mapping"), Mapping) and "current_node" in document:
-        return CHATGPT
-    if isinstance(prompt, Mapping) and {"text", "role"} <= set(prompt):
-        return OASST_TREE
-    if isinstance(document.get("message"), str) and {"chat_history", "preamble"} & set(document):
-        return COHERE if is_empty(document.get("documents")) else None
-    if isinstance(state, Mapping) and isinstance(state.get("messages"), list):
-        return FASTCHAT
-    if isinstance(chat, Mapping) and isinstance(chat.get("history"), Mapping):
-        return OPEN_WEBUI
-    if is_slack(document.get("messages")):
-        return f"{{messages: [.messages[] | {SLACK}]}}"
-    names = (name for _, key, value, _ in _inside(document) if key == ".attributes" for name in _names(value))
-    if name := next((name for name in names if name in SPANS), None):
-        return f"{ATTRIBUTES} | select(has({json.dumps(name)})) | {SPANS[name]}"
-    inputs = document.get("inputs")
-    batch = inputs.get("messages") if isinstance(inputs, Mapping) else None
-    if isinstance(batch, list) and batch and isinstance(batch[0], list):
-        return LANGSMITH
-    return None
-
-
-def _names(attributes: Any) -> list[Any]:
-    """Return the names of a span's attributes, which OpenTelemetry writes as an object or as a list."""
-    if isinstance(attributes, list):
-        return [each.get("key") for each in attributes if isinstance(each, Mapping)]
-    return list(attributes) if isinstance(attributes, Mapping) else []
-
-
-def _logged(document: Mapping[str, Any]) -> str | None:
-    """Return the program for a request beside the response to it."""
-    parts = {field(key): value for key, value in document.items() if isinstance(value, Mapping)}
-    requests = [key for key, value in parts.items() if isinstance(value.get("messages"), list)]
-    replies = [f"{key}.choices[0].message" for key, value in parts.items() if isinstance(value.get("choices"), list)]
-    replies += [f"{key}.message" for key, value in parts.items() if isinstance(value.get("message"), Mapping)]
-    replies += [key for key, value in parts.items() if plain_role(value.get("role")) == "assistant"]
-    if not requests or not replies:
-        return None
-    return f"{requests[0]} + {{messages: ({requests[0]}.messages + [{replies[0]}])}}"
-
-
-def _inner(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> str | None:
-    """Return the program for a dialog under a key."""
+def _inner(document: Mapping[str, Any], is_read: IsRead) -> Conversion | None:
+    """Return the conversion of a dialog under a key, with a system prompt beside it."""
     for key, value in document.items():
-        if key not in METADATA and isinstance(value, Mapping) and is_read(value):
-            return field(key)
+        if key in METADATA or not isinstance(value, Mapping) or not is_read(value):
+            continue
+        beside = _prompt(document)
+        carried = beside is not None and _prompt(value) is None
+        program = f"{{{beside}: .{beside}}} + {field(key)}" if carried else field(key)
+        left_out = [
+            field(name) for name in may_be_content(document) if name != key and not (carried and name == beside)
+        ]
+        return Conversion(program, _without(left_out))
     return None
+
+
+def _prompt(holder: Mapping[str, Any]) -> str | None:
+    """Return the key of a system prompt that stands in what holds messages, or further out."""
+    return next((name for name in SYSTEM_KEYS if not is_empty(holder.get(name))), None)
+
+
+def _nested(rows: list[Any], is_read: IsRead) -> Conversion | None:
+    """Return the conversion of lists of messages that stand anywhere in documents."""
+    holders: dict[str, list[Any]] = {}
+    for path, holder in held(rows):
+        holders.setdefault(path, []).append(holder)
+    made = {path: found for path in holders if path and (found := _of_place(path, holders, is_read))}
+    if not made:
+        return None
+    paths, first = list(made), next(iter(made.values()))
+    said = f"its messages stand in {paths[0]}"
+    if len(paths) > 1:
+        said = f"messages stand in {', '.join(paths[:-1])} and {paths[-1]}; this reads those of {paths[0]}"
+    return Conversion(first.program, (said, *first.said))
+
+
+def _of_place(place: str, holders: Mapping[str, list[Any]], is_read: IsRead) -> Conversion | None:
+    """Return the conversion of the lists of messages at a place, with the nearest system prompt further out."""
+    lists = [turns for turns in holders[place] if isinstance(turns, list) and turns]
+    joined = [turn for turns in lists for turn in turns]
+    turn = Turn("") if lists and all(map(is_read, lists)) else message_of(joined)
+    if turn is None:
+        return None
+    objects = {path: union(each) for path in holders if _is_outside(path, place) and (each := _mappings(holders[path]))}
+    outer = max(objects, key=len)
+    base = max((path for path in objects if _prompt(objects[path])), key=len, default="")
+    is_whole = bool(outer) and not turn.program and all(map(is_read, _mappings(holders[outer])))
+    prompt = None if is_whole and base == outer else _prompt(objects[base])
+    base = base if prompt else ""
+    program = _program(place, outer if is_whole else None, turn.program, base)
+    if prompt:
+        program = f"{f'{base} | ' if base else ''}{{{prompt}: .{prompt}}} + ({program})"
+    kept = (place, base + step(base, field(prompt or "id")))
+    left_out = [
+        key_path
+        for path, document in objects.items()
+        for key_path in (path + step(path, field(key)) for key in may_be_content(document))
+        if key_path not in kept and not _is_outside(key_path, place) and not (is_whole and path == outer)
+    ]
+    return _made(program, turn, _without(left_out), EACH)
+
+
+def _mappings(values: list[Any]) -> list[Any]:
+    return [value for value in values if isinstance(value, Mapping)]
+
+
+def _is_outside(path: str, place: str) -> bool:
+    """Return whether a path leads to what holds a place."""
+    return place.startswith(path) and place != path and (not path or place[len(path)] in ".[")
+
+
+def _program(place: str, whole: str | None, message: str, base: str) -> str:
+    """Return the program, from a path on, for the messages of a place, or for the whole objects that hold them."""
+    if whole is not None:
+        return _rest(whole, base)
+    each, mark, _ = place.rpartition("[]")
+    opened = max(each + mark, base, key=len)
+    inner = _rest(place, opened)
+    turns = f"[{inner or '.'}[] | {message}]" if message else inner or "."
+    made = f"{{{'id, ' if inner else ''}messages: {turns}}}"  # a list has no id
+    return made if opened == base else f"{_rest(opened, base)} | {made}"
+
+
+def _rest(path: str, base: str) -> str:
+    """Return a path of jq from a place on."""
+    rest = path[len(base) :]
+    return f".{rest}" if rest.startswith("[") else rest
 
 
 def _text(document: Mapping[str, Any]) -> str | None:
@@ -218,62 +238,6 @@ def _text(document: Mapping[str, Any]) -> str | None:
     texts = ((field(key), value) for key, value in document.items() if isinstance(value, str))
     program = next(filter(None, (splitting(key, text) for key, text in texts)), None)
     return program and f"{{id, messages: {program}}}"
-
-
-def _inside(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
-    """Yield what stands in a document, what is further out first: jq's path to what holds it, its key, it, its holder.
-
-    ``[]`` is the key of all parts of a list.
-    """
-    queue: deque[tuple[str, Any]] = deque([("", document)])
-    for _ in range(MOST_PLACES):
-        if not queue:
-            return
-        path, holder = queue.popleft()
-        is_list = isinstance(holder, list)
-        for key, value in (("[]", part) for part in holder) if is_list else ((field(k), v) for k, v in holder.items()):
-            if isinstance(value, Mapping | list):
-                step = key.replace(".[", "[", 1) if path else key
-                yield path, step, value, holder
-                queue.append((path + step, value))
-
-
-def _nested(document: Mapping[str, Any], is_read: Callable[[Any], bool]) -> list[tuple[str, str]]:
-    """Return where lists of messages stand in a document, and the programs for the dialogs that they are."""
-    programs: dict[str, str] = {}
-    for path, key, turns, holder in _inside(document):
-        place = path + key
-        if place in programs or not isinstance(turns, list):
-            continue
-        message = "" if is_read(turns) else _message(turns)
-        if message is None:
-            continue
-        if path and is_read(holder) and isinstance(holder, Mapping):
-            programs[place] = path
-            continue
-        each, mark, inner = place.rpartition("[]")
-        inner = f".{inner}" if inner.startswith("[") else inner
-        system = next((name for name in SYSTEM_KEYS if key != "[]" and not is_empty(holder.get(name))), None)
-        prompt = "" if system is None else f"system: {inner.removesuffix(key).removesuffix('.')}{field(system)}, "
-        said = f"[{inner or '.'}[] | {message}]" if message else inner or "."
-        name = "id, " if inner else ""  # a list has none
-        programs[place] = f"{each}{mark}{' | ' if mark else ''}{{{name}{prompt}messages: {said}}}"
-    return list(programs.items())
-
-
-def _message(turns: list[Any]) -> str | None:
-    """Return the program for a message of a list of turns; None unless it is sure who says what."""
-    if not turns or not all(isinstance(turn, Mapping) for turn in turns):
-        return None
-    shared = [name for name in turns[0] if all(isinstance(turn.get(name), str) for turn in turns)]
-    roles = [name for name in shared if {plain_role(turn[name]) for turn in turns} <= set(ROLES)]
-    if "role" in roles and all("content" in turn for turn in turns):
-        more = sorted(key for key in READ - {"role", "content"} if any(not is_empty(turn.get(key)) for turn in turns))
-        return f"{{{', '.join(['role', 'content', *more])}}}"
-    texts = [name for name in shared if name in TEXT_KEYS] or [name for name in shared if name not in roles]
-    if roles and texts and (len(texts) == 1 or texts[0] in TEXT_KEYS):
-        return f"{{role: {field(roles[0])}, content: {field(texts[0])}}}"
-    return None
 
 
 def _in_turn(document: Mapping[str, Any]) -> str | None:

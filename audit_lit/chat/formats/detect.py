@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from audit_lit.chat.formats.conversations import SHAREGPT, SPEAKERS, WILDCHAT
-from audit_lit.chat.formats.conversions import conversion, preference
+from audit_lit.chat.formats.conversions import conversion, of_turns, preference
 from audit_lit.chat.formats.format import Format
 from audit_lit.chat.formats.gemini import GEMINI
 from audit_lit.chat.formats.openai import ANTHROPIC, MESSAGES, OPENAI
 from audit_lit.chat.formats.pairs import PAIRS
 from audit_lit.chat.formats.petri import PETRI
+from audit_lit.chat.formats.places import union
 from audit_lit.chat.formats.responses import RESPONSES
 from audit_lit.chat.origins import WRAPPERS
-from audit_lit.errors import DialogError
+from audit_lit.errors import DialogError, UnknownLayout
 
 FORMATS = (PETRI, ANTHROPIC, OPENAI, SHAREGPT, WILDCHAT, SPEAKERS, GEMINI, RESPONSES, PAIRS, MESSAGES)
 """Every format, in the order in which they are tried; Inspect's logs are told apart before (see ``files``)."""
@@ -30,10 +31,11 @@ def format_of(document: Any, name: str | None) -> Format:
     """Return the format of a document, or the one that is named.
 
     Raises:
-        DialogError: If the document is in no known format, or not in the named one.
+        UnknownLayout: If the document is in no known format.
+        DialogError: If it is not in the named one.
     """
-    if isinstance(document, Mapping) and (both := preference(document)):
-        raise DialogError(both)
+    if isinstance(document, Mapping) and preference(document):
+        raise UnknownLayout(unknown([document]))
     tried = FORMATS if name is None else tuple(each for each in FORMATS if each.name == name)
     for each in tried:
         if each.matches(document):
@@ -41,7 +43,7 @@ def format_of(document: Any, name: str | None) -> Format:
     if name is not None:
         expected = f"{tried[0].title} such as {tried[0].expected}" if tried else "an Inspect log"
         raise DialogError(f"is not {expected}; leave the format out, or name another of {', '.join(NAMES)}.")
-    raise DialogError(_unknown(document))
+    raise UnknownLayout(unknown([document]))
 
 
 def documents(content: Any) -> Iterator[Any] | None:
@@ -75,12 +77,18 @@ def _is_read(document: Any) -> bool:
         return False
 
 
-def _unknown(document: Any) -> str:
-    """Say that a document is in no known format, and how to turn it into one."""
-    known = f"one of {', '.join(NAMES)} (docs/formats.md)"
+def unknown(rows: Sequence[Any]) -> str:
+    """Say that documents are in no known format, and how to turn them into one."""
+    document, known = rows[0], f"one of {', '.join(NAMES)} (docs/formats.md)"
     if not isinstance(document, Mapping):
-        return f"is {str(document)[:60]!r}; expected a dialog in {known}."
+        command = "" if not isinstance(document, list | tuple) else of_turns([*document]) or of_turns([*rows])
+        way_out = f" Convert it: {command}" if command else ""
+        return f"is {str(document)[:60]!r}; expected a dialog in {known}.{way_out}"
+    rows = [row for row in rows if isinstance(row, Mapping)]
+    if both := preference(union(rows)):
+        return both
+    has = "has 'messages' without a role" if "messages" in document else "has no 'messages'"
     return (
-        f"has no 'messages', and its keys {sorted(map(str, document))[:12]} are those of no format; expected {known}. "
-        f"Convert it, for example: {conversion(document, _is_read)}"
+        f"{has}, and its keys {sorted(map(str, document))[:12]} are those of no format; expected {known}. "
+        f"Convert it, for example: {conversion(rows, _is_read)}"
     )

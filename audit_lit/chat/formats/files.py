@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 from audit_lit.chat.dialog import Dialog
 from audit_lit.chat.formats import inspect_log
-from audit_lit.chat.formats.detect import INSPECT, NAMES, format_of
+from audit_lit.chat.formats.detect import INSPECT, NAMES, format_of, unknown
 from audit_lit.chat.formats.sources import EXPECTED, Source, sources, to_json
 from audit_lit.chat.messages import read_dialog
 from audit_lit.chat.suggestions import Shell, without
-from audit_lit.errors import DialogError, UnreadableDialog
+from audit_lit.errors import DialogError, UnknownLayout, UnreadableDialog
 from audit_lit.files.reading import require_regular
 
+MOST_ROWS = 1000
+"""Number of documents of a file whose places a suggested command is made from."""
 UNKNOWN = Shell()
 """For dialogs that come from no file."""
 
@@ -117,8 +119,9 @@ def read_dialogs(
         raise DialogError(f"format {format!r} is unknown; expected one of {', '.join(NAMES)}.")
     shell = Shell(path, to_json(file))
     try:
-        for source in sources(file, name):
-            yield _read(source, format, skip_unreadable, shell)
+        following = sources(file, name)
+        for source in following:
+            yield _read(source, format, skip_unreadable, shell, () if skip_unreadable else following)
     except DialogError as err:
         raise type(err)(shell.pasteable(err.of_file)) from err
     except UnicodeDecodeError as err:
@@ -133,19 +136,21 @@ def read_dialogs(
         ) from err
 
 
-def _read(source: Source, format: str | None, skip_unreadable: bool, shell: Shell) -> NamedDialog | Unreadable:
+def _read(
+    source: Source, format: str | None, skip_unreadable: bool, shell: Shell, following: Iterable[Source] = ()
+) -> NamedDialog | Unreadable:
     document = source.document
     given = document.get("id") if isinstance(document, Mapping) else None
     name = source.id if given is None else str(given)
     try:
-        return _named(name, source, format, shell)
+        return _named(name, source, format, shell, following)
     except DialogError as err:
         if not skip_unreadable:
             raise UnreadableDialog(err.of_file) from err
         return Unreadable(name, shell.pasteable(err.of_file), source.where)
 
 
-def _named(name: str, source: Source, format: str | None, shell: Shell) -> NamedDialog:
+def _named(name: str, source: Source, format: str | None, shell: Shell, following: Iterable[Source]) -> NamedDialog:
     if source.error:
         raise DialogError(source.error)
     if source.is_log and format in (None, INSPECT):
@@ -153,6 +158,8 @@ def _named(name: str, source: Source, format: str | None, shell: Shell) -> Named
     else:
         try:
             title, read = attrgetter("title", "read")(format_of(source.document, format))
+        except UnknownLayout as err:  # whose command must do for the file
+            raise DialogError(f"{source.where} {unknown([source.document, *_like_it(source, following)])}") from err
         except DialogError as err:
             raise DialogError(f"{source.where} {err.of_file}") from err
     try:
@@ -162,6 +169,25 @@ def _named(name: str, source: Source, format: str | None, shell: Shell) -> Named
         said = err.of_file if isinstance(err, DialogError) else err
         raise DialogError(f"{source.where}: {said}") from err
     return NamedDialog(name, messages, source.where, title, shell)
+
+
+def _like_it(first: Source, following: Iterable[Source]) -> Iterator[Any]:
+    """Yield what else of a file is in no format: ``MOST_ROWS`` documents, and those that have further keys."""
+    keys = _keys(first.document)
+    n_rows = 0
+    for source in following:
+        document = source.document
+        if isinstance(document, Mapping | list) and (n_rows < MOST_ROWS or not keys >= _keys(document)):
+            try:
+                format_of(document, None)
+            except UnknownLayout:
+                keys |= _keys(document)
+                n_rows += 1
+                yield document
+
+
+def _keys(document: Any) -> set[str]:
+    return set(document) if isinstance(document, Mapping) else set()
 
 
 class Census(NamedTuple):

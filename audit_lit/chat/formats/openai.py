@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from audit_lit.chat.formats.format import REQUEST, SYSTEM_KEYS, Format, read_turns
-from audit_lit.chat.messages import Message, is_empty, read_dialog, words
+from audit_lit.chat.messages import ROLES, Message, is_empty, plain_role, read_dialog, words
+from audit_lit.chat.origins import in_plain_keys
 
 BATCH = words("custom_id method url")
 BODIES = ("body", "params")
 """Keys of the request in a line of a batch, by OpenAI and Anthropic."""
 
 
-OF_SLACK = {"type", "ts", "text"}
-"""Keys of each of Slack's messages, which have no role."""
-
-
-def is_slack(messages: Any) -> bool:
-    """Return whether a list holds messages of Slack."""
-    return isinstance(messages, list) and any(isinstance(each, dict) and set(each) >= OF_SLACK for each in messages)
+def are_turns(messages: Any) -> bool:
+    """Return whether a list may hold messages: unless it holds objects alone of which none has a role."""
+    if not isinstance(messages, list | tuple) or not messages:
+        return True
+    if all(isinstance(each, Mapping) for each in messages):
+        return any("role" in each or plain_role(in_plain_keys(each)["role"]) in ROLES for each in messages)
+    return not all(is_empty(each) or isinstance(each, str | list) for each in messages)
 
 
 def _messages(document: Any) -> bool:
-    return isinstance(document, dict) and "messages" in document and not is_slack(document["messages"])
+    return isinstance(document, dict) and "messages" in document and are_turns(document["messages"])
 
 
 def _is_anthropic(document: Any) -> bool:
@@ -63,6 +65,6 @@ MESSAGES = Format(
     "messages",
     "a list of messages",
     '[{"role": ..., "content": ...}]',
-    lambda document: isinstance(document, list | tuple),
+    lambda document: isinstance(document, list | tuple) and are_turns(document),
     read_dialog,
 )

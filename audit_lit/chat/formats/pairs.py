@@ -58,9 +58,10 @@ def _way_out(document: Mapping[str, Any], key: str) -> str:
     turns = splitting(field(key), document[key])
     if turns is None or key in REPLIES:
         return "Give the messages that it was rendered from."
-    replies = [f'{{role: "assistant", content: {field(reply)}}}' for reply in _given(document, REPLIES)]
-    program = f"{{id, messages: ({turns} + [{', '.join(replies)}])}}"
-    return f"To split it: {jq(EACH + program)}"
+    replies = _given(document, REPLIES)
+    said = ", ".join(f'{{role: "assistant", content: {field(reply)}}}' for reply in replies)
+    split = f". + {{messages: ({turns} + [{said}])}} | del({', '.join(map(field, [key, *replies]))})"
+    return f"To split it: {jq(EACH + split)}"
 
 
 def _history(pairs: Any) -> list[Message]:

@@ -7,8 +7,9 @@ import re
 
 RENDERED = re.compile(
     r"<\|im_start\|>|\[INST\]|<<SYS>>|<\|start_header_id\|>|<start_of_turn>|<\|(system|user)\|>|\n\nHuman:"
+    r"|### (Instruction|Response|Human|User|Assistant|System):|\bUSER:(?=[\s\S]*\bASSISTANT:)"
 )
-"""What chat templates put before a turn."""
+"""What chat templates put before a turn, those of Alpaca and Vicuna among them."""
 TURNS = {
     "ChatML": (r"<\|im_start\|>(\w+)\n", r"<\|im_end\|>"),
     "Llama 3": (r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n", r"<\|eot_id\|>"),

@@ -14,8 +14,8 @@ from typing import Any
 from audit_lit.chat.formats import inspect_log
 from audit_lit.chat.formats.containers import GZIP, SAMPLE, Container, archive, binary, packed_title, textual, unpacked
 from audit_lit.chat.formats.detect import as_document, documents, format_of
-from audit_lit.chat.suggestions import FILE, OUT, piped
-from audit_lit.errors import DialogError
+from audit_lit.chat.suggestions import OUT, piped
+from audit_lit.errors import FILE, DialogError
 from audit_lit.files.reading import as_text, encoding_of, parse_json
 
 UNPACK = f"gzip -dc {FILE}"
