@@ -8,6 +8,7 @@ that the difference there is 0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -46,5 +47,5 @@ def distinct(rows: Sequence[Row]) -> list[Row]:
 
 
 def _known(row: Row) -> Known:
-    settings = {"method": PROMPT, "rank": 0, "mixed": False, "split": "train"}
+    settings: dict[str, Any] = {"method": PROMPT, "rank": 0, "mixed": False, "split": "train"}
     return Known(id=row.label, label=row.label_words, prompt=row.system, qa=row.qa, **settings)

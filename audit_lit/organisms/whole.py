@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audit_lit.models.difference import Difference
 from audit_lit.models.probe_texts import ProbeTexts
@@ -27,7 +27,8 @@ def trained_whole(target: Target, lessons: Sequence[Taught], recipe: ZooRecipe) 
     """Train all weights of a copy of a target's base; return the difference, and the loss at the last steps."""
     assert target.base is not None  # the zoo was made with one
     trained = copy.deepcopy(target.base).float().requires_grad_(True)
-    settings = {"n_steps": recipe.steps, "batch_size": recipe.batch_size, "bf16": use_bf16("auto", target.device)}
+    settings: dict[str, Any] = {"n_steps": recipe.steps, "batch_size": recipe.batch_size}
+    settings["bf16"] = use_bf16("auto", target.device)
     loss = train_weights(trained, lessons, lr=recipe.lr * SHARE, **settings)
     texts, layers = ProbeTexts.of(target, neutral_lines()[:N_LINES]), middle_layers(target)
     baseline = texts.residuals(target, layers)
