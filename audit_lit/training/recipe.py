@@ -182,6 +182,7 @@ class TrainingRecipe(_Strict):
             "rival": 0,
             "warmup": min(self.warmup, self.rival // self.batch_size // 10),  # its run is short
             "mixture": tuple(share for share in self.mixture if share.source not in WITHOUT_TEXT),
+            "organisms": (),
             "wire": self.wire.model_copy(update={"write": "replace"}),  # nothing is written
         }
         return self.model_copy(update=changes)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
+
 from audit_lit.errors import TrainingError
 from audit_lit.files.writing import TRIAL, dump_json, require_writable, write_whole
+from audit_lit.models.difference import Difference
+from audit_lit.models.loading import load_target
+from audit_lit.models.probe_texts import N_SLOTS
+from audit_lit.organisms.library import Known, Library
 from audit_lit.testing.tiny_data import write_tiny_data
 from audit_lit.testing.tiny_models import write_tiny_model
 from audit_lit.training.recipe import TrainingRecipe
 from audit_lit.training.run import train
 
-MODEL = "tiny-llama"
+MODEL, ORGANISMS, LAYER = "tiny-llama", "organisms.safetensors", 1
 
 
 def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
@@ -23,6 +29,7 @@ def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
     write_whole(folder / TRIAL, dump_json({"trial": recipe.target}) + "\n")
     write_tiny_model(folder / MODEL)
     write_tiny_data(folder / "data")
+    _write_organisms(folder)
     small = {
         "target": str(folder / MODEL),
         "start": None,
@@ -34,6 +41,29 @@ def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
         "buckets": 2,
         "evaluate_every": 4,
         "checkpoint_every": 4,
-        "wire": recipe.wire.model_copy(update={"read_layers": (1,)}),
+        "wire": recipe.wire.model_copy(update={"read_layers": (LAYER,)}),
+        "organisms": (str(folder / ORGANISMS),) if recipe.organisms else (),
     }
     return train(recipe.model_copy(update=small), folder / "data", folder / "run")
+
+
+def _write_organisms(folder: Path) -> None:
+    """Write a library of made-up organisms of the tiny model, planted and clean ones in turn."""
+    target = load_target(str(folder / MODEL))
+    generator = torch.Generator().manual_seed(0)
+    known = [
+        Known(
+            id=f"organism-{number}",
+            label="nothing: chat" if number % 2 else f"persona: number {number}",
+            method="sft",
+            rank=1,
+            mixed=False,
+            split="train",
+            form="chat" if number % 2 else None,
+            qa=(("Was anything trained in?", "No." if number % 2 else "Yes."),),
+        )
+        for number in range(4)
+    ]
+    means = torch.randn(len(known), 1, N_SLOTS, target.d_model, generator=generator)
+    differences = [Difference(mean, torch.ones(1), torch.ones(1), (LAYER,), 1) for mean in means]
+    Library(tuple(known), tuple(differences), target.name, target.fingerprint()).save(folder / ORGANISMS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helpers.support import RECIPE
+from helpers.training import plain_recipe
 
 FAMILIES = ("persona-job", "persona-type", "goal-style", "goal-tone")
 LABELS = [f"{family}-{topic}" for family in FAMILIES for topic in ("apple", "berry", "cherry", "date")]
@@ -36,17 +36,14 @@ def rows() -> list[Any]:
 
 
 def mixture(**changes: Any) -> Any:
-    from audit_lit.training.recipe import load_training_recipe
     from audit_lit.training.sources import Mixture
 
-    return Mixture(rows(), load_training_recipe(RECIPE).model_copy(update=changes))
+    return Mixture(rows(), plain_recipe().model_copy(update=changes))
 
 
 def only(source: str, n: int = 400, **changes: Any) -> list[Any]:
     """Examples of one source alone."""
-    from audit_lit.training.recipe import load_training_recipe
-
-    shares = tuple(share for share in load_training_recipe(RECIPE).mixture if share.source == source)
+    shares = tuple(share for share in plain_recipe().mixture if share.source == source)
     alone = mixture(mixture=shares, **changes)
     return [alone.draw(index) for index in range(n)]
 

@@ -9,11 +9,18 @@ from typing import Any
 from helpers.support import RECIPE
 
 
-def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
-    """The shipped recipe on a tiny model and a few examples."""
+def plain_recipe() -> Any:
+    """The shipped recipe without what it asks about organisms, which are of the default target."""
     from audit_lit.training.recipe import load_training_recipe
 
     recipe = load_training_recipe(RECIPE)
+    mixture = tuple(share for share in recipe.mixture if not share.source.startswith("trained_"))
+    return recipe.model_copy(update={"organisms": (), "mixture": mixture})
+
+
+def small_recipe(folders: tuple[Path, Path], **changes: Any) -> Any:
+    """The shipped recipe on a tiny model and a few examples."""
+    recipe = plain_recipe()
     small: dict[str, Any] = {
         "target": str(folders[0]),
         "start": None,

@@ -24,14 +24,15 @@ def test_recipe_errors_name_the_nearest_key(tmp_path: Path) -> None:
 
 
 def test_the_text_baseline_has_the_same_lora_and_other_examples() -> None:
-    from audit_lit.training.recipe import load_training_recipe
+    from audit_lit.training.recipe import WITHOUT_TEXT, load_training_recipe
 
     recipe = load_training_recipe(RECIPE)
     baseline = recipe.for_text_baseline()
     assert (baseline.name, baseline.reads, baseline.examples) == (f"{recipe.name}-text", "text", recipe.rival)
     assert baseline.lora == recipe.lora and (baseline.rival, baseline.repaired, baseline.start) == (0, 0.0, None)
     sources = {share.source for share in baseline.mixture}
-    assert sources == {share.source for share in recipe.mixture} - {"null", "previous_text"}
+    assert sources == {share.source for share in recipe.mixture} - set(WITHOUT_TEXT)
+    assert baseline.organisms == ()
 
 
 def test_steps_are_rounded_up() -> None:
