@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import click
 import torch
@@ -24,7 +25,7 @@ from audit_lit.data.splits import load_split
 from audit_lit.decoder.prompt import build_prompt, collate
 from audit_lit.hooks import inject, output_hook
 from audit_lit.recipes import recipe_path
-from audit_lit.training.recipe import TrainingRecipe, load_training_recipe
+from audit_lit.training.recipe import AboutTraining, TrainingRecipe, load_training_recipe
 from audit_lit.training.sources import Mixture
 from audit_lit.training.trainer import Trainer
 from benchmarks import models, pairs
@@ -83,9 +84,10 @@ def our_steps(trainer: Trainer, rows: list[Row], n_steps: int) -> None:
 
 
 def small(recipe: TrainingRecipe, tiny: bool) -> TrainingRecipe:
-    """Return the recipe without its start, its nulls, and the sources whose data are in other folders."""
-    mixture = tuple(share for share in recipe.mixture if share.source not in ("user", "relation", "null"))
-    changes = {"start": None, "mixture": mixture, "precision": "fp32"}
+    """Return the recipe without its start, its nulls, and the sources whose data are elsewhere."""
+    elsewhere = ("user", "relation", "null", *get_args(AboutTraining))
+    mixture = tuple(share for share in recipe.mixture if share.source not in elsewhere)
+    changes = {"start": None, "mixture": mixture, "organisms": (), "precision": "fp32"}
     wire = recipe.wire.model_copy(update={"read_layers": (1,)}) if tiny else recipe.wire
     return recipe.model_copy(update={**changes, "wire": wire, **({"batch_size": 2, "buckets": 2} if tiny else {})})
 
