@@ -197,9 +197,12 @@ def _by(
 def _at_threshold(
     decoder: Decoder, lines: Activations, scores: Values, groups: Mapping[str, Sequence[int]], rest: Library
 ) -> dict[str, Any]:
-    """Return the rates above the threshold that one in twenty organisms with nothing to report reach, of the rest."""
+    """Return the rates above the threshold that one in twenty organisms with nothing to report reach, of the rest.
+
+    There is none for a decoder that was trained on organisms: to it, those of the rest look cleaner than new ones.
+    """
     neutral = rest.where(lambda known: not known.planted)
-    if len(neutral.known) < LEAST:
+    if len(neutral.known) < LEAST or decoder.config.organisms:
         return {}
     threshold = float(np.quantile(expected_scores(decoder, lines, neutral.differences), 1 - FALSE_POSITIVES))
     counts = {name: int(np.sum(scores[list(rows)] > threshold)) for name, rows in groups.items()}
