@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from audit_lit.models.target import Target
     from audit_lit.organisms.library import Known
 
+measured_options = common.together(
+    click.option("--target", default=models.DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id."),
+    click.option(
+        "--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else three in the middle."
+    ),
+)
+
 
 @click.group()
 def organisms() -> None:
@@ -36,12 +43,9 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 
     from tqdm.auto import tqdm
 
-    from audit_lit.display.libraries import quiet_libraries
-    from audit_lit.models.loading import load_target
     from audit_lit.organisms.build import Zoo
 
-    quiet_libraries()
-    zoo = Zoo.of(zoo_recipe, load_target(zoo_recipe.target))
+    zoo = Zoo.of(zoo_recipe, _loaded(zoo_recipe.target))
     n_built = sum(zoo.has(organism, out) for organism in wanted)
     with tqdm(total=len(wanted), initial=n_built, desc="organisms", unit="organism") as progress:
         for n_written in zoo.build(wanted, out):
@@ -53,25 +57,27 @@ def build(recipe: str, out: Path, limit: int | None) -> None:
 @click.option(
     "--data", "folders", multiple=True, type=common.FOLDER, required=True, help="Data folder. May be repeated."
 )
-@click.option("--target", default=models.DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id.")
-@click.option(
-    "--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else three in the middle."
-)
+@measured_options
 @click.option("--limit", type=click.IntRange(min=1), help="Measure only so many prompts of each folder.")
 @click.option("--out", type=common.OUTPUT_FILE, required=True, help="File to write, for a training recipe.")
 def prompts(folders: tuple[Path, ...], target: str, layers: tuple[int, ...], limit: int | None, out: Path) -> None:
     """Measure what system prompts change, to train a decoder on them as if each had been trained into a model."""
     from audit_lit.data.splits import load_split
-    from audit_lit.display.libraries import quiet_libraries
-    from audit_lit.models.loading import load_target
     from audit_lit.organisms.measure import middle_layers
     from audit_lit.organisms.prompted import N_LINES, prompted
     from audit_lit.recipes import neutral_lines
 
     rows = [row for folder in folders for row in _drawn(load_split([folder], "train"), limit)]
-    quiet_libraries()
-    base = load_target(target)
+    base = _loaded(target)
     _save(prompted(rows, base, neutral_lines()[:N_LINES], layers or middle_layers(base)), len(rows), base, out)
+
+
+def _loaded(name: str) -> Target:
+    from audit_lit.display.libraries import quiet_libraries
+    from audit_lit.models.loading import load_target
+
+    quiet_libraries()
+    return load_target(name)
 
 
 def _drawn(rows: list[Row], limit: int | None) -> list[Row]:
@@ -94,18 +100,12 @@ def _save(rows: Iterable[tuple[Known, Difference]], n_rows: int | None, base: Ta
 
 @organisms.command("measure")
 @click.argument("zoo", type=common.FOLDER)
-@click.option("--target", default=models.DEFAULT_TARGET, help="Target model: an alias, a folder or a Hub id.")
-@click.option(
-    "--layers", multiple=True, type=int, help="Layer to measure at. May be repeated; else three in the middle."
-)
+@measured_options
 @click.option("--out", type=common.OUTPUT_FILE, required=True, help="File to write, for --library.")
 def measure(zoo: Path, target: str, layers: tuple[int, ...], out: Path) -> None:
     """Measure what training changed in the organisms of ZOO; the file is what fine-tunes are compared with."""
-    from audit_lit.display.libraries import quiet_libraries
-    from audit_lit.models.loading import load_target
     from audit_lit.organisms.measure import N_LINES, measured, middle_layers
     from audit_lit.recipes import neutral_lines
 
-    quiet_libraries()
-    base = load_target(target)
+    base = _loaded(target)
     _save(measured(zoo, base, neutral_lines()[:N_LINES], layers or middle_layers(base)), None, base, out)

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,11 @@ class Library:
         Raises:
             ActivationError: If they have no layer in common, or an organism twice.
         """
-        layers = [layer for layer in libraries[0].differences[0].layers if all(map(partial(_has, layer), libraries))]
+        layers = [
+            layer
+            for layer in libraries[0].differences[0].layers
+            if all(layer in library.differences[0].layers for library in libraries)
+        ]
         known = tuple(entry for library in libraries for entry in library.known)
         if not layers or len({entry.id for entry in known}) < len(known):
             raise ActivationError(
@@ -161,10 +164,6 @@ class Library:
             raise ActivationError(
                 f"{path} is no library of differences: {str(err)[:200]}. Build it by 'audit-lit organisms measure'."
             ) from err
-
-
-def _has(layer: int, library: Library) -> bool:
-    return layer in library.differences[0].layers
 
 
 def check_library(library: Any) -> None:

@@ -12,6 +12,7 @@ from audit_lit.files.writing import TRIAL, dump_json, require_writable, write_wh
 from audit_lit.models.difference import Difference
 from audit_lit.models.loading import load_target
 from audit_lit.models.probe_texts import N_SLOTS
+from audit_lit.models.target import Target
 from audit_lit.organisms.library import Known, Library
 from audit_lit.testing.tiny_data import write_tiny_data
 from audit_lit.testing.tiny_models import write_tiny_model
@@ -29,9 +30,11 @@ def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
     write_whole(folder / TRIAL, dump_json({"trial": recipe.target}) + "\n")
     write_tiny_model(folder / MODEL)
     write_tiny_data(folder / "data")
-    _write_organisms(folder)
+    target = load_target(str(folder / MODEL))
+    if recipe.organisms:
+        made_up_organisms(target).save(folder / ORGANISMS)
     small = {
-        "target": str(folder / MODEL),
+        "target": target.name,
         "start": None,
         "about_data": "a few made-up dialogs",
         "limits": ("A trial of the training loop on a random model: it reads nothing.",),
@@ -44,12 +47,11 @@ def smoke_run(recipe: TrainingRecipe, out: Path | None = None) -> Path:
         "wire": recipe.wire.model_copy(update={"read_layers": (LAYER,)}),
         "organisms": (str(folder / ORGANISMS),) if recipe.organisms else (),
     }
-    return train(recipe.model_copy(update=small), folder / "data", folder / "run")
+    return train(recipe.model_copy(update=small), folder / "data", folder / "run", target=target)
 
 
-def _write_organisms(folder: Path) -> None:
-    """Write a library of made-up organisms of the tiny model, planted and clean ones in turn."""
-    target = load_target(str(folder / MODEL))
+def made_up_organisms(target: Target) -> Library:
+    """Return organisms of random differences, planted and clean ones in turn."""
     generator = torch.Generator().manual_seed(0)
     known = [
         Known(
@@ -66,4 +68,4 @@ def _write_organisms(folder: Path) -> None:
     ]
     means = torch.randn(len(known), 1, N_SLOTS, target.d_model, generator=generator)
     differences = [Difference(mean, torch.ones(1), torch.ones(1), (LAYER,), 1) for mean in means]
-    Library(tuple(known), tuple(differences), target.name, target.fingerprint()).save(folder / ORGANISMS)
+    return Library(tuple(known), tuple(differences), target.name, target.fingerprint())

@@ -68,7 +68,9 @@ def trained_label(organisms: Organisms, share: Share, rng: random.Random) -> Exa
 
 def trained_qa(organisms: Organisms, _share: Share, rng: random.Random) -> Example:
     """Ask a question that was written about the organism."""
-    known = next(known for known in iter(lambda: organisms.draw(rng), None) if known.qa)  # some prompts have none
+    known = organisms.draw(rng)
+    while not known.qa:  # as of some prompts
+        known = organisms.draw(rng)
     question, answer = rng.choice(known.qa)
     return organisms.example(known, question, answer, rng)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.layouts import REPLY, SAID, SYSTEM, USER, A, S, U
-from helpers.pasted import converted
+from helpers.pasted import require_converted
 
 HH = "\n\nHuman: Hi.\n\nAssistant: Hello."
 
@@ -281,8 +281,4 @@ LAYOUTS: dict[str, tuple[list[Any], list[Any]]] = {
 @pytest.mark.parametrize("as_array", [False, True], ids=["lines", "array"])
 def test_the_command_of_the_error_makes_a_layout_readable(tmp_path: Path, name: str, as_array: bool) -> None:
     documents, expected = LAYOUTS[name]
-    if as_array and (len(documents) > 1 or isinstance(documents[0], list)):
-        pytest.skip("its lines belong together, or are arrays already")
-    path = tmp_path / "chat logs.json"
-    path.write_text(json.dumps(documents, indent=1) if as_array else "\n".join(map(json.dumps, documents)))
-    assert converted(path, tmp_path) == (expected if isinstance(expected[0], list) else [expected])
+    require_converted(documents, expected, tmp_path, as_array=as_array)

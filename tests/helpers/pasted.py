@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,15 @@ def converted(path: Path, folder: Path, read: Callable[[Any], Any] = list, **nam
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(text, shell=True, cwd=folder, env=environment, check=True, timeout=60)
     return said(DialogFile(folder / command[1]))
+
+
+def require_converted(documents: list[Any], expected: list[Any], folder: Path, *, as_array: bool) -> None:
+    """Fail unless the command of the error makes documents, in lines or as an array, the expected dialog or dialogs."""
+    if as_array and (len(documents) > 1 or isinstance(documents[0], list)):
+        pytest.skip("its lines belong together, or are arrays already")
+    path = folder / "chat logs.json"
+    path.write_text(json.dumps(documents, indent=1) if as_array else "\n".join(map(json.dumps, documents)))
+    assert converted(path, folder) == (expected if isinstance(expected[0], list) else [expected])
 
 
 def said(dialogs: Any) -> list[list[tuple[str, str]]]:
